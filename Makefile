@@ -1,0 +1,43 @@
+# The two that matter to a newcomer: `make demo` and `make test`. Each sets up what it needs first.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+CONTEXT ?=
+
+.PHONY: help setup demo up test check unit e2e format lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## virtual environment, control-plane binaries, Debian packages (as root); quick when nothing is missing
+	@tools/setup.sh
+
+demo: setup ## the main job, shown on a real Kubernetes API server (CONTEXT=name: on a cluster of yours)
+	@$(PY) -m sandbox.demo $(if $(CONTEXT),--context $(CONTEXT))
+
+up: setup ## the demo's world left running, with lines to paste in another terminal
+	@$(PY) -m sandbox.demo --keep
+
+test: setup ## every test
+	@$(PY) -m pytest $(ARGS)
+
+check: .venv/.ready ## format, lint, types, floors, unit tests: under a minute
+	@tools/check.sh
+
+unit: .venv/.ready ## unit tests alone
+	@$(PY) -m pytest -m "not e2e and not slow" $(ARGS)
+
+e2e: setup ## tests on the sandbox alone
+	@$(PY) -m pytest -m e2e $(ARGS)
+
+format: .venv/.ready ## formats the code, mends what ruff can mend
+	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .
+
+lock: .venv/.ready ## writes requirements/*.txt anew from pyproject.toml
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/lock.sh
+
+clean: ## removes what `make setup` and the tools left in this folder (the binaries' cache stays)
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+
+.venv/.ready: requirements/dev.txt pyproject.toml tools/setup.sh
+	@tools/setup.sh --python-only

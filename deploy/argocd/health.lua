@@ -1,0 +1,43 @@
+-- Argo CD's view of a DatabaseClusterRef, so that sync waves wait for the Secret. Flux needs nothing: it works on kstatus.
+--
+-- Install (then Argo CD reads it by itself):
+--   kubectl -n argocd patch configmap argocd-cm --type merge --patch "$(
+--     kubectl create configmap argocd-cm --dry-run=client -o json \
+--       --from-file=resource.customizations.health.dbclusterref.io_DatabaseClusterRef=deploy/argocd/health.lua)"
+local status = obj.status or {}
+if status.observedGeneration ~= obj.metadata.generation or status.conditions == nil then
+  return { status = "Progressing", message = "Waiting for the operator to see this version" }
+end
+
+local conditions = {}
+for _, condition in ipairs(status.conditions) do
+  conditions[condition.type] = condition
+end
+
+local function is(type, value)
+  return conditions[type] ~= nil and conditions[type].status == value
+end
+
+local function health(status, type)
+  local condition = conditions[type]
+  return { status = status, message = condition.reason .. ": " .. condition.message }
+end
+
+if is("Stalled", "True") then
+  return health("Degraded", "Stalled")
+end
+-- Before Ready, because a suspended reference may still have a good Secret.
+if conditions.Ready ~= nil and obj.spec.suspend == true then
+  return health("Suspended", "Ready")
+end
+if is("Reconciling", "True") then
+  return health("Progressing", "Reconciling")
+end
+-- Trouble upstream leaves Ready alone for a while, since the Secret still works; the message then tells of it.
+if is("Ready", "True") then
+  return health("Healthy", is("Fresh", "False") and "Fresh" or "Ready")
+end
+if is("Ready", "False") then
+  return health("Degraded", "Ready")
+end
+return { status = "Progressing", message = "Waiting for the condition Ready" }

@@ -1,0 +1,167 @@
+"""What each engine's Secret holds, as data: adding an engine is adding a table.
+
+A table maps Secret keys to templates over the placeholders that `secret.placeholders` computes. A key whose template names a
+placeholder without a value is left out, so no table asks whether there is a standby, a CA or a port.
+The keys, and the reasons for each, stand in docs/secret.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One engine's Secret.
+
+    `type` is the Service Binding type: the Secret's own `.type` derives from it and can never change, so engines that convert
+    into each other share one. `uri` and `jdbc` are templates of one endpoint. `needs` names the placeholders without which no
+    Secret is written at all.
+    """
+
+    type: str
+    uri: str = ""
+    jdbc: str = ""
+    needs: tuple[str, ...] = ("host", "port", "username", "password")
+    binding: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+COMMON: Mapping[str, str] = {
+    "type": "{type}",
+    "provider": "digitalocean",
+    "engine": "{engine}",
+    "host": "{host}",
+    "port": "{port}",
+    "username": "{username}",
+    "password": "{password}",
+    "database": "{database}",
+    "uri": "{uri}",
+    "jdbc-url": "{jdbc-url}",
+    "certificates": "{ca}",
+    "ca.crt": "{ca}",
+    "standby-host": "{standby-host}",
+    "standby-port": "{standby-port}",
+    "standby-database": "{standby-database}",
+    "standby-uri": "{standby-uri}",
+    "standby-jdbc-url": "{standby-jdbc-url}",
+    "public-host": "{public-host}",
+    "public-port": "{public-port}",
+    "public-uri": "{public-uri}",
+    "public-standby-host": "{public-standby-host}",
+    "public-standby-port": "{public-standby-port}",
+    "public-standby-uri": "{public-standby-uri}",
+}
+
+_LIBPQ_BOTH = "postgresql://{userinfo}@{hostport},{standby-hostport}/{database:url}?sslmode=require&target_session_attrs="
+
+_POSTGRESQL = Engine(
+    type="postgresql",
+    # `postgres://` would be shorter, and is refused by SQLAlchemy since 1.4.
+    uri="postgresql://{userinfo}@{hostport}/{database:url}?sslmode=require",
+    jdbc="jdbc:postgresql://{hostport}/{database:url}?sslmode=require",
+    needs=("host", "port", "username", "password", "database"),
+    binding={
+        "sslmode": "require",
+        "sslrootcert": "{ca-file}",
+        "ha-uri": _LIBPQ_BOTH + "read-write",
+        "ro-uri": _LIBPQ_BOTH + "prefer-standby",
+    },
+    env={
+        "PGHOST": "{host}",
+        "PGPORT": "{port}",
+        "PGUSER": "{username}",
+        "PGPASSWORD": "{password}",
+        "PGDATABASE": "{database}",
+        "PGSSLMODE": "require",
+        "PGSSLROOTCERT": "{ca-path}",
+        "DATABASE_URL": "{uri}",
+        "DATABASE_REPLICA_URL": "{standby-uri}",
+    },
+)
+
+_MYSQL_WITHOUT_QUERY = "mysql://{userinfo}@{hostport}/{database:url}"
+
+_MYSQL = Engine(
+    type="mysql",
+    uri=_MYSQL_WITHOUT_QUERY + "?ssl-mode=REQUIRED",
+    jdbc="jdbc:mysql://{hostport}/{database:url}?sslMode=REQUIRED",
+    needs=("host", "port", "username", "password", "database"),
+    env={
+        "MYSQL_HOST": "{host}",
+        "MYSQL_TCP_PORT": "{port}",
+        "MYSQL_PORT": "{port}",
+        "MYSQL_USER": "{username}",
+        "MYSQL_PASSWORD": "{password}",
+        "MYSQL_DATABASE": "{database}",
+        # PyMySQL and mysqlclient refuse `ssl-mode`, so the URL that Python reads goes without.
+        "DATABASE_URL": _MYSQL_WITHOUT_QUERY,
+        "DATABASE_REPLICA_URL": "mysql://{standby-userinfo}@{standby-hostport}/{standby-database:url}",
+    },
+)
+
+_REDIS = Engine(
+    type="redis",
+    uri="rediss://{userinfo}@{hostport}",
+    # Both work without a user name: the server's `default` user is meant then.
+    needs=("host", "port", "password"),
+    binding={"url": "{uri}"},
+    env={"REDIS_URL": "{uri}"},
+)
+
+_MONGODB = Engine(
+    type="mongodb",
+    # An SRV name stands for hosts and ports alike: no port. The query names the replica set: keep it as given. The path may
+    # be empty.
+    uri="mongodb+srv://{userinfo}@{host}/{uri-path}{uri-query}",
+    needs=("host", "username", "password"),
+    env={"MONGODB_URI": "{uri}"},
+)
+
+_KAFKA_SECURITY = "SASL_SSL"
+_KAFKA_MECHANISM = "SCRAM-SHA-256"
+
+_KAFKA = Engine(
+    type="kafka",
+    binding={
+        "bootstrap-servers": "{hostport}",
+        "securityProtocol": _KAFKA_SECURITY,
+        "saslMechanism": _KAFKA_MECHANISM,
+        "user": "{username}",
+        "access.crt": "{access-cert}",
+        "access.key": "{access-key}",
+    },
+    env={
+        "KAFKA_BOOTSTRAP_SERVERS": "{hostport}",
+        "KAFKA_SECURITY_PROTOCOL": _KAFKA_SECURITY,
+        "KAFKA_SASL_MECHANISM": _KAFKA_MECHANISM,
+        "KAFKA_SASL_USERNAME": "{username}",
+        "KAFKA_SASL_PASSWORD": "{password}",
+    },
+)
+
+_OPENSEARCH = Engine(
+    type="opensearch",
+    uri="https://{userinfo}@{hostport}",
+    binding={"uris": "https://{hostport}"},
+    env={"OPENSEARCH_URL": "{uri}"},
+)
+
+ENGINES: Mapping[str, Engine] = {
+    "pg": _POSTGRESQL,
+    "advanced_pg": _POSTGRESQL,
+    "mysql": _MYSQL,
+    "advanced_mysql": _MYSQL,
+    "redis": _REDIS,
+    "valkey": _REDIS,
+    "mongodb": _MONGODB,
+    "kafka": _KAFKA,
+    "opensearch": _OPENSEARCH,
+}
+
+# Kafka and OpenSearch have no databases, whatever their connection object says.
+WITHOUT_DATABASE = frozenset({"kafka", "opensearch"})
+
+
+def engine_of(slug: str) -> Engine:
+    """Finds an engine by the API's slug; one nobody has heard of yet gets its address, its credentials and its URI as given."""
+    return ENGINES.get(slug) or Engine(type=slug, uri="{given-uri}", needs=("host", "password"))

@@ -1,0 +1,153 @@
+"""Why a reference is not in sync: one class per cause, and each class carries the reason its condition shows.
+
+The edges raise them, the reconciler catches them once and hands them on as values. A message is written for the person
+who reads `kubectl describe`: what happened, and what to do. It never holds a credential, a counter or a time: the same
+cause must give the same message, or every retry would be a write.
+"""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class Cause(Exception):
+    """One expected way to fail.
+
+    `reason` is the CamelCase word conditions, Events and metrics show (a fixed, documented set: it is API).
+    `stalled` is true where waiting alone does not help and a person must act.
+    `retry_after` is how many seconds the other side asked to be left alone, where it said so.
+    """
+
+    reason: ClassVar[str]
+    stalled: ClassVar[bool]
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Transient(Cause):
+    """Passes by itself: the last good Secret stays in service meanwhile."""
+
+    stalled = False
+
+
+class Blocked(Cause):
+    """Waits for a person; tried again all the same, slowly."""
+
+    stalled = True
+
+
+class WaitingForCluster(Transient):
+    """The database cluster is being created and has no address yet."""
+
+    reason = "WaitingForCluster"
+
+
+class RateLimited(Transient):
+    """The token's request budget at DigitalOcean is used up."""
+
+    reason = "RateLimited"
+
+
+class UpstreamUnavailable(Transient):
+    """DigitalOcean did not answer, or not with anything that makes sense."""
+
+    reason = "UpstreamUnavailable"
+
+
+class IncompleteCredentials(Transient):
+    """DigitalOcean's answer lacks something that a working Secret needs."""
+
+    reason = "IncompleteCredentials"
+
+
+class ClusterNotFound(Blocked):
+    """No cluster of that UUID is visible to the token, and a second look confirmed it."""
+
+    reason = "ClusterNotFound"
+
+
+class UnconfirmedNotFound(Transient):
+    """A first 404. It also happens just after creation, so it is believed only when a later read repeats it."""
+
+    reason = "ClusterNotFound"
+
+
+class UserNotFound(Blocked):
+    """The cluster has no database user of the name in `spec.user`."""
+
+    reason = "UserNotFound"
+
+
+class PoolNotFound(Blocked):
+    """The cluster has no connection pool of the name in `spec.pool`, or knows no pools."""
+
+    reason = "PoolNotFound"
+
+
+class TokenSecretMissing(Blocked):
+    """There is no API token where the resource, or the operator's settings, say it is."""
+
+    reason = "TokenSecretMissing"
+
+
+class TokenInvalid(Blocked):
+    """DigitalOcean does not know the token (401)."""
+
+    reason = "TokenInvalid"
+
+
+class Forbidden(Blocked):
+    """DigitalOcean knows the token and refuses it this read (403)."""
+
+    reason = "Forbidden"
+
+
+class MissingScope(Blocked):
+    """The token may see the cluster, but not its credentials: replies come redacted."""
+
+    reason = "MissingScope"
+
+
+class SecretConflict(Blocked):
+    """A Secret of that name exists and is not this resource's."""
+
+    reason = "SecretConflict"
+
+
+class SecretRefused(Blocked):
+    """The Kubernetes API refuses the Secret: rights, quota or an admission policy."""
+
+    reason = "SecretRefused"
+
+
+class AccessDenied(Blocked):
+    """The namespace may not use the operator's own token."""
+
+    reason = "AccessDenied"
+
+
+class InvalidSpec(Blocked):
+    """The resource asks for something that cannot be."""
+
+    reason = "InvalidSpec"
+
+
+class KubernetesError(Exception):
+    """The Kubernetes API did not do what it was asked; `status` is the HTTP status, 0 if no answer came."""
+
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def namespace_is_terminating(self) -> bool:
+        """Tells whether the write came too late: nothing is created in a namespace that is being deleted."""
+        return self.status == HTTPStatus.FORBIDDEN and "being terminated" in self.message
+
+
+class SettingsError(Exception):
+    """A setting the operator cannot start with; the message names it and the remedy."""

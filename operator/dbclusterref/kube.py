@@ -1,0 +1,274 @@
+"""The edge to the Kubernetes API: a few calls through `kubernetes.aio`'s client, without its generated API classes.
+
+(Importing `CoreV1Api` alone costs 22 MB resident; seven calls do not need it.)
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config.config_exception import ConfigException
+from kubernetes.aio.config.incluster_config import load_incluster_config
+from kubernetes.aio.config.kube_config import load_kube_config
+
+from dbclusterref.errors import KubernetesError, SettingsError
+from dbclusterref.reference import API_VERSION, GROUP, PLURAL, VERSION, ObjectKey
+from dbclusterref.secret import FIELD_MANAGER
+
+TIMEOUT = 15.0
+"""For one call, in seconds; the library's own is five minutes."""
+MAX_CONNECTIONS = 64
+
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+
+Json = dict[str, object]
+
+
+async def load_configuration(environ: Mapping[str, str]) -> Configuration:
+    """Finds out how to reach the API server: KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config.
+
+    Raises SettingsError where none of them leads anywhere.
+    """
+    configuration = Configuration()
+    # Otherwise aiohttp reads netrc in a thread for every single request.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.connection_pool_maxsize = MAX_CONNECTIONS
+    try:
+        if environ.get("KUBECONFIG"):
+            await load_kube_config(environ["KUBECONFIG"], client_configuration=configuration)
+        elif environ.get("KUBERNETES_SERVICE_HOST"):
+            load_incluster_config(client_configuration=configuration)
+        else:
+            await load_kube_config(client_configuration=configuration)
+    except (ConfigException, OSError, ValueError, LookupError, TypeError) as error:
+        where = environ.get("KUBECONFIG") or "~/.kube/config"
+        raise SettingsError(
+            f"no usable Kubernetes configuration ({type(error).__name__} reading {where}); set KUBECONFIG to a file that "
+            "`kubectl` works with, or run in a pod with a ServiceAccount."
+        ) from None
+    return configuration
+
+
+def own_namespace(environ: Mapping[str, str], *, default: str = "dbclusterref-system") -> str:
+    """The namespace the operator itself runs in: POD_NAMESPACE, else what the ServiceAccount's files say."""
+    file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    return environ.get("POD_NAMESPACE") or (file.read_text().strip() if file.is_file() else default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A Kubernetes Event on a resource; `note` is at most 1,024 characters."""
+
+    regarding: ObjectKey
+    regarding_uid: str
+    warning: bool
+    reason: str
+    action: str
+    note: str
+    time: str
+    name: str
+    instance: str
+
+
+class KubernetesApi:
+    """Calls the API server. Every method raises KubernetesError where the answer is not a success."""
+
+    def __init__(self, configuration: Configuration, *, user_agent: str) -> None:
+        self._client = ApiClient(configuration)
+        self._client.user_agent = user_agent
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return str(self._client.configuration.host)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.close()
+
+    def session(self) -> aiohttp.ClientSession:
+        """Makes a session for another library on the same terms: same TLS, and a token that is looked up for each request."""
+        configuration = self._client.configuration
+
+        async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            for setting in (await configuration.auth_settings()).values():
+                if setting["value"]:
+                    request.headers[setting["key"]] = setting["value"]
+            return await handler(request)
+
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._client.rest_client.ssl_context),
+            headers={"User-Agent": self._client.user_agent},
+            middlewares=(authorize,),
+            read_bufsize=2**21,
+        )
+
+    async def get_secret(self, key: ObjectKey) -> Json | None:
+        """Reads a Secret, None where there is none."""
+        return await self._get_or_none(_secret_path(key))
+
+    async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> Json:
+        """Applies a Secret on the server's side and returns it as it is then; `force` takes fields back from others."""
+        metadata = manifest["metadata"]
+        assert isinstance(metadata, Mapping)
+        return await self._call(
+            "PATCH",
+            _secret_path(ObjectKey(metadata["namespace"], metadata["name"])),
+            query={"fieldManager": FIELD_MANAGER, "force": str(force).lower()},
+            body=manifest,
+            content_type=_APPLY,
+        )
+
+    async def delete_secret(self, key: ObjectKey, *, uid: str) -> None:
+        """Deletes the Secret of that UID; it is no error if it is gone, or if another has taken its name."""
+        try:
+            await self._call("DELETE", _secret_path(key), body={"preconditions": {"uid": uid}})
+        except KubernetesError as error:
+            if error.status not in {404, 409}:
+                raise
+
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Json:
+        """Replaces a resource's status; 404 or 409 where that very object (its UID) is gone."""
+        body = {"metadata": {"uid": uid}, "status": status}
+        return await self._call(
+            "PATCH",
+            f"{_reference_path(key)}/status",
+            query={"fieldManager": FIELD_MANAGER},
+            body=body,
+            content_type=_MERGE,
+        )
+
+    async def get_reference(self, key: ObjectKey) -> Json | None:
+        """Reads a DatabaseClusterRef, None where there is none."""
+        return await self._get_or_none(_reference_path(key))
+
+    async def create_event(self, event: Event) -> None:
+        """Posts an Event beside the resource."""
+        await self._call(
+            "POST",
+            f"/apis/events.k8s.io/v1/namespaces/{event.regarding.namespace}/events",
+            body={
+                "apiVersion": "events.k8s.io/v1",
+                "kind": "Event",
+                "metadata": {"name": event.name, "namespace": event.regarding.namespace},
+                "eventTime": event.time,
+                "type": "Warning" if event.warning else "Normal",
+                "reason": event.reason,
+                "action": event.action,
+                "note": event.note,
+                "reportingController": f"{GROUP}/operator",
+                "reportingInstance": event.instance,
+                "regarding": {
+                    "apiVersion": API_VERSION,
+                    "kind": "DatabaseClusterRef",
+                    "namespace": event.regarding.namespace,
+                    "name": event.regarding.name,
+                    "uid": event.regarding_uid,
+                },
+            },
+        )
+
+    async def has_resource(self) -> bool:
+        """Tells whether the CRD is installed and served."""
+        listing = await self._get_or_none(f"/apis/{GROUP}/{VERSION}")
+        resources = (listing or {}).get("resources")
+        return isinstance(resources, list) and any(item.get("name") == PLURAL for item in resources)
+
+    async def get_lease(self, key: ObjectKey, *, timeout: float) -> Json | None:
+        """Reads a Lease, None where there is none. `timeout` is in seconds."""
+        try:
+            return await self._call("GET", f"{_leases_path(key)}/{key.name}", timeout=timeout)
+        except KubernetesError as error:
+            if error.status == 404:  # noqa: PLR2004
+                return None
+            raise
+
+    async def create_lease(self, key: ObjectKey, lease: Json, *, timeout: float) -> Json:
+        """Creates a Lease; 409 where somebody was quicker."""
+        return await self._call("POST", _leases_path(key), body=lease, timeout=timeout)
+
+    async def replace_lease(self, key: ObjectKey, lease: Json, *, timeout: float) -> Json:
+        """Replaces a Lease; 409 where it is no longer of the resourceVersion that `lease` carries."""
+        return await self._call("PUT", f"{_leases_path(key)}/{key.name}", body=lease, timeout=timeout)
+
+    async def may(self, verb: str, *, group: str, resource: str, subresource: str = "", namespace: str = "") -> bool:
+        """Asks the API server whether this client has a right (SelfSubjectAccessReview)."""
+        attributes = {
+            "verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace,
+        }  # fmt: skip
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = await self._call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+        status = answer.get("status")
+        return isinstance(status, Mapping) and bool(status.get("allowed"))
+
+    async def _get_or_none(self, path: str) -> Json | None:
+        try:
+            return await self._call("GET", path)
+        except KubernetesError as error:
+            if error.status == 404:  # noqa: PLR2004
+                return None
+            raise
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        content_type: str = "application/json",
+        timeout: float = TIMEOUT,
+    ) -> Json:
+        try:
+            _, url, headers, _, _ = await self._client.param_serialize(
+                method, path, query_params=list((query or {}).items()), auth_settings=["BearerToken"]
+            )
+            headers["Content-Type"] = content_type
+            headers["Accept"] = "application/json"
+            response = await self._client.call_api(method, url, headers, body=body, _request_timeout=timeout)
+            content = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
+            raise KubernetesError(
+                f"The Kubernetes API at {self.server} cannot be reached ({type(error).__name__}).", status=0
+            ) from None
+        answer = _json(content)
+        if response.status not in range(200, 300):
+            raise _refusal(response.status, answer, retry_after=response.headers.get("Retry-After"))
+        return answer
+
+
+def _refusal(status: int, answer: Json, *, retry_after: str | None) -> KubernetesError:
+    # A Status object's message names objects and fields, never the values of a Secret's data.
+    message = str(answer.get("message") or f"HTTP status {status}")
+    return KubernetesError(
+        message, status=status, retry_after=float(retry_after) if retry_after and retry_after.isdigit() else None
+    )
+
+
+def _json(content: bytes) -> Json:
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _secret_path(key: ObjectKey) -> str:
+    return f"/api/v1/namespaces/{key.namespace}/secrets/{key.name}"
+
+
+def _reference_path(key: ObjectKey) -> str:
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{key.namespace}/{PLURAL}/{key.name}"
+
+
+def _leases_path(key: ObjectKey) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{key.namespace}/leases"

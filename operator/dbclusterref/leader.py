@@ -1,0 +1,148 @@
+"""The Lease: among several replicas one writes.
+
+Written here because `kubernetes.aio.leaderelection` does not hold what it promises: it cannot create its Lease, and goes on
+believing that it leads while the API server is out of reach.
+Safety rests on two clocks that are never compared: a holder stops `RENEW_DEADLINE` after it last *began* a renewal that
+succeeded; another takes over only when it has itself watched the Lease unchanged for the longer `LEASE_DURATION`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from dbclusterref.errors import KubernetesError
+from dbclusterref.reference import ObjectKey
+
+LEASE_DURATION = 15.0
+RENEW_DEADLINE = 10.0
+RETRY_PERIOD = 2.0
+"""Seconds; as Kubernetes' own components use."""
+
+Json = dict[str, object]
+
+
+class LeaseApi(Protocol):
+    """The calls on Leases."""
+
+    async def get_lease(self, key: ObjectKey, *, timeout: float) -> Json | None: ...  # noqa: D102
+    async def create_lease(self, key: ObjectKey, lease: Json, *, timeout: float) -> Json: ...  # noqa: D102
+    async def replace_lease(self, key: ObjectKey, lease: Json, *, timeout: float) -> Json: ...  # noqa: D102
+
+
+class Leader:
+    """Competes for the Lease. `clock` is monotonic, in seconds; `now` is the time of day, for people to read."""
+
+    def __init__(
+        self,
+        api: LeaseApi,
+        *,
+        key: ObjectKey,
+        identity: str,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        logger: logging.Logger,
+        on_change: Callable[[bool], None],
+    ) -> None:
+        self._api = api
+        self._key = key
+        self._identity = identity
+        self._clock = clock
+        self._now = now
+        self._logger = logger
+        self._on_change = on_change
+        self._held_until = float("-inf")
+        self._lease: Json | None = None
+        self._unchanged_since = 0.0
+
+    def is_leading(self) -> bool:
+        """Tells whether this process may write at this moment; asked before every write."""
+        return self._clock() < self._held_until
+
+    async def run(self) -> None:
+        """Acquires the Lease, keeps it, and returns when it is lost: the process must then end and begin anew."""
+        while not await self._try():  # noqa: ASYNC110 - the Lease is elsewhere: it can only be asked again
+            await asyncio.sleep(RETRY_PERIOD)
+        self._logger.info("Leading: holds Lease %s as %s.", self._key, self._identity)
+        self._on_change(True)  # noqa: FBT003
+        while self.is_leading():
+            await asyncio.sleep(RETRY_PERIOD)
+            await self._try()
+        self._on_change(False)  # noqa: FBT003
+        self._logger.error("Lost Lease %s; ending, to begin anew as a standby.", self._key)
+
+    async def release(self) -> None:
+        """Gives the Lease up, so that another need not wait for it to expire; writes must have ended before."""
+        was_leading = self.is_leading()
+        self._held_until = float("-inf")
+        if not was_leading or self._lease is None:
+            return
+        try:
+            await self._replace(holder="", duration=1)
+        except KubernetesError as error:
+            self._logger.warning("Lease %s was not released (%s); it expires by itself.", self._key, error.message)
+
+    async def _try(self) -> bool:
+        """Takes or renews the Lease; an API server out of reach is a failed try like any other."""
+        began = self._clock()
+        try:
+            if not self.is_leading():
+                await self._look(began)
+                if not self._is_free(began):
+                    return False
+            if self._lease is None:
+                self._lease = await self._api.create_lease(
+                    self._key, self._body(self._identity, LEASE_DURATION), timeout=RETRY_PERIOD
+                )
+            else:
+                await self._replace(holder=self._identity, duration=LEASE_DURATION)
+        except KubernetesError as error:
+            if error.status == 409 and self.is_leading():  # noqa: PLR2004
+                await self._look_again_after_conflict(began)
+            self._logger.debug("Lease %s: %s", self._key, error.message)
+            return False
+        self._held_until = began + RENEW_DEADLINE
+        return True
+
+    async def _look_again_after_conflict(self, began: float) -> None:
+        """Somebody wrote the Lease we hold: if it has another holder now, it is lost at once."""
+        try:
+            await self._look(began)
+        except KubernetesError:
+            return
+        if self._holder() != self._identity:
+            self._held_until = float("-inf")
+
+    async def _look(self, began: float) -> None:
+        seen = await self._api.get_lease(self._key, timeout=RETRY_PERIOD)
+        if seen != self._lease:
+            self._lease = seen
+            self._unchanged_since = began
+
+    def _is_free(self, now: float) -> bool:
+        return self._lease is None or self._holder() == "" or now - self._unchanged_since > LEASE_DURATION
+
+    def _holder(self) -> str:
+        spec = self._lease.get("spec") if self._lease else None
+        return str(spec.get("holderIdentity") or "") if isinstance(spec, Mapping) else ""
+
+    async def _replace(self, *, holder: str, duration: float) -> None:
+        assert self._lease is not None
+        # The metadata as read carries the resourceVersion: the API server refuses the write if anyone came between.
+        body = {**self._body(holder, duration), "metadata": self._lease["metadata"]}
+        self._lease = await self._api.replace_lease(self._key, body, timeout=RETRY_PERIOD)
+
+    def _body(self, holder: str, duration: float) -> Json:
+        now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._key.name, "namespace": self._key.namespace},
+            "spec": {
+                "holderIdentity": holder,
+                "leaseDurationSeconds": int(duration),
+                "acquireTime": now,
+                "renewTime": now,
+            },
+        }

@@ -1,0 +1,44 @@
+"""What the operator counts. Labels are small, closed sets: no names of resources, clusters or tokens among them."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, generate_latest
+
+
+class Metrics:
+    """All metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.reconciles = Counter(
+            "dbclusterref_reconciles", "Reconciliations by outcome: a condition's reason.", ["reason"], registry=registry
+        )
+        self.reconcile_seconds = Histogram(
+            "dbclusterref_reconcile_seconds", "How long one reconciliation took, reads and writes included.", registry=registry
+        )
+        self.bugs = Counter(
+            "dbclusterref_unexpected_errors", "Reconciliations that ended in a bug; each is logged.", registry=registry
+        )
+        self.upstream_replies = Counter(
+            "dbclusterref_digitalocean_replies", "Replies by HTTP status, 0 for none.", ["status"], registry=registry
+        )
+        self.upstream_remaining = Gauge(
+            "dbclusterref_digitalocean_ratelimit_remaining",
+            "Requests that the last reply said are left in the hour, of the token that made it.",
+            registry=registry,
+        )
+        self.writes = Counter(
+            "dbclusterref_kubernetes_writes", "Writes by kind of object and result.", ["kind", "result"], registry=registry
+        )
+        self.references = Gauge(
+            "dbclusterref_references", "Resources known, by the reason of their Ready condition.", ["reason"], registry=registry
+        )
+        self.queue_length = Gauge("dbclusterref_queue_length", "Resources that want work now.", registry=registry)
+        self.queue_overdue_seconds = Gauge(
+            "dbclusterref_queue_overdue_seconds", "By how much the most overdue deadline is missed.", registry=registry
+        )
+        self.leading = Gauge("dbclusterref_leader", "1 while this process may write, 0 while it stands by.", registry=registry)
+
+    def render(self) -> bytes:
+        """Writes the Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,227 @@
+"""The operator put together and run: everything is wired here, and nothing anywhere else."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+
+import httpx
+import kopf
+
+from dbclusterref.account import Account, Accounts
+from dbclusterref.digitalocean import TIMEOUT, DigitalOcean
+from dbclusterref.dispatch import Dispatcher
+from dbclusterref.errors import KubernetesError
+from dbclusterref.handlers import make_registry, make_settings, scope
+from dbclusterref.kube import KubernetesApi, load_configuration, own_namespace
+from dbclusterref.leader import Leader
+from dbclusterref.logs import LOGGER
+from dbclusterref.metrics import Metrics
+from dbclusterref.probes import serve_probes
+from dbclusterref.reconciler import Clocks, Reconciler, system_clocks
+from dbclusterref.reference import GROUP, ObjectKey
+from dbclusterref.reporter import Reporter, watch_reasons
+from dbclusterref.settings import Settings
+from dbclusterref.store import Store
+from dbclusterref.tokens import OperatorToken, Tokens
+
+GRACE = 3.0
+"""Seconds that writes under way have to end after SIGTERM."""
+HOUSEKEEPING = 5.0
+LOST_LEASE = 3
+"""Exit status of a leader that lost its Lease: the kubelet starts it anew, as a standby."""
+
+
+def user_agent() -> str:
+    """How both APIs see this program."""
+    return f"dbclusterref/{version('dbclusterref')}"
+
+
+async def operate(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit status. Raises SettingsError where it cannot start."""
+    configuration = await load_configuration(environ)
+    kubernetes = KubernetesApi(configuration, user_agent=user_agent())
+    client = httpx.AsyncClient(
+        timeout=TIMEOUT,
+        follow_redirects=False,
+        headers={"User-Agent": user_agent(), "Accept": "application/json"},
+        limits=httpx.Limits(max_connections=settings.workers * 2, max_keepalive_connections=settings.workers),
+    )
+    try:
+        return await _Operator(settings, environ, kubernetes=kubernetes, client=client).run()
+    finally:
+        await client.aclose()
+        await kubernetes.close()
+
+
+class _Operator:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], *, kubernetes: KubernetesApi, client: httpx.AsyncClient
+    ) -> None:
+        self._settings = settings
+        self._kubernetes = kubernetes
+        self._clocks: Clocks = system_clocks(random.random)
+        self._metrics = Metrics()
+        self._store = Store()
+        self._stop = asyncio.Event()
+        self._watching = False
+        self._exit_status = 0
+        identity = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
+        self._leader = self._make_leader(environ, identity=identity) if settings.leader_elect else None
+        self._accounts = Accounts(self._account_maker(client))
+        self._dispatcher = Dispatcher(
+            self._make_reconciler(identity=identity),
+            workers=settings.workers,
+            clock=self._clocks.monotonic,
+            may_work=self._may_write,
+            metrics=self._metrics,
+            logger=LOGGER,
+        )
+
+    async def run(self) -> int:
+        settings = self._settings
+        LOGGER.info(
+            "Starting %s: Kubernetes at %s, DigitalOcean at %s, watching %s.",
+            user_agent(), self._kubernetes.server, settings.api_url, ", ".join(settings.namespaces) or "all namespaces",
+        )  # fmt: skip
+        self._take_signals()
+        self._metrics.leading.set(self._leader is None)
+        probes, _ = await serve_probes(
+            host=settings.metrics_host, port=settings.metrics_port,
+            healthy=self._dispatcher.problems, ready=self._not_ready, metrics=self._render_metrics,
+        )  # fmt: skip
+        # Everything long-lived starts before kopf: at its end kopf cancels each task that began after it did.
+        tasks = [asyncio.create_task(self._keep_house(), name="housekeeping")]
+        if self._leader:
+            tasks.append(asyncio.create_task(self._lead(self._leader), name="leader"))
+        self._dispatcher.start()
+        watch = asyncio.create_task(self._watch(), name="watch")
+        await self._stop.wait()
+        await self._dispatcher.stop(grace=GRACE)
+        if self._leader:
+            await self._leader.release()
+        for task in (watch, *tasks):
+            task.cancel()
+        await asyncio.gather(watch, *tasks, return_exceptions=True)
+        await probes.cleanup()
+        LOGGER.info("Stopped.")
+        return self._exit_status
+
+    async def _watch(self) -> None:
+        """Keeps kopf running; whatever ends it, what is known stays, and it is started anew."""
+        while not self._stop.is_set():
+            if not await self._wait_for_resource():
+                return
+            existing = asyncio.all_tasks()
+            tasks = await kopf.spawn_tasks(
+                registry=make_registry(
+                    store=self._store,
+                    dispatcher=self._dispatcher,
+                    server=self._kubernetes.server,
+                    session=self._kubernetes.session,
+                ),
+                settings=make_settings(),
+                standalone=True,
+                **scope(self._settings.namespaces),
+            )
+            self._take_signals()  # kopf has put its own in their place
+            self._watching = True
+            try:
+                await kopf.run_tasks(tasks, ignored=existing)
+            except Exception as error:  # noqa: BLE001 - kopf's own failures have no common class
+                LOGGER.error("The watch ended (%s); starting it anew.", type(error).__name__)
+            self._watching = False
+            await asyncio.sleep(1)
+
+    async def _wait_for_resource(self) -> bool:
+        """Waits until the API server answers and serves our resource; says once what it waits for."""
+        said = ""
+        while not self._stop.is_set():
+            try:
+                if await self._kubernetes.has_resource():
+                    if said:
+                        LOGGER.info("The Kubernetes API serves DatabaseClusterRef; going on.")
+                    return True
+                why = f"The CustomResourceDefinition databaseclusterrefs.{GROUP} is not installed; apply crds/. Waiting for it."
+            except KubernetesError as error:
+                why = f"{error.message} Waiting for it."
+            if why != said:
+                LOGGER.warning(why)
+                said = why
+            await asyncio.sleep(1)
+        return False
+
+    async def _lead(self, leader: Leader) -> None:
+        await leader.run()
+        self._exit_status = LOST_LEASE
+        self._stop.set()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            self._accounts.drop_unused(since=self._clocks.monotonic() - 3600.0)
+
+    def _may_write(self) -> bool:
+        return self._leader is None or self._leader.is_leading()
+
+    def _not_ready(self) -> list[str]:
+        return [] if self._watching else ["not watching yet: the Kubernetes API or the CustomResourceDefinition is missing"]
+
+    def _render_metrics(self) -> bytes:
+        self._dispatcher.measure()
+        watch_reasons(lambda: Counter(entry.status.reason or "Pending" for entry in self._store), self._metrics)
+        return self._metrics.render()
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    def _make_reconciler(self, *, identity: str) -> Reconciler:
+        settings = self._settings
+        return Reconciler(
+            store=self._store,
+            tokens=Tokens(
+                self._kubernetes,
+                own=OperatorToken(value=settings.token, file=settings.token_file),
+                allowed=settings.token_namespaces,
+                clock=self._clocks.monotonic,
+            ),
+            accounts=self._accounts,
+            secrets=self._kubernetes,
+            reporter=Reporter(self._kubernetes, metrics=self._metrics, logger=LOGGER, instance=identity),
+            metrics=self._metrics,
+            clocks=self._clocks,
+            may_write=self._may_write,
+        )
+
+    def _account_maker(self, client: httpx.AsyncClient) -> Callable[[str], Account]:
+        upstream = DigitalOcean(client, base_url=self._settings.api_url)
+
+        def observe(status: int, remaining: int | None) -> None:
+            self._metrics.upstream_replies.labels(status=str(status)).inc()
+            if remaining is not None:
+                self._metrics.upstream_remaining.set(remaining)
+
+        return lambda token: Account(token, upstream=upstream, clock=self._clocks.monotonic, observe=observe)
+
+    def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> Leader:
+        def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback
+            self._metrics.leading.set(leading)
+            with contextlib.suppress(AttributeError):
+                self._dispatcher.wake()
+
+        return Leader(
+            self._kubernetes,
+            key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), "dbclusterref"),
+            identity=identity,
+            clock=self._clocks.monotonic,
+            now=self._clocks.now,
+            logger=LOGGER,
+            on_change=changed,
+        )

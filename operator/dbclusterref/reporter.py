@@ -1,0 +1,150 @@
+"""Tells people: the status, Events and log lines; each only where something changed."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from dbclusterref.errors import Cause, KubernetesError
+from dbclusterref.kube import Event
+from dbclusterref.metrics import Metrics
+from dbclusterref.reference import ObjectKey
+from dbclusterref.status import SYNCED, ConditionType, Outcome, Published, Status, Suspended, merge_patch, next_status
+from dbclusterref.store import Entry
+
+NOTE_LIMIT = 1000
+"""An Event's note may have 1,024 characters."""
+
+
+class StatusApi(Protocol):
+    """The calls that reporting needs."""
+
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> dict[str, object]: ...  # noqa: D102
+    async def create_event(self, event: Event) -> None: ...  # noqa: D102
+
+
+class Reporter:
+    """Reports outcomes. `instance` names this process in Events."""
+
+    def __init__(self, api: StatusApi, *, metrics: Metrics, logger: logging.Logger, instance: str) -> None:
+        self._api = api
+        self._metrics = metrics
+        self._logger = logger
+        self._instance = instance
+        self._news: dict[ObjectKey, tuple[str, str]] = {}
+
+    def secret_written(self, entry: Entry, name: str, *, revision: int, changed: bool, created: bool) -> None:
+        """Takes note of a write, to be told with the next report."""
+        if changed:
+            verb = "Created" if created else "Updated"
+            reason, text = f"Secret{verb}", f"Secret {name} was {verb.lower()} (revision {revision})."
+        else:
+            reason = "SecretRepaired"
+            text = f"Secret {name} had been {'deleted' if created else 'changed by somebody'} and was restored."
+        self._news[entry.identity.key] = (reason, text)
+
+    async def report(
+        self, entry: Entry, outcome: Outcome, *, refreshed: bool, now: datetime, published: Published | None = None
+    ) -> None:
+        """Writes the status if it differs, then an Event and a log line for what is new."""
+        self._metrics.reconciles.labels(reason=_reason(outcome)).inc()
+        old = entry.status
+        new = next_status(
+            old,
+            identity=entry.identity,
+            reference=entry.reference,
+            outcome=outcome,
+            published=published,
+            refreshed=refreshed,
+            now=now,
+        )
+        if new != old and not await self._write(entry, old, new):
+            return
+        await self._tell(entry, old, new, outcome, now=now)
+
+    async def _write(self, entry: Entry, old: Status, new: Status) -> bool:
+        identity = entry.identity
+        try:
+            body = await self._api.patch_status(
+                identity.key, uid=identity.uid, status=merge_patch(old.to_body(), new.to_body())
+            )
+        except KubernetesError as error:
+            self._metrics.writes.labels(kind="Status", result="failed").inc()
+            if error.status in {404, 409}:
+                # The object is gone, or another has its name: there is nobody to tell.
+                return False
+            raise
+        self._metrics.writes.labels(kind="Status", result="ok").inc()
+        entry.status = Status.from_body(body)
+        metadata = body["metadata"]
+        assert isinstance(metadata, Mapping)
+        entry.resource_version = str(metadata["resourceVersion"])
+        return True
+
+    async def _tell(self, entry: Entry, old: Status, new: Status, outcome: Outcome, *, now: datetime) -> None:
+        key = entry.identity.key
+        if key in self._news:
+            reason, text = self._news.pop(key)
+            await self._announce(entry, reason, text, warning=False, now=now)
+        before, after = _fresh(old), _fresh(new)
+        if before == after or (before is None and isinstance(outcome, Published)):
+            return
+        match outcome:
+            case Cause():
+                await self._announce(entry, outcome.reason, outcome.message, warning=True, now=now)
+            case Suspended():
+                await self._announce(entry, "Suspended", new.conditions[ConditionType.FRESH].message, warning=False, now=now)
+            case Published():
+                await self._announce(entry, SYNCED, new.conditions[ConditionType.READY].message, warning=False, now=now)
+
+    async def _announce(self, entry: Entry, reason: str, text: str, *, warning: bool, now: datetime) -> None:
+        key = entry.identity.key
+        self._logger.log(
+            logging.WARNING if warning else logging.INFO,
+            "%s: %s: %s", key, reason, text,
+            extra={"fields": {"namespace": key.namespace, "name": key.name, "reason": reason}},
+        )  # fmt: skip
+        event = Event(
+            regarding=key,
+            regarding_uid=entry.identity.uid,
+            warning=warning,
+            reason=reason,
+            action="Reconcile",
+            note=text[:NOTE_LIMIT],
+            time=now.astimezone().isoformat(timespec="microseconds"),
+            name=_event_name(key.name, entry.identity.uid, reason, now),
+            instance=self._instance,
+        )
+        try:
+            await self._api.create_event(event)
+        except KubernetesError as error:
+            # An Event is a courtesy: the status says the same.
+            self._logger.debug("%s: no Event: %s", key, error.message)
+
+
+def watch_reasons(entries: Callable[[], Mapping[str, int]], metrics: Metrics) -> None:
+    """Brings the gauge of references by reason up to date."""
+    metrics.references.clear()
+    for reason, count in entries().items():
+        metrics.references.labels(reason=reason).set(count)
+
+
+def _fresh(status: Status) -> tuple[bool, str] | None:
+    fresh = status.conditions.get(ConditionType.FRESH)
+    return (fresh.status, fresh.reason) if fresh else None
+
+
+def _reason(outcome: Outcome) -> str:
+    match outcome:
+        case Published():
+            return SYNCED
+        case Suspended():
+            return "Suspended"
+        case Cause():
+            return outcome.reason
+
+
+def _event_name(name: str, *parts: object) -> str:
+    digest = hashlib.blake2b("/".join(str(part) for part in parts).encode(), digest_size=8).hexdigest()
+    return f"{name[:230]}.{digest}"

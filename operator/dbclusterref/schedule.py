@@ -1,0 +1,118 @@
+"""When to try again, and what is due: back-off, and a queue without clock and without I/O.
+
+The queue has the semantics of client-go's work queue: a key is in it once however often it is marked; a key marked while
+it is being worked on is given out again afterwards, never twice at the same time; and each key has at most one deadline.
+"""
+
+import heapq
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from dbclusterref.errors import Cause
+
+K = TypeVar("K")
+
+BACKOFF_FIRST = 1.0
+BACKOFF_CAP = 60.0
+STALLED_CAP = 300.0
+SPREAD = 0.1
+"""Deadlines are moved by up to this share of the delay, so that what started together does not stay together."""
+
+
+def after_success(interval: float, *, jitter: float) -> float:
+    """Seconds until the next routine read; `jitter` in [0, 1) spreads it to just below the interval, never past it."""
+    return interval * (1 - SPREAD * jitter)
+
+
+def after_failure(cause: Cause, *, failures: int, interval: float, jitter: float) -> float:
+    """Seconds until the next try after the `failures`-th failure in a row (1 for the first).
+
+    Doubles from a second up to the refresh interval, capped at a minute, or at five where a person must act; what the other
+    side asked for in `retry-after` is the least.
+    """
+    cap = STALLED_CAP if cause.stalled else min(max(interval, BACKOFF_FIRST), BACKOFF_CAP)
+    delay = min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), cap)
+    if cause.retry_after is not None:
+        delay = max(delay, cause.retry_after)
+    return delay * (1 + SPREAD * jitter)
+
+
+def after_trouble(failures: int) -> float:
+    """Seconds until the next try after the Kubernetes API failed for the `failures`-th time in a row."""
+    return min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16) / 4, BACKOFF_CAP / 4)
+
+
+@dataclass(slots=True)
+class WorkQueue(Generic[K]):
+    """What is due now, what is due later, and what is being worked on. Times are seconds on any one monotonic clock."""
+
+    _ready: OrderedDict[K, None] = field(default_factory=OrderedDict)
+    _urgent: OrderedDict[K, None] = field(default_factory=OrderedDict)
+    _processing: set[K] = field(default_factory=set)
+    _marked_again: dict[K, bool] = field(default_factory=dict)
+    _deadlines: dict[K, float] = field(default_factory=dict)
+    _heap: list[tuple[float, int, K]] = field(default_factory=list)
+    _sequence: int = 0
+
+    def mark(self, key: K, *, urgent: bool = False) -> None:
+        """Says that a key wants work now; `urgent` puts it ahead of routine work (new and changed resources)."""
+        if key in self._processing:
+            self._marked_again[key] = urgent or self._marked_again.get(key, False)
+        elif urgent:
+            self._ready.pop(key, None)
+            self._urgent[key] = None
+        elif key not in self._urgent:
+            self._ready[key] = None
+
+    def schedule(self, key: K, *, at: float) -> None:
+        """Sets the key's one deadline, in place of any earlier one."""
+        self._deadlines[key] = at
+        self._sequence += 1
+        heapq.heappush(self._heap, (at, self._sequence, key))
+
+    def take(self, now: float) -> K | None:
+        """Gives out the next key that wants work, None if there is none; each key taken must be given back by `done`."""
+        self._promote(now)
+        for lane in (self._urgent, self._ready):
+            if lane:
+                key, _ = lane.popitem(last=False)
+                self._processing.add(key)
+                # The work that begins now sees all there is to see; what it finds sets the next deadline.
+                self._deadlines.pop(key, None)
+                return key
+        return None
+
+    def done(self, key: K) -> None:
+        """Gives a key back; it is due at once if it was marked meanwhile."""
+        self._processing.discard(key)
+        if key in self._marked_again:
+            self.mark(key, urgent=self._marked_again.pop(key))
+
+    def forget(self, key: K) -> None:
+        """Drops a key and its deadline; work under way is not called off."""
+        for lane in (self._ready, self._urgent):
+            lane.pop(key, None)
+        self._deadlines.pop(key, None)
+        self._marked_again.pop(key, None)
+
+    def next_deadline(self) -> float | None:
+        """When the earliest deadline is, None if there is none."""
+        while self._heap and self._deadlines.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def oldest_overdue(self, now: float) -> float:
+        """By how many seconds the most overdue deadline has been missed; 0 where none has."""
+        deadline = self.next_deadline()
+        return max(0.0, now - deadline) if deadline is not None else 0.0
+
+    def __len__(self) -> int:
+        """Counts the keys that want work now, those being worked on not among them."""
+        return len(self._ready) + len(self._urgent)
+
+    def _promote(self, now: float) -> None:
+        while (deadline := self.next_deadline()) is not None and deadline <= now:
+            _, _, key = heapq.heappop(self._heap)
+            del self._deadlines[key]
+            self.mark(key)

@@ -1,0 +1,156 @@
+"""What is known of the resources and of our Secrets: filled from watch events, listings and the answers to our own writes.
+
+Everything is level-based: an entry says how things are, never what happened. A body older than what is known is ignored, so
+that a late event cannot undo the answer to a write.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from dbclusterref.cluster import Snapshot
+from dbclusterref.errors import Cause, InvalidSpec
+from dbclusterref.reference import Identity, ObjectKey, Reference
+from dbclusterref.secret import LiveSecret
+from dbclusterref.status import Status
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """One resource. `reference` is None where its spec cannot be read, and `invalid` says why.
+
+    `snapshot` is the last one that made a complete Secret; `cause` is why the last read did not. Times are monotonic seconds.
+    """
+
+    identity: Identity
+    reference: Reference | None
+    invalid: InvalidSpec | None
+    status: Status
+    resource_version: str
+    snapshot: Snapshot | None = field(default=None, repr=False)
+    cause: Cause | None = None
+    read_due_at: float = 0.0
+    not_found_since: float | None = None
+    failures: int = 0
+    kubernetes_failures: int = 0
+    published_content: bytes = b""
+
+    @property
+    def refresh_is_requested(self) -> bool:
+        """Tells whether the annotation asks for a read that has not been acknowledged."""
+        requested = self.identity.refresh_requested_at
+        return bool(requested) and requested != self.status.last_handled_refresh_at
+
+
+class Store:
+    """The entries by resource, and the live Secrets that carry our label."""
+
+    def __init__(self) -> None:
+        self._entries: dict[ObjectKey, Entry] = {}
+        self._secrets: dict[ObjectKey, LiveSecret] = {}
+        self._by_secret: dict[ObjectKey, set[ObjectKey]] = {}
+
+    def __len__(self) -> int:
+        """Counts the resources."""
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Walks the entries as they are now."""
+        return iter(list(self._entries.values()))
+
+    def get(self, key: ObjectKey) -> Entry | None:
+        """Finds a resource."""
+        return self._entries.get(key)
+
+    def secret(self, key: ObjectKey) -> LiveSecret | None:
+        """Finds a live Secret of ours, as last seen."""
+        return self._secrets.get(key)
+
+    def observe_reference(self, body: Mapping[str, object], *, gone: bool = False) -> ObjectKey | None:
+        """Takes a resource in; returns its key if it wants work now."""
+        identity = Identity.from_body(body)
+        version = _resource_version(body)
+        known = self._entries.get(identity.key)
+        if gone:
+            if known and known.identity.uid == identity.uid:
+                self._unlink(known)
+                del self._entries[identity.key]
+            return None
+        if known and known.identity.uid == identity.uid:
+            if not _is_newer(version, than=known.resource_version):
+                return None
+            status = Status.from_body(body)
+            if known.identity == identity:
+                known.resource_version = version
+                same = known.status == status
+                known.status = status
+                return None if same else identity.key
+        self._replace(_entry(body, identity=identity, version=version), known=known)
+        return identity.key
+
+    def observe_secret(self, body: Mapping[str, object], *, gone: bool = False) -> frozenset[ObjectKey]:
+        """Takes a Secret in; returns the resources that want work because of it."""
+        metadata = body["metadata"]
+        assert isinstance(metadata, Mapping)
+        key = ObjectKey(str(metadata["namespace"]), str(metadata["name"]))
+        known = self._secrets.get(key)
+        if known and not _is_newer(_resource_version(body), than=known.resource_version):
+            return frozenset()
+        interested = frozenset(self._by_secret.get(key, ()))
+        if gone:
+            if known and known.uid != metadata["uid"]:
+                return frozenset()
+            self._secrets.pop(key, None)
+            return interested
+        live = LiveSecret.from_body(body)
+        self._secrets[key] = live
+        same = known is not None and (known.content, known.shape) == (live.content, live.shape)
+        return frozenset() if same else interested
+
+    def forget_secret(self, key: ObjectKey) -> None:
+        """Drops what is known of a Secret, so that it is looked at anew."""
+        self._secrets.pop(key, None)
+
+    def _replace(self, entry: Entry, *, known: Entry | None) -> None:
+        if known:
+            self._unlink(known)
+            if known.identity.uid == entry.identity.uid:
+                # The spec changed, the object is the same: what was read and published still stands until the next read.
+                entry.snapshot = known.snapshot
+                entry.published_content = known.published_content
+        self._entries[entry.identity.key] = entry
+        if entry.reference:
+            self._by_secret.setdefault(entry.reference.secret_key, set()).add(entry.identity.key)
+
+    def _unlink(self, entry: Entry) -> None:
+        if entry.reference:
+            keys = self._by_secret.get(entry.reference.secret_key, set())
+            keys.discard(entry.identity.key)
+            if not keys:
+                self._by_secret.pop(entry.reference.secret_key, None)
+
+
+def _entry(body: Mapping[str, object], *, identity: Identity, version: str) -> Entry:
+    reference: Reference | None = None
+    invalid: InvalidSpec | None = None
+    try:
+        reference = Reference.from_body(body)
+    except InvalidSpec as cause:
+        invalid = cause
+    return Entry(
+        identity=identity,
+        reference=reference,
+        invalid=invalid,
+        status=Status.from_body(body),
+        resource_version=version,
+    )
+
+
+def _resource_version(body: Mapping[str, object]) -> str:
+    metadata = body["metadata"]
+    assert isinstance(metadata, Mapping)
+    return str(metadata.get("resourceVersion", ""))
+
+
+def _is_newer(version: str, *, than: str) -> bool:
+    """Compares resource versions; since Kubernetes 1.35 they are documented to be comparable as numbers."""
+    return not (version.isdigit() and than.isdigit()) or int(version) > int(than)

@@ -1,0 +1,133 @@
+"""Where a reference's API token comes from: a Secret beside it, or the operator's own where its namespace was named."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from dbclusterref.access import may_use_operator_token
+from dbclusterref.errors import AccessDenied, KubernetesError, TokenInvalid, TokenSecretMissing
+from dbclusterref.reference import ObjectKey, Reference, TokenSecretRef
+
+MAX_AGE = 10.0
+"""Seconds a token Secret's content is kept: as short as the shortest refresh interval, so that a rotated token works at the
+next read, and long enough that a namespace full of references asks once."""
+
+
+class SecretReader(Protocol):
+    """Reads Secrets from the Kubernetes API."""
+
+    async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorToken:
+    """The operator's own token: given as such, or in a file that is read for each use (so that it may be rotated)."""
+
+    value: str = field(default="", repr=False)
+    file: str = ""
+
+    def read(self) -> str:
+        """Raises TokenSecretMissing where there is none."""
+        if not self.file and not self.value:
+            raise TokenSecretMissing(
+                "This resource names no spec.apiTokenSecretRef and the operator has no token of its own; make a Secret with a "
+                "DigitalOcean API token and name it there."
+            )
+        if not self.file:
+            return self.value
+        try:
+            token = Path(self.file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise TokenSecretMissing(
+                f"The operator's own token file cannot be read ({type(error).__name__}); mend --token-file, or name a Secret "
+                "in spec.apiTokenSecretRef."
+            ) from None
+        if not token:
+            raise TokenSecretMissing(
+                "The operator's own token file is empty; put a token there, or name spec.apiTokenSecretRef."
+            )
+        return token
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    data: Mapping[str, object] | None = field(repr=False)
+    read_at: float
+
+
+class Tokens:
+    """Finds a reference's token. `clock` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        secrets: SecretReader,
+        *,
+        own: OperatorToken,
+        allowed: Sequence[str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._secrets = secrets
+        self._own = own
+        self._allowed = allowed
+        self._clock = clock
+        self._kept: dict[ObjectKey, _Kept] = {}
+
+    async def find(self, reference: Reference, *, fresh: bool = False) -> str:
+        """Raises AccessDenied, TokenSecretMissing or TokenInvalid; `fresh` leaves out what was kept."""
+        if reference.token_secret:
+            return await self._from_secret(reference.key.namespace, reference.token_secret, fresh=fresh)
+        if not may_use_operator_token(reference.key.namespace, allowed=self._allowed):
+            raise AccessDenied(
+                f"Namespace {reference.key.namespace} may not use the operator's own token; name a Secret with a token in "
+                "spec.apiTokenSecretRef, or have the operator's owner add the namespace to --token-namespaces."
+            )
+        return _usable(self._own.read(), where="the operator's own token")
+
+    async def _from_secret(self, namespace: str, ref: TokenSecretRef, *, fresh: bool) -> str:
+        data = await self._data(ObjectKey(namespace, ref.name), fresh=fresh)
+        if data is None:
+            raise TokenSecretMissing(
+                f"Secret {ref.name} does not exist in namespace {namespace}; create it with a DigitalOcean API token under the "
+                f"key {ref.key}, or correct spec.apiTokenSecretRef."
+            )
+        if ref.key not in data:
+            raise TokenSecretMissing(
+                f"Secret {ref.name} has no key {ref.key}; add the token under that key, or correct spec.apiTokenSecretRef.key."
+            )
+        try:
+            token = base64.b64decode(str(data[ref.key])).decode("utf-8").strip()
+        except ValueError:
+            raise TokenInvalid(f"Secret {ref.name}, key {ref.key}, does not hold text; put the bare API token there.") from None
+        if not token:
+            raise TokenSecretMissing(f"Secret {ref.name}, key {ref.key}, is empty; put the API token there.")
+        return _usable(token, where=f"Secret {ref.name}, key {ref.key},")
+
+    async def _data(self, key: ObjectKey, *, fresh: bool) -> Mapping[str, object] | None:
+        kept = self._kept.get(key)
+        if kept and not fresh and self._clock() - kept.read_at < MAX_AGE:
+            return kept.data
+        try:
+            secret = await self._secrets.get_secret(key)
+        except KubernetesError as error:
+            if error.status == 403:  # noqa: PLR2004
+                raise TokenSecretMissing(
+                    f"The operator may not read Secret {key.name} in namespace {key.namespace}; give its ServiceAccount the "
+                    "verb get on it."
+                ) from None
+            raise
+        data = (secret.get("data") or {}) if secret else None
+        assert data is None or isinstance(data, Mapping)
+        now = self._clock()
+        self._kept = {k: v for k, v in self._kept.items() if now - v.read_at < MAX_AGE} | {key: _Kept(data, now)}
+        return data
+
+
+def _usable(token: str, *, where: str) -> str:
+    # What cannot stand in a header is no token, and must not reach an error message of the HTTP library.
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise TokenInvalid(
+            f"{where[0].upper()}{where[1:]} holds no API token (spaces or special characters); put the bare token there."
+        )
+    return token

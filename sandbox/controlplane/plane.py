@@ -1,0 +1,250 @@
+"""The control plane as one thing: start here."""
+
+import asyncio
+import os
+import signal
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from sandbox.controlplane.certificates import Authority, create_signing_key
+from sandbox.controlplane.components import (
+    Component,
+    Layout,
+    apiserver_command,
+    controller_manager_command,
+    etcd_command,
+)
+from sandbox.controlplane.kubeconfig import by_certificate, by_token, write_kubeconfig
+from sandbox.controlplane.ports import LOOPBACK, ReservedPort
+from sandbox.controlplane.process import Process
+from sandbox.controlplane.statedir import StateDirectory
+
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
+POLL_SECONDS = 0.05
+# What shows that the controllers are at work: they made these by themselves.
+MADE_BY_CONTROLLERS = (
+    "/api/v1/namespaces/default/serviceaccounts/default",
+    "/api/v1/namespaces/default/configmaps/kube-root-ca.crt",
+)
+
+
+class NotReadyError(Exception):
+    """A component runs but does not answer as it should; the message holds the last lines of its log."""
+
+
+class KubectlError(Exception):
+    """kubectl ended with an error; the message is its own."""
+
+
+class ControlPlane:
+    """etcd, kube-apiserver and kube-controller-manager of one's own, with RBAC, on loopback ports that stay the same.
+
+    An async context manager; `start` and `stop` do the same by hand and belong to no event loop. It takes its ports and its
+    directory when it is made, and gives them back at `stop`. `assets` is the directory that `sandbox.binaries.ensure_assets`
+    returns; `apiserver_flags` are added to kube-apiserver's command line, where they win.
+    """
+
+    def __init__(self, *, assets: Path, apiserver_flags: Sequence[str] = ()) -> None:
+        self._ports = [ReservedPort() for _ in Component]
+        self._directory = StateDirectory()
+        etcd_port, apiserver_port, controller_manager_port = (port.number for port in self._ports)
+        self._layout = layout = Layout(
+            assets=assets,
+            state=self._directory.path,
+            etcd_port=etcd_port,
+            apiserver_port=apiserver_port,
+            controller_manager_port=controller_manager_port,
+        )
+        commands = {
+            Component.ETCD: etcd_command(layout),
+            Component.APISERVER: apiserver_command(layout, flags=apiserver_flags),
+            Component.CONTROLLER_MANAGER: controller_manager_command(layout),
+        }
+        self._processes = {
+            component: Process(name=component, command=command, log=layout.log(component))
+            for component, command in commands.items()
+        }
+        _write_credentials(layout)
+
+    @property
+    def url(self) -> str:
+        """Of the API server: https, signed by `ca`."""
+        return self._layout.url
+
+    @property
+    def ca(self) -> Path:
+        """PEM file of the authority that signed the API server's certificate."""
+        return self._layout.ca
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's (system:masters), by client certificate."""
+        return self._layout.admin_kubeconfig
+
+    @property
+    def assets(self) -> Path:
+        """The directory of the programs, kubectl among them."""
+        return self._layout.assets
+
+    @property
+    def state(self) -> Path:
+        """The directory of data, logs (`<component>.log`) and certificates; it goes with the control plane."""
+        return self._layout.state
+
+    async def start(self) -> None:
+        """Returns when the API server is ready and the controllers have done their first work; stops all of it on failure."""
+        try:
+            self._processes[Component.ETCD].start()
+            await self._until(self._etcd_serves, component=Component.ETCD)
+            await self.start_apiserver()
+            self._processes[Component.CONTROLLER_MANAGER].start()
+            await self._until(self._controllers_work, component=Component.CONTROLLER_MANAGER)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Ends everything, frozen or not, and removes its files. There is nothing to save, so nothing is asked to hurry."""
+        for component in reversed(Component):
+            self._processes[component].kill()
+        for port in self._ports:
+            port.release()
+        self._directory.remove()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start_apiserver(self) -> None:
+        """Returns when it is ready: after `stop_apiserver`, on the same port, with the same data and the same keys."""
+        self._processes[Component.APISERVER].start()
+        await self._until(self._apiserver_is_ready, component=Component.APISERVER)
+
+    async def stop_apiserver(self, *, kill: bool = False) -> None:
+        """As a shutdown would, or with `kill` as a crash would. The port refuses connections until it is started again."""
+        process = self._processes[Component.APISERVER]
+        if kill:
+            process.kill()
+        else:
+            await process.stop(grace=STOP_SECONDS)
+
+    def freeze(self, component: Component) -> None:
+        """SIGSTOP: connections stay open and are accepted, and nothing is answered."""
+        self._processes[component].send(signal.SIGSTOP)
+
+    def thaw(self, component: Component) -> None:
+        """SIGCONT."""
+        self._processes[component].send(signal.SIGCONT)
+
+    def pid(self, component: Component) -> int | None:
+        """For measuring; None while it does not run."""
+        return self._processes[component].pid
+
+    def check(self) -> None:
+        """Raise `ComponentDiedError` if a component is gone that was not told to."""
+        for process in self._processes.values():
+            process.check()
+
+    async def watch(self) -> None:
+        """Runs until it is cancelled or `check` raises."""
+        while True:
+            self.check()
+            await asyncio.sleep(POLL_SECONDS * 4)
+
+    def kubeconfig_for(self, token: str, *, name: str, namespace: str = "default") -> Path:
+        """A kubeconfig file called `name` beside the administrator's, for who holds the token (`kubectl create token …`)."""
+        path = self._layout.state / f"{name}.kubeconfig"
+        ca = self._layout.ca.read_bytes()
+        return write_kubeconfig(path, url=self.url, ca=ca, user=by_token(token), namespace=namespace)
+
+    async def kubectl(self, *arguments: str, stdin: str = "", kubeconfig: Path | None = None) -> str:
+        """What it wrote to standard output; `KubectlError` with what it wrote to standard error if it fails."""
+        process = await asyncio.create_subprocess_exec(
+            self._layout.assets / "kubectl",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={
+                **os.environ,
+                "KUBECONFIG": str(kubeconfig or self.kubeconfig),
+                "KUBECACHEDIR": str(self._layout.state / "kubectl"),  # or it fills ~/.kube/cache, one folder a port
+            },
+        )
+        try:
+            output, errors = await process.communicate(stdin.encode())
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            raise KubectlError(errors.decode().strip())
+        return output.decode()
+
+    async def _until(self, find_missing: Callable[[], Awaitable[str]], *, component: Component) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while missing := await find_missing():
+            self.check()
+            if time.monotonic() > deadline:
+                words = self._processes[component].last_words()
+                raise NotReadyError(f"{component} was not ready within {START_SECONDS:.0f} s: {missing}\n{words}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _etcd_serves(self) -> str:
+        return await self._find_missing(f"{self._layout.etcd_url}/health")
+
+    async def _apiserver_is_ready(self) -> str:
+        return await self._find_missing(f"{self.url}/readyz")
+
+    async def _controllers_work(self) -> str:
+        return await self._find_missing(*(self.url + path for path in MADE_BY_CONTROLLERS))
+
+    async def _find_missing(self, *urls: str) -> str:
+        """What the first of these that cannot be read answers instead; empty if all can."""
+        context = ssl.create_default_context(cafile=self._layout.ca)
+        context.load_cert_chain(self._layout.certificate("admin"), self._layout.key("admin"))
+        async with httpx.AsyncClient(verify=context, trust_env=False, timeout=ANSWER_SECONDS) as client:
+            for url in urls:
+                try:
+                    answer = await client.get(url)
+                except httpx.TransportError as error:
+                    return f"{url}: {error!r}"
+                if not answer.is_success:
+                    return f"{url}: {answer.status_code} {answer.text}"
+        return ""
+
+
+def _write_credentials(layout: Layout) -> None:
+    authority = Authority(name="sandbox-ca")
+    layout.ca.write_bytes(authority.certificate)
+    admin = authority.issue("sandbox-admin", organization="system:masters")
+    server_names = (LOOPBACK, "localhost", "kubernetes.default.svc")
+    credentials = {
+        "admin": admin,
+        "server": authority.issue("sandbox", hosts=server_names),
+        "etcd-client": authority.issue("kube-apiserver"),
+        "service-account": create_signing_key(),
+    }
+    for name, credential in credentials.items():
+        layout.certificate(name).write_bytes(credential.certificate)
+        layout.key(name).touch(mode=0o600)
+        layout.key(name).write_bytes(credential.key)
+    controllers = authority.issue("system:kube-controller-manager", organization="system:masters")
+    for path, credential in (
+        (layout.admin_kubeconfig, admin),
+        (layout.controller_manager_kubeconfig, controllers),
+    ):
+        write_kubeconfig(path, url=layout.url, ca=authority.certificate, user=by_certificate(credential))

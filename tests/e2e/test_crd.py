@@ -1,0 +1,339 @@
+"""The resource on a real API server: what it refuses and says, what it fills in, and how kubectl shows it."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+UUID = "9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"
+OTHER_UUID = "11111111-2222-3333-4444-555555555555"
+
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+Spec = dict[str, Any]
+
+UUID_MESSAGE = (
+    "must be the UUID of a database cluster in lower case, as `doctl databases list` prints it, for example "
+    "9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"
+)
+DURATION_MESSAGE = "must be a duration from 10s to 24h in whole hours, minutes and seconds, for example 30s, 5m or 1h30m"
+NAME_MESSAGE = (
+    "must be a valid name of a Secret: at most 253 lower-case letters, digits, '-' and '.', beginning and ending with a letter "
+    "or digit, for example orders-db"
+)
+RESERVED_MESSAGE = (
+    "may not hold keys under argocd.argoproj.io/, kubectl.kubernetes.io/, *.toolkit.fluxcd.io/, meta.helm.sh/ or "
+    "dbclusterref.io/, nor app.kubernetes.io/instance or app.kubernetes.io/managed-by"
+)
+KEY_SYNTAX_MESSAGE = "for example team or example.com/team"
+USER_MESSAGE = "must be the name of a database user: 1 to 128 characters, not beginning with '.', without '/' and white space"
+DATABASE_MESSAGE = "must be the name of a database: 1 to 64 characters"
+POOL_MESSAGE = "must be the name of a connection pool: 1 to 63 characters"
+TEMPLATE_KEY_MESSAGE = (
+    "keys must be valid keys of a Secret: 1 to 253 letters, digits, '-', '_' and '.', for example SQLALCHEMY_URL"
+)
+OWN_TOKEN_MESSAGE = "names the very Secret that this resource writes; keep the API token in another Secret"
+RESERVED_KEYS = [
+    "argocd.argoproj.io/instance",
+    "argocd.argoproj.io/tracking-id",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "kustomize.toolkit.fluxcd.io/name",
+    "helm.toolkit.fluxcd.io/name",
+    "toolkit.fluxcd.io/x",
+    "meta.helm.sh/release-name",
+    "dbclusterref.io/adopt",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _crd(kubectl: Kubectl) -> None:
+    kubectl("apply", "-k", str(ROOT / "crds"))
+    kubectl("wait", "--for=condition=Established", "crd/databaseclusterrefs.dbclusterref.io")
+    eventually(lambda: kubectl("get", "dbref", check=False).returncode == 0)  # discovery follows a moment later
+
+
+def eventually(holds: Callable[[], bool], *, within: float = 20) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"did not become true within {within} s"
+        time.sleep(0.1)  # between two looks, not in hope
+
+
+def manifest(spec: Spec, *, name: str = "orders-db") -> str:
+    return json.dumps(
+        {"apiVersion": "dbclusterref.io/v1alpha1", "kind": "DatabaseClusterRef", "metadata": {"name": name}, "spec": spec}
+    )
+
+
+def refusal(kubectl: Kubectl, namespace: str, spec: Spec) -> str:
+    result = kubectl("-n", namespace, "apply", "-f", "-", "--dry-run=server", input=manifest(spec), check=False)
+    assert result.returncode == 1, f"accepted: {result.stdout}"
+    return result.stderr
+
+
+def create(kubectl: Kubectl, namespace: str, spec: Spec, *, name: str = "orders-db") -> dict[str, Any]:
+    result = kubectl("-n", namespace, "apply", "-f", "-", "-o", "json", input=manifest(spec, name=name))
+    created: dict[str, Any] = json.loads(result.stdout)
+    return created
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "message"),
+    [
+        ({"clusterUUID": "orders"}, "spec.clusterUUID", UUID_MESSAGE),
+        ({"clusterUUID": UUID.upper()}, "spec.clusterUUID", UUID_MESSAGE),
+        ({"clusterUUID": f"{UUID} "}, "spec.clusterUUID", UUID_MESSAGE),
+        ({"clusterUUID": f"https://cloud.digitalocean.com/databases/{UUID}"}, "spec.clusterUUID", UUID_MESSAGE),
+        ({"clusterUUID": ""}, "spec.clusterUUID", UUID_MESSAGE),
+        ({"refreshInterval": "1s"}, "spec.refreshInterval", DURATION_MESSAGE),
+        ({"refreshInterval": "9s"}, "spec.refreshInterval", DURATION_MESSAGE),
+        ({"refreshInterval": "24h1s"}, "spec.refreshInterval", DURATION_MESSAGE),
+        ({"refreshInterval": "1.5h"}, "spec.refreshInterval", DURATION_MESSAGE),
+        ({"refreshInterval": "-1m"}, "spec.refreshInterval", DURATION_MESSAGE),
+        ({"refreshInterval": "60"}, "spec.refreshInterval", DURATION_MESSAGE),
+        ({"refreshInterval": "1d"}, "spec.refreshInterval", DURATION_MESSAGE),
+        ({"refreshInterval": ""}, "spec.refreshInterval", DURATION_MESSAGE),
+        ({"refreshInterval": 60}, "spec.refreshInterval", "must be of type string"),
+        ({"suspend": "yes"}, "spec.suspend", "must be of type boolean"),
+        ({"apiTokenSecretRef": {}}, "spec.apiTokenSecretRef.name", "Required value"),
+        ({"apiTokenSecretRef": {"name": "DO_TOKEN"}}, "spec.apiTokenSecretRef.name", NAME_MESSAGE),
+        ({"apiTokenSecretRef": {"name": ""}}, "spec.apiTokenSecretRef.name", NAME_MESSAGE),
+        ({"apiTokenSecretRef": {"name": "t", "key": "../t"}}, "spec.apiTokenSecretRef.key", "must be a valid key of a Secret"),
+        ({"apiTokenSecretRef": {"name": "t", "key": ""}}, "spec.apiTokenSecretRef.key", "must be a valid key of a Secret"),
+        ({"apiTokenSecretRef": {"name": "orders-db"}}, "spec.apiTokenSecretRef", OWN_TOKEN_MESSAGE),
+        ({"apiTokenSecretRef": {"name": "t"}, "secret": {"name": "t"}}, "spec.apiTokenSecretRef", OWN_TOKEN_MESSAGE),
+        ({"user": ".."}, "spec.user", USER_MESSAGE),
+        ({"user": "a/b"}, "spec.user", USER_MESSAGE),
+        ({"user": "a b"}, "spec.user", USER_MESSAGE),
+        ({"user": ""}, "spec.user", USER_MESSAGE),
+        ({"user": "u" * 129}, "spec.user", USER_MESSAGE),
+        ({"database": "a\nb"}, "spec.database", DATABASE_MESSAGE),
+        ({"database": "d" * 65}, "spec.database", DATABASE_MESSAGE),
+        ({"pool": "a/../b"}, "spec.pool", POOL_MESSAGE),
+        ({"pool": "p" * 64}, "spec.pool", POOL_MESSAGE),
+        ({"pool": "orders-pool", "database": "orders"}, "spec.database", "cannot be combined with pool"),
+        ({"secret": {"name": "Orders_DB"}}, "spec.secret.name", NAME_MESSAGE),
+        ({"secret": {"name": "a" * 254}}, "spec.secret.name", NAME_MESSAGE),
+        ({"secret": {"keySets": []}}, "spec.secret.keySets", "should have at least 1 items"),
+        ({"secret": {"keySets": ["Files"]}}, "spec.secret.keySets[0]", 'supported values: "Binding", "Env"'),
+        ({"secret": {"keySets": ["Env", "Env"]}}, "spec.secret.keySets[1]", "Duplicate value"),
+        ({"secret": {"endpoints": ["Public"]}}, "spec.secret.endpoints", "must contain Private, because host, port and uri"),
+        (
+            {"secret": {"endpoints": ["Private", "Replica"]}},
+            "spec.secret.endpoints[1]",
+            'supported values: "Private", "Standby", "Public", "PublicStandby"',
+        ),
+        ({"secret": {"mountPath": "bindings"}}, "spec.secret.mountPath", "must be the absolute path"),
+        ({"secret": {"mountPath": "/a:b"}}, "spec.secret.mountPath", "must be the absolute path"),
+        ({"secret": {"deletionPolicy": "Orphan"}}, "spec.secret.deletionPolicy", 'supported values: "Delete", "Retain"'),
+        ({"secret": {"labels": {"-team": "x"}}}, "spec.secret.labels", KEY_SYNTAX_MESSAGE),
+        ({"secret": {"labels": {"Example.com/team": "x"}}}, "spec.secret.labels", KEY_SYNTAX_MESSAGE),
+        ({"secret": {"annotations": {"a/b/c": "x"}}}, "spec.secret.annotations", KEY_SYNTAX_MESSAGE),
+        ({"secret": {"labels": {"team": "-x"}}}, "spec.secret.labels[team]", "must be a label's value"),
+        ({"secret": {"labels": {"team": "x" * 64}}}, "spec.secret.labels.team", "63"),
+        ({"secret": {"template": {"A KEY": "x"}}}, "spec.secret.template", TEMPLATE_KEY_MESSAGE),
+        ({"secret": {"template": {"..key": "x"}}}, "spec.secret.template", TEMPLATE_KEY_MESSAGE),
+        ({"secret": {"template": {"KEY": ""}}}, "spec.secret.template.KEY", "at least 1 chars"),
+        ({"secret": {"template": {"type": "x"}}}, "spec.secret.template", "may not replace the keys type and provider"),
+        *(
+            ({"secret": {name: {key: "x"}}}, f"spec.secret.{name}", RESERVED_MESSAGE)
+            for name in ("labels", "annotations")
+            for key in RESERVED_KEYS
+        ),
+    ],
+)
+def test_bad_input_is_refused_with_a_message_that_says_what_is_allowed(
+    kubectl: Kubectl, namespace: str, given: Spec, field: str, message: str
+) -> None:
+    answer = refusal(kubectl, namespace, {"clusterUUID": UUID, **given})
+    (line,) = [line for line in answer.splitlines() if message in line]
+    assert f"{field}: " in line
+
+
+def test_a_missing_uuid_is_refused_by_name(kubectl: Kubectl, namespace: str) -> None:
+    assert "spec.clusterUUID: Required value" in refusal(kubectl, namespace, {})
+
+
+def test_an_unknown_field_is_refused_by_name(kubectl: Kubectl, namespace: str) -> None:
+    answer = refusal(kubectl, namespace, {"clusterUUID": UUID, "secret": {"keyset": ["Env"]}})
+    assert 'unknown field "spec.secret.keyset"' in answer
+
+
+def test_a_changed_uuid_is_refused_with_the_way_out(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, {"clusterUUID": UUID})
+    answer = refusal(kubectl, namespace, {"clusterUUID": OTHER_UUID})
+    assert "spec.clusterUUID: " in answer
+    assert (
+        "is immutable, so that applications never find themselves at another database; create a second DatabaseClusterRef for "
+        "the other cluster, or delete this one first" in answer
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"refreshInterval": interval} for interval in ("10s", "90s", "1m", "1h30m", "23h59m59s", "24h", "1440m", "86400s")),
+        {"user": "app@example.com"},
+        {"database": "0"},
+        {"pool": "orders-pool", "user": "app"},
+        {"apiTokenSecretRef": {"name": "orders-db"}, "secret": {"name": "orders-connection"}},
+        {"secret": {"name": "orders.db"}},
+        {"secret": {"endpoints": ["Private"]}},
+        {"secret": {"endpoints": ["PublicStandby", "Public", "Standby", "Private"]}},
+        {"secret": {"mountPath": ""}},
+        {"secret": {"labels": {"team": "", "example.com/Team_1.x": "a-b"}}},
+        {"secret": {"labels": {"app.kubernetes.io/part-of": "orders"}}},
+        {"secret": {"annotations": {"reloader.stakater.com/match": "true"}}},
+        {"secret": {"annotations": {"notargocd.argoproj.io/x": "any text: at all"}}},
+        {"secret": {"template": {"DATABASE_URL": "postgresql+psycopg://{username:url}@{host}"}}},
+    ],
+    ids=json.dumps,
+)
+def test_what_makes_sense_is_accepted(kubectl: Kubectl, namespace: str, given: Spec) -> None:
+    spec = {"clusterUUID": UUID, **given}
+    kubectl("-n", namespace, "apply", "-f", "-", "--dry-run=server", input=manifest(spec))
+
+
+def test_defaults_are_filled_in(kubectl: Kubectl, namespace: str) -> None:
+    created = create(kubectl, namespace, {"clusterUUID": UUID, "apiTokenSecretRef": {"name": "do-token"}})
+    assert created["spec"] == {
+        "clusterUUID": UUID,
+        "apiTokenSecretRef": {"name": "do-token", "key": "token"},
+        "refreshInterval": "1m",
+        "suspend": False,
+        "secret": {
+            "keySets": ["Binding", "Env"],
+            "endpoints": ["Private", "Standby"],
+            "deletionPolicy": "Delete",
+        },
+    }
+
+
+def test_a_new_object_says_that_nobody_has_looked_at_it_yet(kubectl: Kubectl, namespace: str) -> None:
+    assert create(kubectl, namespace, {"clusterUUID": UUID})["status"] == {"observedGeneration": -1}
+
+
+def test_a_user_cannot_write_the_status_along_with_the_spec(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, {"clusterUUID": UUID})
+    kubectl("-n", namespace, "patch", "dbref/orders-db", "--type=merge", "-p", '{"status": {"secretRevision": 7}}')
+    result = kubectl("-n", namespace, "get", "dbref/orders-db", "-o", "jsonpath={.status}")
+    assert json.loads(result.stdout) == {"observedGeneration": -1}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("dbref", "kubectl wait --for=condition=Ready dbref/NAME"),
+        ("dbref.spec.clusterUUID", "doctl databases list"),
+        ("dbref.spec.secret", "SecretConflict"),
+        ("dbref.spec.refreshInterval", "from 10s to 24h"),
+        ("dbref.status.conditions", "True, False or Unknown"),
+    ],
+)
+def test_explain_teaches(kubectl: Kubectl, path: str, words: str) -> None:
+    def taught() -> bool:
+        # The API server publishes the schema a moment after the resource.
+        return words in " ".join(kubectl("explain", path, check=False).stdout.split())
+
+    eventually(taught)
+
+
+def test_references_to_a_cluster_are_found_by_its_uuid(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, {"clusterUUID": UUID}, name="orders-db")
+    create(kubectl, namespace, {"clusterUUID": OTHER_UUID}, name="users-db")
+    result = kubectl("-n", namespace, "get", "dbref", f"--field-selector=spec.clusterUUID={UUID}", "-o", "name")
+    assert result.stdout.split() == ["databaseclusterref.dbclusterref.io/orders-db"]
+
+
+def test_the_category_lists_references(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, {"clusterUUID": UUID})
+    result = kubectl("-n", namespace, "get", "digitalocean", "-o", "name")
+    assert result.stdout.split() == ["databaseclusterref.dbclusterref.io/orders-db"]
+
+
+@pytest.fixture
+def reported(kubectl: Kubectl, namespace: str) -> Kubectl:
+    """A reference with a full status; answers are those of kubectl in its namespace."""
+    create(kubectl, namespace, {"clusterUUID": UUID})
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    status = {
+        "observedGeneration": 1,
+        "conditions": [
+            {
+                "type": kind,
+                "status": value,
+                "reason": "Synced",
+                "message": "",
+                "observedGeneration": 1,
+                "lastTransitionTime": now,
+            }
+            for kind, value in {"Ready": "True", "Fresh": "True", "Stalled": "False", "Reconciling": "False"}.items()
+        ],
+        "binding": {"name": "orders-db"},
+        "cluster": {
+            "name": "orders-production",
+            "engine": "pg",
+            "version": "17",
+            "region": "fra1",
+            "status": "online",
+            "nodes": 2,
+            "size": "db-s-2vcpu-4gb",
+            "createdAt": "2026-01-11T18:37:36Z",
+            "maintenanceWindow": {"day": "tuesday", "hour": "14:00", "pending": True},
+            "versionEndOfLife": "2029-11-08T00:00:00Z",
+        },
+        "endpoints": {
+            "private": "private-orders:25060",
+            "standby": "private-replica-orders:25060",
+            "public": "orders:25060",
+            "publicStandby": "replica-orders:25060",
+        },
+        "secretRevision": 3,
+        "lastChangeTime": now,
+        "lastSyncTime": now,
+        "lastHandledRefreshAt": "once more",
+    }
+    body = json.dumps({"status": status})
+    kubectl("-n", namespace, "patch", "dbref/orders-db", "--subresource=status", "--type=merge", "-p", body)
+    live = json.loads(kubectl("-n", namespace, "get", "dbref/orders-db", "-o", "json").stdout)
+    assert live["status"] == status  # nothing was pruned: the schema knows every field
+
+    def in_namespace(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return kubectl("-n", namespace, *arguments)
+
+    return in_namespace
+
+
+def test_get_shows_the_columns_of_the_design(reported: Kubectl) -> None:
+    header, row = reported("get", "dbref").stdout.splitlines()
+    assert header.split() == ["NAME", "READY", "REASON", "ENGINE", "CLUSTER", "SECRET", "SYNCED", "AGE"]
+    assert row.split()[:-2] == ["orders-db", "True", "Synced", "pg", "orders-production", "orders-db"]
+
+
+def test_get_wide_adds_where_and_how(reported: Kubectl) -> None:
+    header, row = reported("get", "dbref", "-o", "wide").stdout.splitlines()
+    assert header.split()[-4:] == ["REGION", "HOST", "NODES", "STATUS"]
+    assert row.split()[-4:] == ["fra1", "private-orders:25060", "2", "online"]
+
+
+def test_kubectl_waits_for_ready(reported: Kubectl) -> None:
+    reported("wait", "--for=condition=Ready", "dbref/orders-db", "--timeout=5s")
+
+
+def test_the_samples_apply_as_they_are(kubectl: Kubectl, namespace: str) -> None:
+    result = kubectl("-n", namespace, "apply", "-k", str(ROOT / "deploy" / "samples"))
+    assert sorted(line.partition(" ")[0] for line in result.stdout.splitlines()) == [
+        "databaseclusterref.dbclusterref.io/orders-db",
+        "databaseclusterref.dbclusterref.io/orders-reporting",
+        "deployment.apps/orders",
+        "secret/do-token",
+    ]
+    assert result.stderr == ""

@@ -1,0 +1,469 @@
+"""What the tests of the upper floors stand on: time that is only a number, a Kubernetes API and an upstream in memory."""
+
+import asyncio
+import copy
+import functools
+import selectors
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, ParamSpec
+
+from dbclusterref.account import ObserveReply
+from dbclusterref.cluster import DatabaseCluster, Pool, User
+from dbclusterref.errors import Cause, KubernetesError, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
+from dbclusterref.kube import Event
+from dbclusterref.reference import API_VERSION, KIND, ObjectKey
+from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
+
+P = ParamSpec("P")
+Body = dict[str, Any]
+
+UUID = "9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"
+OTHER_UUID = "1c4b1fd9-36a4-4c4b-9a4c-2d1a5b5e7f01"
+KEY = ObjectKey("shop", "orders-db")
+TOKEN = "dop_v1_token"
+PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+# --- time ------------------------------------------------------------------------------------------------------------------
+
+
+class FakeClock:
+    """A monotonic clock in seconds, and the time of day that goes with it; both stand still until they are moved."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    elapsed = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everything waits for ever"
+            self.elapsed += timeout
+        return ready
+
+
+class FakeTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer instead of passing."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.elapsed
+
+
+def in_fake_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Runs an asynchronous test where sleeping costs nothing and `loop.time()` is the clock of everything."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
+            runner.run(test(*args, **kwargs))
+
+    return run
+
+
+async def settle() -> None:
+    """Lets everything run that can run without time passing."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+# --- bodies ----------------------------------------------------------------------------------------------------------------
+
+
+def reference_body(
+    *, key: ObjectKey = KEY, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: object
+) -> Body:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {
+            "name": key.name,
+            "namespace": key.namespace,
+            "uid": uid,
+            "generation": generation,
+            "resourceVersion": str(version),
+        },
+        "spec": {"clusterUUID": UUID, "apiTokenSecretRef": {"name": "do-token"}, **spec},
+    }
+
+
+def connection(prefix: str, *, password: str, host: str = "orders.db.example") -> Body:
+    name = prefix + host
+    return {
+        "host": name,
+        "port": 25060,
+        "user": "doadmin",
+        "password": password,
+        "database": "defaultdb",
+        "uri": f"postgresql://doadmin:{password}@{name}:25060/defaultdb?sslmode=require",
+        "ssl": True,
+    }
+
+
+def cluster_body(*, uuid: str = UUID, password: str = "pw-1", standby: bool = True, **members: object) -> Body:
+    body: Body = {
+        "id": uuid,
+        "name": "orders",
+        "engine": "pg",
+        "version": "17",
+        "num_nodes": 2,
+        "size": "db-s-1vcpu-1gb",
+        "region": "ams3",
+        "status": "online",
+        "created_at": "2026-01-01T00:00:00Z",
+        "connection": connection("", password=password),
+        "private_connection": connection("private-", password=password),
+        "users": [
+            {"name": "doadmin", "role": "primary", "password": password},
+            {"name": "app", "role": "normal", "password": f"app-{password}"},
+        ],
+    }
+    if standby:
+        body["standby_private_connection"] = connection("private-replica-", password=password)
+    return body | members
+
+
+def a_cluster(**members: Any) -> DatabaseCluster:
+    return DatabaseCluster.from_api(cluster_body(**members))
+
+
+def a_pool(name: str = "orders-pool", *, password: str = "pw-1") -> Pool:
+    return Pool.from_api({"name": name, "private_connection": connection("pool-", password=password)})
+
+
+def secret_body(data: Mapping[str, str], *, key: ObjectKey, labels: Mapping[str, str] | None = None) -> Body:
+    return {
+        "metadata": {"name": key.name, "namespace": key.namespace, "labels": dict(labels or {})},
+        "type": "Opaque",
+        "data": {name: b64encode(value.encode()).decode() for name, value in data.items()},
+    }
+
+
+# --- DigitalOcean ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeBudget:
+    remaining: int | None = 4999
+    retry_after: float | None = None
+
+
+@dataclass(slots=True)
+class FakeUpstream:
+    """Clusters in memory. `trouble` by kind of read, or `*` for all, is raised in place of the answer."""
+
+    clusters: dict[str, DatabaseCluster] = field(default_factory=dict)
+    cas: dict[str, bytes] = field(default_factory=dict)
+    users: dict[str, User] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
+    trouble: dict[str, Exception] = field(default_factory=dict)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+
+    async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
+        await self._enter("cluster", token, uuid, observe=observe)
+        if uuid not in self.clusters:
+            raise UnconfirmedNotFound("No such cluster.")
+        return self.clusters[uuid]
+
+    async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes:
+        await self._enter("ca", token, uuid, observe=observe)
+        return self.cas.get(uuid, PEM)
+
+    async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User:
+        await self._enter("user", token, uuid, observe=observe)
+        if name not in self.users:
+            raise UserNotFound(f"No user {name}.")
+        return self.users[name]
+
+    async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool:
+        await self._enter("pool", token, uuid, observe=observe)
+        if name not in self.pools:
+            raise PoolNotFound(f"No pool {name}.")
+        return self.pools[name]
+
+    async def _enter(self, kind: str, token: str, uuid: str, *, observe: ObserveReply) -> None:
+        self.requests.append((kind, uuid))
+        self.tokens.append(token)
+        if self.gate:
+            await self.gate.wait()
+        error = self.trouble.get(kind) or self.trouble.get("*")
+        if isinstance(error, RateLimited):
+            observe(429, FakeBudget(remaining=0, retry_after=error.retry_after))
+        elif isinstance(error, Cause):
+            observe(0, FakeBudget(remaining=None))
+        if error:
+            raise error
+        observe(200, FakeBudget())
+
+
+# --- Kubernetes ------------------------------------------------------------------------------------------------------------
+
+Watcher = Callable[[str, Body, bool], object]
+"""Is told the kind, the object, and whether it is gone."""
+
+
+class FakeKubernetes:
+    """An API server in memory: resource versions, UIDs, field managers, the label-selected watch, and what can go wrong.
+
+    `trouble` by the name of a call, or `*` for all, is raised in its place; `writes` lists what was written, kind first.
+    """
+
+    def __init__(self) -> None:
+        self.secrets: dict[ObjectKey, Body] = {}
+        self.references: dict[ObjectKey, Body] = {}
+        self.leases: dict[ObjectKey, Body] = {}
+        self.events: list[Event] = []
+        self.trouble: dict[str, KubernetesError] = {}
+        self.writes: list[str] = []
+        self.calls: list[str] = []
+        self.watchers: list[Watcher] = []
+        self._number = 100
+
+    # what a user does
+
+    def put_secret(self, body: Body) -> Body:
+        """Creates or replaces a Secret as some other tool would."""
+        key = _key(body)
+        before = self.secrets.get(key)
+        return self._store_secret(key, before, {**copy.deepcopy(body), "metadata": {**body["metadata"]}}, manager="kubectl")
+
+    def edit_secret(self, key: ObjectKey, change: Callable[[Body], object], *, manager: str = "kubectl-edit") -> None:
+        """Edits a Secret in place; what differs afterwards belongs to the editor, as on a real server."""
+        before = self.secrets[key]
+        after = copy.deepcopy(before)
+        change(after)
+        self._store_secret(key, before, after, manager=manager)
+
+    def remove_secret(self, key: ObjectKey) -> None:
+        gone = self.secrets.pop(key)
+        gone["metadata"]["resourceVersion"] = self._next()
+        if _is_labelled(gone):
+            self._tell("Secret", gone, gone=True)
+
+    def put_reference(self, body: Body) -> None:
+        """Creates a resource, or replaces its spec and annotations."""
+        body = copy.deepcopy(body)
+        before = self.references.get(_key(body))
+        if before and before["metadata"]["uid"] == body["metadata"]["uid"] and "status" in before:
+            body["status"] = before["status"]
+        body["metadata"]["resourceVersion"] = self._next()
+        self.references[_key(body)] = body
+        self._tell("Reference", body, gone=False)
+
+    def remove_reference(self, key: ObjectKey) -> None:
+        gone = self.references.pop(key)
+        gone["metadata"]["resourceVersion"] = self._next()
+        self._tell("Reference", gone, gone=True)
+
+    def data(self, key: ObjectKey = KEY) -> dict[str, str]:
+        """A Secret's values as a pod sees them."""
+        return {name: b64decode(value).decode() for name, value in self.secrets[key]["data"].items()}
+
+    # what the operator does
+
+    async def get_secret(self, key: ObjectKey) -> Body | None:
+        self._enter("get_secret")
+        return copy.deepcopy(self.secrets.get(key))
+
+    async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> Body:
+        self._enter("apply_secret")
+        wanted: Body = copy.deepcopy(dict(manifest))
+        key, uid = _key(wanted), wanted["metadata"].pop("uid", None)
+        live = self.secrets.get(key)
+        if live is None and uid:
+            raise KubernetesError(f"uid mismatch: the provided object specified uid {uid}, and none was found", status=409)
+        if live is not None:
+            self._check_apply(live, wanted, uid=uid, force=force)
+        body = _merged(live, wanted)
+        if live is not None and _without_version(body) == _without_version(live):
+            return copy.deepcopy(live)
+        self.writes.append(f"Secret {key}")
+        return self._store_secret(key, live, body, manager=None)
+
+    async def delete_secret(self, key: ObjectKey, *, uid: str) -> None:
+        self._enter("delete_secret")
+        if key in self.secrets and self.secrets[key]["metadata"]["uid"] == uid:
+            self.writes.append(f"Secret {key} deleted")
+            self.remove_secret(key)
+
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Body:
+        self._enter("patch_status")
+        body = self.references.get(key)
+        if body is None:
+            raise KubernetesError("not found", status=404)
+        if body["metadata"]["uid"] != uid:
+            raise KubernetesError("another object has this name", status=409)
+        body = copy.deepcopy(body)
+        body["status"] = _merge_patched(body.get("status", {}), status)
+        body["metadata"]["resourceVersion"] = self._next()
+        self.references[key] = body
+        self.writes.append(f"Status {key}")
+        self._tell("Reference", body, gone=False)
+        return copy.deepcopy(body)
+
+    async def create_event(self, event: Event) -> None:
+        self._enter("create_event")
+        self.events.append(event)
+
+    async def get_lease(self, key: ObjectKey, *, timeout: float) -> Body | None:
+        self._enter("get_lease")
+        return copy.deepcopy(self.leases.get(key))
+
+    async def create_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:
+        self._enter("create_lease")
+        if key in self.leases:
+            raise KubernetesError("already exists", status=409)
+        return self._store_lease(key, lease)
+
+    async def replace_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:
+        self._enter("replace_lease")
+        if key not in self.leases:
+            raise KubernetesError("not found", status=404)
+        metadata = lease["metadata"]
+        assert isinstance(metadata, Mapping)
+        if metadata["resourceVersion"] != self.leases[key]["metadata"]["resourceVersion"]:
+            raise KubernetesError("the object has been modified", status=409)
+        return self._store_lease(key, lease)
+
+    # how it works
+
+    def _enter(self, call: str) -> None:
+        self.calls.append(call)
+        error = self.trouble.get(call) or self.trouble.get("*")
+        if error:
+            raise error
+
+    def _next(self) -> str:
+        self._number += 1
+        return str(self._number)
+
+    def _tell(self, kind: str, body: Body, *, gone: bool) -> None:
+        for watcher in self.watchers:
+            watcher(kind, copy.deepcopy(body), gone)
+
+    def _store_lease(self, key: ObjectKey, lease: Mapping[str, object]) -> Body:
+        body: Body = copy.deepcopy(dict(lease))
+        body["metadata"] = {**body["metadata"], "resourceVersion": self._next()}
+        self.leases[key] = body
+        return copy.deepcopy(body)
+
+    def _store_secret(self, key: ObjectKey, before: Body | None, after: Body, *, manager: str | None) -> Body:
+        metadata = after["metadata"]
+        metadata.setdefault("uid", before["metadata"]["uid"] if before else f"secret-{self._next()}")
+        metadata["resourceVersion"] = self._next()
+        if manager and before:
+            _take_over(before, after)
+        self.secrets[key] = after
+        if _is_labelled(after):
+            self._tell("Secret", after, gone=False)
+        elif before and _is_labelled(before):
+            self._tell("Secret", after, gone=True)
+        return copy.deepcopy(after)
+
+    def _check_apply(self, live: Body, wanted: Body, *, uid: str | None, force: bool) -> None:
+        if uid and uid != live["metadata"]["uid"]:
+            name = live["metadata"]["name"]
+            raise KubernetesError(
+                f'Secret "{name}" is invalid: metadata.uid: Invalid value: "{uid}": field is immutable', status=422
+            )
+        if wanted["type"] != live.get("type", "Opaque"):
+            raise KubernetesError("type: field is immutable", status=422)
+        if not force:
+            raise KubernetesError("Apply failed with 1 conflict", status=409)
+
+
+def _key(body: Mapping[str, Any]) -> ObjectKey:
+    return ObjectKey(body["metadata"]["namespace"], body["metadata"]["name"])
+
+
+def _is_labelled(body: Body) -> bool:
+    labels: Mapping[str, str] = body["metadata"].get("labels") or {}
+    return labels.get(MANAGED_BY) == FIELD_MANAGER
+
+
+def _without_version(body: Body) -> Body:
+    return {**body, "metadata": {name: value for name, value in body["metadata"].items() if name != "resourceVersion"}}
+
+
+def _places(body: Body) -> dict[str, Body]:
+    metadata = body["metadata"]
+    return {
+        "data": body.get("data") or {},
+        "labels": metadata.get("labels") or {},
+        "annotations": metadata.get("annotations") or {},
+    }
+
+
+def _ours(body: Body | None) -> dict[str, set[str]]:
+    """The keys that our field manager owns."""
+    found: dict[str, set[str]] = {"data": set(), "labels": set(), "annotations": set()}
+    for entry in body["metadata"].get("managedFields", ()) if body else ():
+        fields = entry["fieldsV1"]
+        tree = {**fields.get("f:metadata", {}), "f:data": fields.get("f:data", {})}
+        for place, names in found.items():
+            names |= {name.removeprefix("f:") for name in tree.get(f"f:{place}", {})}
+    return found
+
+
+def _managed(ours: Mapping[str, set[str]]) -> list[Body]:
+    trees = {place: {f"f:{name}": {} for name in sorted(names)} for place, names in ours.items()}
+    fields = {
+        "f:data": trees["data"],
+        "f:metadata": {"f:labels": trees["labels"], "f:annotations": trees["annotations"]},
+    }
+    return [{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}]
+
+
+def _merged(live: Body | None, wanted: Body) -> Body:
+    """Server-side apply: what we said before and say no more goes, what others said stays."""
+    former, places = _ours(live), _places(wanted)
+    kept = {
+        place: {name: value for name, value in values.items() if name not in former[place]}
+        for place, values in (_places(live) if live else {place: {} for place in places}).items()
+    }
+    metadata = {**(live["metadata"] if live else {}), **wanted["metadata"]}
+    metadata["labels"] = {**kept["labels"], **places["labels"]}
+    metadata["annotations"] = {**kept["annotations"], **places["annotations"]}
+    metadata["managedFields"] = _managed({place: set(values) for place, values in places.items()})
+    if "ownerReferences" not in wanted["metadata"]:
+        metadata.pop("ownerReferences", None)
+    return {"metadata": metadata, "type": wanted["type"], "data": {**kept["data"], **places["data"]}}
+
+
+def _take_over(before: Body, after: Body) -> None:
+    """An edit makes the editor the owner of what it changed, and nobody the owner of what it removed."""
+    then, now, ours = _places(before), _places(after), _ours(before)
+    left = {place: {n for n in names if now[place].get(n) == then[place].get(n)} for place, names in ours.items()}
+    after["metadata"]["managedFields"] = _managed(left)
+
+
+def _merge_patched(old: Mapping[str, Any], patch: Mapping[str, Any]) -> Body:
+    new = dict(old)
+    for name, value in patch.items():
+        if value is None:
+            new.pop(name, None)
+        elif isinstance(value, Mapping):
+            new[name] = _merge_patched(new[name] if isinstance(new.get(name), Mapping) else {}, value)
+        else:
+            new[name] = value
+    return new

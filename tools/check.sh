@@ -1,0 +1,18 @@
+#!/bin/sh
+# Format, lint, types, floors, unit tests; runs all of them and names those that failed.
+set -u
+cd "$(dirname "$0")/.."
+PATH="$PWD/.venv/bin:$PATH"
+failed=
+step() {
+  name=$1; shift
+  printf '\033[1m==>\033[0m %s\n' "$name"
+  "$@" || failed="$failed $name"
+}
+step format ruff format --check --quiet .
+step lint ruff check --quiet .
+step types mypy
+step second-reader basedpyright --level error
+step floors lint-imports --no-logo --cache-dir .import_linter_cache
+step unit python -m pytest -q -m "not e2e and not slow"
+[ -z "$failed" ] || { printf 'check: failed:%s\n' "$failed" >&2; exit 1; }

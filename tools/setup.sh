@@ -1,0 +1,74 @@
+#!/bin/sh
+# Sets up everything the project needs, says what it does, and is quick when nothing is missing.
+#   tools/setup.sh                 all of it
+#   tools/setup.sh --python-only   the virtual environment alone
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# Debian packages: command that shows it is there, package, what goes without it.
+debian_packages() {
+  cat <<'LIST'
+LIST
+}
+
+apt_updated=
+apt_install() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+  if [ -z "$apt_updated" ]; then
+    say "apt-get update"
+    apt-get update -qq || say "apt-get update failed; trying with the lists at hand"
+    apt_updated=yes
+  fi
+  say "apt-get install $*"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+find_python() {
+  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
+    [ -n "$candidate" ] || continue
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  die "Python 3.11 or newer is needed and was not found; install it, or name it: PYTHON=/path/to/python3 make setup"
+}
+
+make_environment() {
+  python=$(find_python)
+  say "Virtual environment .venv ($("$python" --version))"
+  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    apt_install "python$version-venv" ||
+      die "$python has no venv module; as root: apt-get install python$version-venv"
+  fi
+  "$python" -m venv --clear .venv
+  say "Python packages, pinned by hash (requirements/dev.txt), about a minute"
+  # A pipe would hide pip's exit status, so it is kept aside.
+  { .venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes --progress-bar off \
+    -r requirements/dev.txt || touch .venv/failed; } | sed -n 's/^Collecting \([^ ]*\).*/    \1/p'
+  [ ! -e .venv/failed ] || die "pip could not install requirements/dev.txt; it says why above"
+  .venv/bin/python -m pip check --disable-pip-version-check >/dev/null || die "the packages do not fit each other: .venv/bin/pip check"
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+  cat requirements/dev.txt pyproject.toml tools/setup.sh | cksum >.venv/.ready
+}
+
+install_debian_packages() {
+  debian_packages | while read -r program package without; do
+    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$program" >/dev/null && continue
+    apt_install "$package" </dev/null ||
+      say "not installed: $package (as root: apt-get install $package); without it these are reported as skipped: $without"
+  done
+}
+
+fresh() { [ -f .venv/.ready ] && [ "$(cat requirements/dev.txt pyproject.toml tools/setup.sh | cksum)" = "$(cat .venv/.ready)" ]; }
+
+fresh || make_environment
+touch .venv/.ready
+[ "${1:-}" = --python-only ] && exit 0
+install_debian_packages
+say "Control-plane binaries"
+.venv/bin/python -m sandbox --fetch-only >/dev/null
