@@ -167,11 +167,17 @@ engines = st.sampled_from(sorted(SCHEMES))
 
 
 @st.composite
-def complete_connections(draw: st.DrawFn, engine: str) -> Json:
+def credentials(draw: st.DrawFn) -> tuple[str, str, str]:
+    """User, password and database."""
+    return draw(names), draw(passwords), draw(names)
+
+
+@st.composite
+def complete_connections(draw: st.DrawFn, engine: str, known_as: tuple[str, str, str] | None = None) -> Json:
     """A connection with everything in it; its URI is percent-encoded as DigitalOcean's are."""
     srv = engine == "mongodb"
     host = draw(hostnames if srv else hostnames | ip_addresses)
-    user, password, database = draw(names), draw(passwords), draw(names)
+    user, password, database = known_as or draw(credentials())
     port = None if srv else draw(ports)
     address = f"[{host}]" if ":" in host else host
     location = f"{address}:{port}" if port else address
@@ -224,13 +230,10 @@ def cluster_bodies(draw: st.DrawFn) -> Json:
 @st.composite
 def complete_cluster_bodies(draw: st.DrawFn) -> Json:
     """A multi-node cluster with all four connections, all complete and with one set of credentials, as real ones are."""
-    engine = draw(engines)
-    primary = draw(complete_connections(engine))
-    body = cluster_body(engine=engine, num_nodes=2, private_connection=primary)
-    for name in CONNECTIONS[1:]:
-        other = draw(complete_connections(engine))
-        body[name] = {**primary, "host": other["host"], "port": other["port"], "uri": other["uri"]}
-    return body
+    engine, known_as = draw(engines), draw(credentials())
+    return cluster_body(
+        engine=engine, num_nodes=2, **{name: draw(complete_connections(engine, known_as)) for name in CONNECTIONS}
+    )
 
 
 @st.composite

@@ -75,9 +75,10 @@ class Store:
                 self._unlink(known)
                 del self._entries[identity.key]
             return None
+        # kopf keeps order within one UID only: the former object's last words may come after its successor's first.
+        if known and not _is_newer(version, than=known.resource_version):
+            return None
         if known and known.identity.uid == identity.uid:
-            if not _is_newer(version, than=known.resource_version):
-                return None
             status = Status.from_body(body)
             if known.identity == identity:
                 known.resource_version = version
@@ -115,7 +116,7 @@ class Store:
             self._unlink(known)
             if known.identity.uid == entry.identity.uid:
                 # The spec changed, the object is the same: what was read and published still stands until the next read.
-                entry.snapshot = known.snapshot
+                entry.snapshot = known.snapshot if _answers(known.snapshot, entry.reference) else None
                 entry.published_content = known.published_content
         self._entries[entry.identity.key] = entry
         if entry.reference:
@@ -143,6 +144,15 @@ def _entry(body: Mapping[str, object], *, identity: Identity, version: str) -> E
         status=Status.from_body(body),
         resource_version=version,
     )
+
+
+def _answers(snapshot: Snapshot | None, reference: Reference | None) -> bool:
+    """Tells whether what was read is what the reference asks for now: another user's password must not pass for its own."""
+    if snapshot is None or reference is None:
+        return True
+    user = snapshot.user.name if snapshot.user else ""
+    pool = snapshot.pool.name if snapshot.pool else ""
+    return (user, pool) == (reference.user, reference.pool)
 
 
 def _resource_version(body: Mapping[str, object]) -> str:

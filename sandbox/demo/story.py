@@ -98,9 +98,9 @@ def end(stage: Stage, uuid: str) -> None:
     with stage.screen.step("The resource is deleted, and Kubernetes collects the Secret; the database is untouched"):
         stage.kubectl("-n", stage.namespace, "delete", "dbref", "orders-db")
         stage.wait_until("the Secret is collected", lambda: stage.get("secret", "orders-db") is None)
-        stage.screen.output(
-            f"Secret orders-db is gone; database cluster {stage.control.get(uuid)['name']} is {stage.control.get(uuid)['status']}"
-        )
+        cluster = stage.control.get(uuid)
+        stage.screen.output(f"Secret orders-db is gone; database cluster {cluster['name']} is {cluster['status']}.")
+        stage.screen.output("(A garbage collector learns of a new CRD within 30 s; where it has, this takes a second.)")
     with stage.screen.step("The operator is stopped"):
         status = stage.stop_operator()
         stage.screen.output(f"exit status {status}")

@@ -11,7 +11,6 @@ from sandbox.digitalocean.model import CONNECTIONS, Cluster, Pool, Replica, User
 from sandbox.digitalocean.redaction import View, redacted, style_for
 from sandbox.digitalocean.verbs import find
 
-_METRICS: Final[JsonObject] = {"port": 9273}
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -35,6 +34,7 @@ class Renderer:
             if is_shown(cluster, kind):
                 reply[kind] = connection(cluster, kind, view=view)
         reply |= self._companions(cluster, view=view)
+        metrics: JsonObject = {"host": cluster.domain, "port": 9273}
         reply |= {
             "users": [*self.users(cluster, view=view)] if cluster.facts.has_users else None,
             "db_names": [*cluster.all_databases] or None,
@@ -46,7 +46,7 @@ class Renderer:
             "size": cluster.size,
             "storage_size_mib": cluster.storage_size_mib,
             "rules": [],
-            "metrics_endpoints": [_METRICS | {"host": cluster.domain}],
+            "metrics_endpoints": [metrics],
             "version_end_of_life": "2029-11-08T00:00:00Z",
             "version_end_of_availability": "2029-05-08T00:00:00Z",
         }
@@ -77,7 +77,7 @@ class Renderer:
     def pool(self, cluster: Cluster, pool: Pool, *, view: View) -> JsonObject:
         """One connection pool with its own four connections."""
         reply: JsonObject = {"name": pool.name, "mode": pool.mode, "size": pool.size, "db": pool.db, "user": pool.user}
-        owner = find((_default_user(cluster), *cluster.users), pool.user or cluster.default_user)
+        owner = _owner(cluster, pool)
         for kind in CONNECTIONS:
             if is_shown(cluster, kind):
                 parts: JsonObject = {
@@ -148,6 +148,13 @@ def _scoped(cluster: Cluster, *, view: View) -> JsonObject:
     if view.vpc:
         found["private_network_uuid"] = cluster.private_network_uuid
     return found
+
+
+def _owner(cluster: Cluster, pool: Pool) -> User:
+    """Whose credentials a pool's connections carry: of a user that is gone, only the name is left."""
+    name = pool.user or cluster.default_user
+    known = {user.name: user for user in (*cluster.users, _default_user(cluster))}
+    return known.get(name, User(name=name, password=""))
 
 
 def _default_user(cluster: Cluster) -> User:

@@ -172,6 +172,25 @@ def test_what_belongs_to_a_cluster_can_be_removed_again(simulator: Simulator) ->
     assert read(simulator, before["id"]) == before
 
 
+def test_a_pool_outlives_its_user_without_a_password(simulator: Simulator) -> None:
+    cluster = create(simulator)["id"]
+    control(simulator, "POST", f"/clusters/{cluster}/users", name="app")
+    control(simulator, "POST", f"/clusters/{cluster}/pools", name="pool", db="defaultdb", user="app")
+
+    control(simulator, "DELETE", f"/clusters/{cluster}/users/app")
+
+    reply = simulator.handle("GET", f"/v2/databases/{cluster}/pools/pool", token=DEFAULT_TOKEN).reply
+    connection = json.loads(reply.body)["pool"]["private_connection"]
+    assert (connection["user"], connection["password"]) == ("app", "")
+
+
+def test_a_pool_needs_a_user_that_exists(simulator: Simulator) -> None:
+    cluster = create(simulator)["id"]
+    body: JsonObject = {"name": "pool", "db": "defaultdb", "user": "nobody"}
+
+    assert obey(simulator, "POST", f"/control/clusters/{cluster}/pools", query={}, body=body).status == 404
+
+
 def test_a_cluster_moves_to_another_team(simulator: Simulator) -> None:
     cluster = create(simulator)["id"]
     control(simulator, "PATCH", f"/clusters/{cluster}", team="theirs")
@@ -214,10 +233,12 @@ def test_an_order_that_cannot_be_obeyed_is_refused_with_its_reason(
 
 def test_a_name_that_is_taken_is_refused(simulator: Simulator) -> None:
     cluster = create(simulator)["id"]
+    control(simulator, "POST", f"/clusters/{cluster}/users", name="app")
 
     for path, body in (
         ("/clusters", {"id": cluster}),
         (f"/clusters/{cluster}/users", {"name": "doadmin"}),
+        (f"/clusters/{cluster}/users", {"name": "app"}),
         (f"/clusters/{cluster}/databases", {"name": "defaultdb"}),
     ):
         assert obey(simulator, "POST", f"/control{path}", query={}, body=dict(body)).status == 409
