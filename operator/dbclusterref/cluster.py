@@ -6,7 +6,7 @@ engines are normal. A member of the wrong type is refused by name, never by valu
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from dbclusterref.errors import UpstreamUnavailable
@@ -208,12 +208,12 @@ def _member(members: Mapping[str, object], name: str, kind: type[T], *, path: st
     value = members.get(name)
     if value is None:
         return None
-    # JSON's true is an int to Python.
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    # JSON's true is an int to Python, so the type itself is compared.
+    if type(value) is not kind:
         raise _wrong_type(f"{path}.{name}", {str: "a string", int: "a whole number", bool: "true or false"}[kind])
     if isinstance(value, str) and not _is_text(value):
         raise _wrong_type(f"{path}.{name}", "text")
-    return value
+    return cast("T", value)
 
 
 def _is_text(value: str) -> bool:
