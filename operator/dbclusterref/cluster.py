@@ -6,7 +6,7 @@ engines are normal. A member of the wrong type is refused by name, never by valu
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from dbclusterref.errors import UpstreamUnavailable
@@ -213,7 +213,8 @@ def _member(members: Mapping[str, object], name: str, kind: type[T], *, path: st
         raise _wrong_type(f"{path}.{name}", {str: "a string", int: "a whole number", bool: "true or false"}[kind])
     if isinstance(value, str) and not _is_text(value):
         raise _wrong_type(f"{path}.{name}", "text")
-    return cast("T", value)
+    assert isinstance(value, kind)
+    return value
 
 
 def _is_text(value: str) -> bool:
