@@ -211,7 +211,7 @@ def _member(members: Mapping[str, object], name: str, kind: type[T], *, path: st
     # JSON's true is an int to Python, so the type itself is compared.
     if type(value) is not kind:
         raise _wrong_type(f"{path}.{name}", {str: "a string", int: "a whole number", bool: "true or false"}[kind])
-    if isinstance(value, str) and not _is_text(value):
+    if not _is_text(str(value)):
         raise _wrong_type(f"{path}.{name}", "text")
     assert isinstance(value, kind)
     return value
