@@ -73,6 +73,12 @@ spec:
         assert data[key].startswith(f"postgresql://{connection['user']}:{connection['password']}@{connection['host']}:")
 
 
+def test_kubectl_waits_until_it_is_ready(served: Served, tenant: Tenant, cluster: Cluster) -> None:
+    tenant.refer(cluster["id"])
+    served.sandbox.kubectl("-n", tenant.namespace, "wait", "--for=condition=Ready", "dbref/orders-db", "--timeout=20s")
+    assert tenant.secret() is not None
+
+
 def test_the_public_addresses_are_only_there_where_they_are_asked_for(tenant: Tenant, cluster: Cluster) -> None:
     tenant.ready(cluster["id"])
     tenant.ready(cluster["id"], name="public-db", secret={"endpoints": ["Private", "Public"]})
