@@ -16,7 +16,7 @@ psql postgresql-client tests/clients with psql
 pgbouncer pgbouncer tests/clients with connection pools
 mariadbd mariadb-server tests/clients with MariaDB and MySQL
 redis-server redis-server tests/clients with Redis and Valkey
-java default-jre-headless tests/clients with JDBC, Spring and Kafka
+javac default-jdk-headless tests/clients with JDBC, Spring and Kafka
 mvn maven tests/clients with JDBC, Spring and Kafka
 LIST
 }

@@ -21,7 +21,8 @@ PACKAGES = {
     "redis-server": "redis-server",
     "redis-cli": "redis-tools",
     "setpriv": "util-linux",
-    "java": "default-jre-headless",
+    "java": "default-jdk-headless",
+    "javac": "default-jdk-headless",
     "mvn": "maven",
 }
 
