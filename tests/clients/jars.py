@@ -29,7 +29,7 @@ def jars() -> Path:
 
 def compile_clients(classpath: Path, into: Path) -> Path:
     command = [find_program("javac"), "-cp", f"{classpath}/*", "-d", into, SOURCES / "Clients.java"]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([str(word) for word in command], check=True, stdin=subprocess.DEVNULL)
     return into
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.controlplane.certificates import Authority
+from sandbox.digitalocean.jsontypes import Json
 from tests.clients.conftest import ASCII_HOSTILE, HOSTILE, USER, Cloud, Mount
 
 PYMONGO = """
@@ -126,7 +127,7 @@ def opensearch(cloud: Cloud, tmp_path: Path) -> Iterator[str]:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        address = {"host": "localhost", "port": server.server_port}
+        address: dict[str, Json] = {"host": "localhost", "port": server.server_port}
         cluster = cloud.control.create_cluster(
             engine="opensearch",
             password=ASCII_HOSTILE,
