@@ -18,6 +18,8 @@ V = TypeVar("V")
 
 CA_MAX_AGE = 24 * 3600.0
 """A CA changes about never; it is read once a day, in seconds, spread so that no hour reads them all."""
+NO_CA_MAX_AGE = 600.0
+"""An answer without a CA may be a 404 that passes: it is believed for this many seconds, and never against a known CA."""
 
 PACE_BURST = 100.0
 PACE_PER_SECOND = 2.5
@@ -126,18 +128,21 @@ class Account:
 
     async def _read_ca(self, uuid: str, *, known: Callable[[], Awaitable[bytes]]) -> bytes:
         kept = self._cas.get(uuid)
-        if kept and self._clock() - kept.read_at < CA_MAX_AGE:
-            return kept.value
+        if kept and self._clock() - kept.read_at < (CA_MAX_AGE if kept.value else NO_CA_MAX_AGE):
+            return kept.value or await known()
         try:
             ca = await self._shared(lambda: self._upstream.get_ca(self._token, uuid, observe=self._on_reply), "ca", uuid)
         except Cause:
-            last = kept.value if kept else await known()
+            last = (kept.value if kept else b"") or await known()
             if not last:
                 raise
             return last
+        if not ca and kept:
+            ca = kept.value
         # Up to a tenth of a day older than it is, so that CAs read together are not read together again.
-        self._cas[uuid] = _Kept(ca, self._clock() - self._chance() * CA_MAX_AGE / 10)
-        return ca
+        self._cas[uuid] = _Kept(ca, self._clock() - (self._chance() * CA_MAX_AGE / 10 if ca else 0.0))
+        # What one reference knows is not kept for others: it may come from a Secret that its users can write.
+        return ca or await known()
 
     async def _shared(self, read: Callable[[], Awaitable[V]], *what: str) -> V:
         under_way = self._under_way.get(what)
