@@ -60,6 +60,11 @@ class Server:
         """Where it listens."""
         return self._port.number
 
+    @property
+    def process_id(self) -> int | None:
+        """None while it does not run."""
+        return self._process.pid if self._process else None
+
     def run(self, command: Sequence[str | Path], *, is_ready: Callable[[], bool]) -> None:
         """Starts it and waits until it serves. Raises ServerError with the end of its log."""
         log = self.directory / f"{self.name}.log"

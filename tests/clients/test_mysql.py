@@ -121,7 +121,7 @@ def test_after_a_rotation_the_refreshed_secret_connects(cloud: Cloud, rotating_m
 def test_another_user_and_another_database_are_connected_to(
     cloud: Cloud, rotating_mariadb: Single[MariaDb], mount: Mount
 ) -> None:
-    user, database = "app + 1%", "orders?&%41"
+    user, database = "app+1%:&", "orders?&%41"
     rotating_mariadb.server.add_user(user, ASCII_HOSTILE)
     rotating_mariadb.server.add_database(database)
     cloud.control.add_user(rotating_mariadb.cluster, user, password=ASCII_HOSTILE)

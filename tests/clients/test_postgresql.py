@@ -95,7 +95,7 @@ def test_after_a_rotation_the_refreshed_secret_connects(cloud: Cloud, rotating_p
 
 
 def test_another_user_and_another_database_are_connected_to(cloud: Cloud, rotating_postgres: Postgres, mount: Mount) -> None:
-    user, database = "app + 1%", "orders?&%41"
+    user, database = "app+1%:@", "orders?&%41"
     rotating_postgres.pair.primary.add_user(user, HOSTILE)
     rotating_postgres.pair.primary.add_database(database, owner=user)
     cloud.control.add_user(rotating_postgres.cluster, user, password=HOSTILE)
