@@ -14,5 +14,5 @@ step lint ruff check --quiet .
 step types mypy
 step second-reader basedpyright --level error
 step floors lint-imports --no-logo --cache-dir .import_linter_cache
-step unit python -m pytest -q -m "not e2e and not slow"
+step unit python -m pytest -q -m "not e2e and not slow and not clients"
 [ -z "$failed" ] || { printf 'check: failed:%s\n' "$failed" >&2; exit 1; }

@@ -11,6 +11,13 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 # Debian packages: command that shows it is there, package, what goes without it.
 debian_packages() {
   cat <<'LIST'
+pg_ctlcluster postgresql tests/clients with PostgreSQL
+psql postgresql-client tests/clients with psql
+pgbouncer pgbouncer tests/clients with connection pools
+mariadbd mariadb-server tests/clients with MariaDB and MySQL
+redis-server redis-server tests/clients with Redis and Valkey
+javac default-jdk-headless tests/clients with JDBC, Spring and Kafka
+mvn maven tests/clients with JDBC, Spring and Kafka
 LIST
 }
 
@@ -23,7 +30,14 @@ apt_install() {
     apt_updated=yes
   fi
   say "apt-get install $*"
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  # Debian starts a server when it installs one; the tests start their own, so invoke-rc.d is told no for the time being.
+  policy=/usr/sbin/policy-rc.d
+  [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && policy_is_ours=yes; }
+  installed=0
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || installed=1
+  [ -z "${policy_is_ours:-}" ] || rm -f "$policy"
+  policy_is_ours=
+  return "$installed"
 }
 
 find_python() {

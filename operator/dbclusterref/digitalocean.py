@@ -94,7 +94,8 @@ class DigitalOcean:
     async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User:
         """Reads one database user."""
         missing = UserNotFound(
-            f"The cluster has no user {name}; create it (`doctl databases user create`) or correct spec.user."
+            f"The cluster has no user {name}; create it (`doctl databases user create`) or correct spec.user. "
+            "Redis and Valkey clusters have no users to name."
         )
         body = await self._get(token, f"/v2/databases/{uuid}/users/{quote(name, safe='')}", observe=observe, not_found=missing)
         return User.from_api(body.get("user"), path="user")

@@ -15,7 +15,8 @@ class Engine:
 
     `type` is the Service Binding type: the Secret's own `.type` derives from it and can never change, so engines that convert
     into each other share one. `uri` and `jdbc` are templates of one endpoint. `needs` names the placeholders without which no
-    Secret is written at all.
+    Secret is written at all. `files` are whole configuration files, in parts: one that names a placeholder without a value is
+    left out by itself.
     """
 
     type: str
@@ -24,6 +25,7 @@ class Engine:
     needs: tuple[str, ...] = ("host", "port", "username", "password")
     binding: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 COMMON: Mapping[str, str] = {
@@ -54,6 +56,28 @@ COMMON: Mapping[str, str] = {
 
 _LIBPQ_BOTH = "postgresql://{userinfo}@{hostport},{standby-hostport}/{database:url}?sslmode=require&target_session_attrs="
 
+# No quotes and no escapes here: libpq takes all that stands behind the `=`.
+_PG_SERVICE = """\
+[primary]
+host={host}
+port={port}
+user={username}
+password={password}
+dbname={database}
+sslmode=verify-ca
+sslrootcert={ca-path}
+"""
+_PG_SERVICE_STANDBY = """
+[standby]
+host={standby-host}
+port={standby-port}
+user={standby-username}
+password={standby-password}
+dbname={standby-database}
+sslmode=verify-ca
+sslrootcert={ca-path}
+"""
+
 _POSTGRESQL = Engine(
     type="postgresql",
     # `postgres://` would be shorter, and is refused by SQLAlchemy since 1.4.
@@ -77,9 +101,23 @@ _POSTGRESQL = Engine(
         "DATABASE_URL": "{uri}",
         "DATABASE_REPLICA_URL": "{standby-uri}",
     },
+    files={"pg_service.conf": (_PG_SERVICE, _PG_SERVICE_STANDBY)},
 )
 
 _MYSQL_WITHOUT_QUERY = "mysql://{userinfo}@{hostport}/{database:url}"
+
+# MySQL's client verifies the authority then, MariaDB's encrypts at least; `ssl-mode` is a word that only one of them knows.
+_MY_CNF = """\
+[client]
+host="{host:quoted}"
+port={port}
+user="{username:quoted}"
+password="{password:quoted}"
+ssl-ca="{ca-path:quoted}"
+
+[mysql]
+database="{database:quoted}"
+"""
 
 _MYSQL = Engine(
     type="mysql",
@@ -97,6 +135,7 @@ _MYSQL = Engine(
         "DATABASE_URL": _MYSQL_WITHOUT_QUERY,
         "DATABASE_REPLICA_URL": "mysql://{standby-userinfo}@{standby-hostport}/{standby-database:url}",
     },
+    files={"my.cnf": (_MY_CNF,)},
 )
 
 _REDIS = Engine(
@@ -120,6 +159,16 @@ _MONGODB = Engine(
 _KAFKA_SECURITY = "SASL_SSL"
 _KAFKA_MECHANISM = "SCRAM-SHA-256"
 
+_CLIENT_PROPERTIES = f"""\
+bootstrap.servers={{hostport}}
+security.protocol={_KAFKA_SECURITY}
+sasl.mechanism={_KAFKA_MECHANISM}
+sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
+username="{{username:quoted:properties}}" password="{{password:quoted:properties}}";
+ssl.truststore.type=PEM
+ssl.truststore.location={{ca-path:properties}}
+"""
+
 _KAFKA = Engine(
     type="kafka",
     binding={
@@ -137,6 +186,7 @@ _KAFKA = Engine(
         "KAFKA_SASL_USERNAME": "{username}",
         "KAFKA_SASL_PASSWORD": "{password}",
     },
+    files={"client.properties": (_CLIENT_PROPERTIES,)},
 )
 
 _OPENSEARCH = Engine(

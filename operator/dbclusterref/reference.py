@@ -51,6 +51,8 @@ class KeySet(StrEnum):
     """Lower-case keys, one file each, as the Service Binding specification names them."""
     ENV = "Env"
     """Upper-case keys for `envFrom`, as the clients themselves name them."""
+    FILES = "Files"
+    """Whole configuration files of clients (`pg_service.conf`, `my.cnf`, `client.properties`)."""
 
 
 class Endpoint(StrEnum):
@@ -118,7 +120,7 @@ class SecretSpec:
     """How the Secret shall look."""
 
     name: str
-    key_sets: frozenset[KeySet] = frozenset(KeySet)
+    key_sets: frozenset[KeySet] = frozenset({KeySet.BINDING, KeySet.ENV})
     endpoints: frozenset[Endpoint] = frozenset({Endpoint.PRIVATE, Endpoint.STANDBY})
     mount_path: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -235,9 +237,12 @@ def _secret_spec(fields: "_Fields | None", *, default_name: str) -> SecretSpec:
         if not _SECRET_KEY.fullmatch(key):
             raise InvalidSpec("spec.secret.template has a key that no Secret can have: use letters, digits, '-', '_' and '.'.")
     default = SecretSpec(name=default_name)
+    key_sets = fields.choices("keySets", KeySet) or default.key_sets
+    if KeySet.FILES in key_sets and not fields.text("mountPath"):
+        raise InvalidSpec("spec.secret.keySets names Files, which point at ca.crt: set spec.secret.mountPath as well.")
     return SecretSpec(
         name=_object_name(fields.text("name") or default_name, path="spec.secret.name"),
-        key_sets=fields.choices("keySets", KeySet) or default.key_sets,
+        key_sets=key_sets,
         endpoints=fields.choices("endpoints", Endpoint) or default.endpoints,
         mount_path=fields.text("mountPath"),
         labels=_not_reserved(fields.texts("labels"), path="spec.secret.labels"),

@@ -269,12 +269,15 @@ def _require_complete(engine: Engine, values: Mapping[str, str], *, reference: R
 
 
 def _data(reference: Reference, *, engine: Engine, values: Mapping[str, str]) -> dict[str, str]:
-    templates: dict[str, str] = {}
+    # What points at the mounted ca.crt must find it there, whichever keys were asked for.
+    templates = {"ca.crt": COMMON["ca.crt"]} if reference.secret.mount_path else {}
     if KeySet.BINDING in reference.secret.key_sets:
         templates |= {**COMMON, **engine.binding}
     if KeySet.ENV in reference.secret.key_sets:
         templates |= engine.env
     filled = {name: fill(template, values) for name, template in templates.items()}
+    if KeySet.FILES in reference.secret.key_sets:
+        filled |= {name: "".join(fill(part, values) or "" for part in parts) for name, parts in engine.files.items()}
     filled |= {name: _fill_users_own(name, template, values) for name, template in reference.secret.template.items()}
     return {name: value for name, value in filled.items() if value}
 

@@ -123,7 +123,8 @@ def create(kubectl: Kubectl, namespace: str, spec: Spec, *, name: str = "orders-
         ({"secret": {"name": "Orders_DB"}}, "spec.secret.name", NAME_MESSAGE),
         ({"secret": {"name": "a" * 254}}, "spec.secret.name", NAME_MESSAGE),
         ({"secret": {"keySets": []}}, "spec.secret.keySets", "should have at least 1 items"),
-        ({"secret": {"keySets": ["Files"]}}, "spec.secret.keySets[0]", 'supported values: "Binding", "Env"'),
+        ({"secret": {"keySets": ["Keys"]}}, "spec.secret.keySets[0]", 'supported values: "Binding", "Env", "Files"'),
+        ({"secret": {"keySets": ["Files"]}}, "spec.secret.mountPath", "must be set where keySets names Files"),
         ({"secret": {"keySets": ["Env", "Env"]}}, "spec.secret.keySets[1]", "Duplicate value"),
         ({"secret": {"endpoints": ["Public"]}}, "spec.secret.endpoints", "must contain Private, because host, port and uri"),
         (

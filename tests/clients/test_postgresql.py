@@ -1,0 +1,134 @@
+"""PostgreSQL's own client, with nothing but the Secret."""
+
+import pytest
+
+from sandbox.servers import PgBouncer
+from tests.clients.conftest import DATABASE, HOSTILE, POOL, USER, Cloud, Mount, Postgres
+
+WHO = (
+    "SELECT current_user || '@' || current_database() || ':' || ssl || ':' || pg_is_in_recovery() "
+    "FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+)
+PRIMARY = f"{USER}@{DATABASE}:true:false"
+STANDBY = f"{USER}@{DATABASE}:true:true"
+PSQL = ("psql", "-X", "-A", "-t", "-c", WHO)
+
+
+def test_psql_connects_with_the_environment_alone(postgres: Postgres, mount: Mount) -> None:
+    assert mount(postgres.cluster).run(*PSQL) == PRIMARY
+
+
+def test_psql_connects_with_the_mounted_uri_alone(postgres: Postgres, mount: Mount) -> None:
+    binding = mount(postgres.cluster, secret={"keySets": ["Binding"]})
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", WHO, environ={}) == PRIMARY
+
+
+def test_a_shell_hands_the_mounted_uri_to_psql_unharmed(postgres: Postgres, mount: Mount) -> None:
+    assert mount(postgres.cluster).shell(f'psql -X -A -t "$(cat uri)" -c "{WHO}"') == PRIMARY
+
+
+def test_psql_verifies_the_servers_certificate_by_the_mounted_ca(postgres: Postgres, mount: Mount) -> None:
+    binding = mount(postgres.cluster, secret={"keySets": ["Binding"]})
+    uri = f"{binding.file('uri')}&sslrootcert={binding.directory}/{binding.file('sslrootcert')}"
+    for mode in ("verify-ca", "verify-full"):
+        assert binding.run("psql", "-X", "-A", "-t", uri.replace("=require", f"={mode}"), "-c", WHO, environ={}) == PRIMARY
+
+
+def test_psql_refuses_a_server_of_another_authority_by_the_mount_path_alone(
+    postgres: Postgres, rotating_postgres: Postgres, mount: Mount
+) -> None:
+    stranger = mount(rotating_postgres.cluster)
+    impostor = {**stranger.environ, "PGPORT": str(postgres.pair.primary.port)}
+    assert stranger.run(*PSQL) == PRIMARY
+    assert "certificate verify failed" in stranger.attempt(*PSQL, environ=impostor).stderr
+
+
+def test_a_wrong_password_is_refused(postgres: Postgres, mount: Mount) -> None:
+    binding = mount(postgres.cluster)
+    assert "password authentication failed" in binding.attempt(*PSQL, environ={**binding.environ, "PGPASSWORD": "x"}).stderr
+
+
+@pytest.mark.parametrize(("key", "expected"), [("standby-uri", STANDBY), ("ro-uri", STANDBY), ("ha-uri", PRIMARY)])
+def test_each_uri_leads_to_its_node(postgres: Postgres, mount: Mount, key: str, expected: str) -> None:
+    binding = mount(postgres.cluster)
+    assert binding.run("psql", "-X", "-A", "-t", binding.file(key), "-c", WHO, environ={}) == expected
+
+
+def test_the_replica_url_leads_to_the_standby(postgres: Postgres, mount: Mount) -> None:
+    binding = mount(postgres.cluster, secret={"keySets": ["Env"]})
+    assert binding.run("psql", "-X", "-A", "-t", binding.environ["DATABASE_REPLICA_URL"], "-c", WHO, environ={}) == STANDBY
+
+
+def test_the_ha_uri_finds_the_promoted_standby_before_the_secret_is_refreshed(own_postgres: Postgres, mount: Mount) -> None:
+    binding = mount(own_postgres.cluster)
+    own_postgres.pair.primary.stop()
+    own_postgres.pair.standby.promote()
+    psql = ("psql", "-X", "-A", "-t")
+    assert binding.run(*psql, binding.file("ha-uri"), "-c", WHO, environ={}) == PRIMARY
+    assert binding.run(*psql, binding.file("ro-uri"), "-c", WHO, environ={}) == PRIMARY, (
+        "prefer-standby settles for what is left"
+    )
+
+
+def test_after_a_fail_over_the_refreshed_secret_leads_to_the_new_primary(
+    cloud: Cloud, own_postgres: Postgres, mount: Mount
+) -> None:
+    binding = mount(own_postgres.cluster)
+    own_postgres.pair.primary.stop()
+    own_postgres.pair.standby.promote()
+    cloud.control.fail_over(own_postgres.cluster, swap_hosts=True)
+    mount(own_postgres.cluster)
+    assert binding.run(*PSQL) == PRIMARY
+    assert binding.environ["PGPORT"] == str(own_postgres.pair.standby.port)
+    assert not binding.has("standby-uri"), "the standby is gone, and so are its keys"
+    assert not binding.has("ha-uri")
+
+
+def test_after_a_rotation_the_refreshed_secret_connects(cloud: Cloud, rotating_postgres: Postgres, mount: Mount) -> None:
+    binding = mount(rotating_postgres.cluster)
+    rotating_postgres.pair.primary.set_password(USER, "next" + HOSTILE)
+    cloud.control.rotate_password(rotating_postgres.cluster, password="next" + HOSTILE)
+    assert binding.attempt(*PSQL).returncode != 0
+    mount(rotating_postgres.cluster)
+    assert binding.run(*PSQL) == PRIMARY
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", WHO, environ={}) == PRIMARY
+
+
+def test_another_user_and_another_database_are_connected_to(cloud: Cloud, rotating_postgres: Postgres, mount: Mount) -> None:
+    user, database = "app+1%:@", "orders?&%41"
+    rotating_postgres.pair.primary.add_user(user, HOSTILE)
+    rotating_postgres.pair.primary.add_database(database, owner=user)
+    cloud.control.add_user(rotating_postgres.cluster, user, password=HOSTILE)
+    binding = mount(rotating_postgres.cluster, user=user, database=database)
+    expected = f"{user}@{database}:true:false"
+    assert binding.run(*PSQL) == expected
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", WHO, environ={}) == expected
+
+
+def test_psql_finds_both_nodes_as_services_of_the_mounted_file(postgres: Postgres, mount: Mount) -> None:
+    binding = mount(postgres.cluster, secret={"keySets": ["Files"]})
+    environ = {"PGSERVICEFILE": str(binding.directory / "pg_service.conf")}
+    psql = ("psql", "-X", "-A", "-t", "-c", WHO)
+    assert binding.run(*psql, "service=primary", environ=environ) == PRIMARY
+    assert binding.run(*psql, "service=standby", environ=environ) == STANDBY
+
+
+def test_psql_connects_through_the_pool_with_the_environment_and_with_the_uri(
+    rotating_postgres: Postgres, bouncer: PgBouncer, mount: Mount
+) -> None:
+    binding = mount(rotating_postgres.cluster, pool=POOL)
+    assert (binding.environ["PGPORT"], binding.environ["PGDATABASE"]) == (str(bouncer.port), POOL)
+    who = "SELECT current_user || '@' || current_database()"
+    assert binding.run("psql", "-X", "-A", "-t", "-c", who) == f"{USER}@{DATABASE}"
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", who, environ={}) == f"{USER}@{DATABASE}"
+
+
+def test_after_a_rotation_the_refreshed_secret_connects_through_the_pool(
+    cloud: Cloud, rotating_postgres: Postgres, bouncer: PgBouncer, mount: Mount
+) -> None:
+    binding = mount(rotating_postgres.cluster, pool=POOL)
+    rotating_postgres.pair.primary.set_password(USER, "next")
+    bouncer.set_password(USER, "next")
+    cloud.control.rotate_password(rotating_postgres.cluster, password="next")
+    mount(rotating_postgres.cluster, pool=POOL)
+    assert binding.run("psql", "-X", "-A", "-t", "-c", "SELECT 1") == "1"
