@@ -25,7 +25,7 @@ check: .venv/.ready ## format, lint, types, floors, unit tests: under a minute
 	@tools/check.sh
 
 unit: .venv/.ready ## unit tests alone
-	@$(PY) -m pytest -m "not e2e and not slow" $(ARGS)
+	@$(PY) -m pytest -m "not e2e and not slow and not clients" $(ARGS)
 
 e2e: setup ## tests on the sandbox alone
 	@$(PY) -m pytest -m e2e $(ARGS)
