@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
@@ -49,6 +49,17 @@ class Dispatcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._troubles: dict[ObjectKey, int] = {}
         self._trouble_is_known = False
+        self._unvisited: set[ObjectKey] | None = None
+
+    def expect(self, keys: Iterable[ObjectKey]) -> None:
+        """Names the resources whose first reconciliations make the first pass."""
+        if self._unvisited is None:
+            self._unvisited = set(keys)
+
+    @property
+    def first_pass_is_done(self) -> bool:
+        """Tells whether each of the expected resources was worked on at least once, or is gone."""
+        return self._unvisited is not None and not self._unvisited
 
     def mark(self, key: ObjectKey, *, urgent: bool = False) -> None:
         """Says that a resource wants work now."""
@@ -59,6 +70,7 @@ class Dispatcher:
         """Drops a resource that is gone."""
         self._queue.forget(key)
         self._troubles.pop(key, None)
+        (self._unvisited or set()).discard(key)
 
     def wake(self) -> None:
         """Has the workers look again: whether they may work has changed."""
@@ -106,6 +118,7 @@ class Dispatcher:
                 self._report_bug(key, error)
             finally:
                 self._queue.done(key)
+                (self._unvisited or set()).discard(key)
             if delay is not None:
                 self._queue.schedule(key, at=self._clock() + delay)
                 self._news.set()

@@ -60,6 +60,10 @@ class Leader:
         """Tells whether this process may write at this moment; asked before every write."""
         return self._clock() < self._held_until
 
+    def seconds_left(self) -> float:
+        """How long this process may go on writing without another renewal; not positive where it may not."""
+        return self._held_until - self._clock()
+
     async def run(self) -> None:
         """Acquires the Lease, keeps it, and returns when it is lost: the process must then end and begin anew."""
         while not await self._try():  # noqa: ASYNC110 - the Lease is elsewhere: it can only be asked again

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
-from dbclusterref.account import Accounts
+from dbclusterref.account import Account, Accounts
+from dbclusterref.breaker import Breaker
 from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import (
     Cause,
@@ -19,10 +22,13 @@ from dbclusterref.errors import (
     InvalidSpec,
     KubernetesError,
     SecretConflict,
+    SecretContested,
     SecretRefused,
     TokenInvalid,
     UnconfirmedNotFound,
+    UpstreamUnavailable,
 )
+from dbclusterref.fights import Fights
 from dbclusterref.metrics import Metrics
 from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.reporter import Reporter
@@ -30,10 +36,8 @@ from dbclusterref.schedule import after_failure, after_success
 from dbclusterref.secret import ADOPT, LiveSecret, RenderedSecret, render_secret
 from dbclusterref.status import Outcome, Published, Suspended
 from dbclusterref.store import Entry, Store
+from dbclusterref.timing import Timing
 from dbclusterref.tokens import Tokens
-
-CONFIRM_NOT_FOUND_AFTER = 10.0
-"""Seconds between the first 404 and the one that is believed."""
 
 
 class SecretApi(Protocol):
@@ -53,6 +57,10 @@ class Clocks:
     jitter: Callable[[], float]
 
 
+class _Overtaken(Exception):
+    """What is being worked on is no longer how things are."""
+
+
 class Reconciler:
     """Brings one resource in line at a time; different resources may be worked on side by side, one never twice at once."""
 
@@ -67,6 +75,8 @@ class Reconciler:
         metrics: Metrics,
         clocks: Clocks,
         may_write: Callable[[], bool],
+        sees_secrets: Callable[[], bool] = lambda: True,
+        timing: Timing | None = None,
     ) -> None:
         self._store = store
         self._tokens = tokens
@@ -76,6 +86,10 @@ class Reconciler:
         self._metrics = metrics
         self._clocks = clocks
         self._may_write = may_write
+        self._sees_secrets = sees_secrets
+        self._timing = timing or Timing()
+        self._fights = Fights(self._timing)
+        self._breakers: WeakKeyDictionary[Account, Breaker] = WeakKeyDictionary()
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Does what is due; returns in how many seconds to look again, None for not before the resource changes.
@@ -96,28 +110,48 @@ class Reconciler:
         read_is_due = entry.refresh_is_requested or self._clocks.monotonic() >= entry.read_due_at
         if read_is_due and (wait := await self._observe(entry, entry.reference)):
             return wait
-        outcome, published = await self._publish(entry, entry.reference)
+        try:
+            outcome, published = await self._publish(entry, entry.reference)
+            self._require_current(entry)
+        except _Overtaken:
+            # The resource was changed, deleted or made anew meanwhile, which marked it again: nothing is done in the old name.
+            return 0.0
         await self._report(entry, outcome, refreshed=read_is_due, published=published)
-        return max(0.0, entry.read_due_at - self._clocks.monotonic())
+        return self._seconds_until_next_look(entry, entry.reference)
+
+    def _seconds_until_next_look(self, entry: Entry, reference: Reference) -> float:
+        now = self._clocks.monotonic()
+        wait = max(0.0, entry.read_due_at - now)
+        if not self._fights.is_on(reference.secret_key, now=now):
+            return wait
+        again = self._fights.seconds_to_wait(reference.secret_key, now=now)
+        return min(wait, again or self._fights.seconds_until_over(reference.secret_key, now=now))
+
+    def _require_current(self, entry: Entry) -> None:
+        if not self._store.is_current(entry):
+            raise _Overtaken
 
     async def _observe(self, entry: Entry, reference: Reference) -> float:
         """Reads upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0."""
         interval = reference.refresh_interval
         # Half an interval: references to one cluster share reads, and none is ever more than an interval behind.
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
+        breaker: Breaker | None = None
         try:
             doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid)
             token = await self._tokens.find(reference, fresh=doubtful)
             account = self._accounts.of(token)
+            breaker = self._breakers.setdefault(account, Breaker())
             if wait := account.seconds_to_wait(reference.cluster_uuid, max_age=max_age):
                 return wait
             snapshot = await account.read(reference, max_age=max_age, known_ca=lambda: self._known_ca(entry, reference))
             render_secret(reference, snapshot)
         except Cause as cause:
-            entry.cause = self._confirmed(entry, reference, cause)
+            entry.cause = self._confirmed(entry, reference, cause, breaker=breaker)
             entry.failures += 1
             delay = after_failure(entry.cause, failures=entry.failures, interval=interval, jitter=self._clocks.jitter())
         else:
+            breaker.found(reference.cluster_uuid, now=self._clocks.monotonic())
             entry.snapshot = snapshot
             entry.cause = entry.not_found_since = None
             entry.failures = 0
@@ -125,15 +159,23 @@ class Reconciler:
         entry.read_due_at = self._clocks.monotonic() + delay
         return 0.0
 
-    def _confirmed(self, entry: Entry, reference: Reference, cause: Cause) -> Cause:
-        if not isinstance(cause, UnconfirmedNotFound):
+    def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, breaker: Breaker | None) -> Cause:
+        if not isinstance(cause, UnconfirmedNotFound) or breaker is None:
             entry.not_found_since = None
             return cause
         now = self._clocks.monotonic()
+        was_known = entry.snapshot is not None or bool(entry.status.binding_name)
+        breaker.missing(reference.cluster_uuid, now=now, was_known=was_known)
         if entry.not_found_since is None:
             entry.not_found_since = now
-        if now - entry.not_found_since < CONFIRM_NOT_FOUND_AFTER:
-            return UnconfirmedNotFound(cause.message, retry_after=CONFIRM_NOT_FOUND_AFTER)
+        if now - entry.not_found_since < self._timing.confirm_not_found:
+            return UnconfirmedNotFound(cause.message, retry_after=self._timing.confirm_not_found)
+        if was_known and breaker.is_open(now=now):
+            self._metrics.suspicions.inc()
+            return UpstreamUnavailable(
+                "DigitalOcean says of many clusters at once that they do not exist; that is taken for trouble there or with "
+                "the API token, and not believed for an hour. The Secret stays."
+            )
         return ClusterNotFound(
             f"DigitalOcean shows this token no cluster {reference.cluster_uuid}: it was deleted, or is another team's. "
             "Correct spec.clusterUUID (delete the resource and create it anew) or use that team's token. The Secret stays."
@@ -155,6 +197,7 @@ class Reconciler:
             assert entry.cause is not None
             return entry.cause, None
         try:
+            self._require_current(entry)
             published = await self._apply_if_different(entry, reference, entry.snapshot)
         except (SecretConflict, SecretRefused, InvalidSpec) as cause:
             # Only a person can mend these: they are shown before what passes by itself.
@@ -164,19 +207,29 @@ class Reconciler:
             return cause, None
         except Cause as cause:
             return entry.cause or cause, None
+        if not entry.cause and self._fights.is_on(reference.secret_key, now=self._clocks.monotonic()):
+            return _contested(reference.secret.name), published
         return entry.cause or published, published
 
     async def _apply_if_different(self, entry: Entry, reference: Reference, snapshot: Snapshot) -> Published:
         rendered = render_secret(reference, snapshot)
-        live = self._store.secret(rendered.key) or await self._look(rendered.key)
+        live = (self._store.secret(rendered.key) if self._sees_secrets() else None) or await self._look(rendered.key)
+        self._require_current(entry)
         if live:
             _require_ours(live, rendered, reference)
         changed = rendered.content != (entry.published_content or (live.content if live else b""))
         counted = max(entry.status.secret_revision, live.revision if live else 0)
         revision = max(counted + changed, 1)
         if live is None or (live.content, live.shape) != (rendered.content, rendered.shape):
+            self._require_peace(rendered, changed=changed)
             await self._apply(rendered, live=live, revision=revision)
-            self._reporter.secret_written(entry, rendered.key.name, revision=revision, changed=changed, created=live is None)
+            now = self._clocks.monotonic()
+            if not changed:
+                self._fights.repaired(rendered.key, now=now)
+            if changed or not self._fights.is_on(rendered.key, now=now):
+                self._reporter.secret_written(
+                    entry, rendered.key.name, revision=revision, changed=changed, created=live is None
+                )
         entry.published_content = rendered.content
         await self._remove_former(entry, reference)
         return Published(
@@ -187,9 +240,23 @@ class Reconciler:
             changed=changed,
         )
 
+    def _require_peace(self, rendered: RenderedSecret, *, changed: bool) -> None:
+        """New content is written at once; a repair waits where another writer undoes each one."""
+        now = self._clocks.monotonic()
+        if not changed and self._fights.seconds_to_wait(rendered.key, now=now):
+            raise _contested(rendered.key.name)
+
     async def _look(self, key: ObjectKey) -> LiveSecret | None:
         """Looks before the first write: a Secret that is not ours has no label and is in no watch."""
-        body = await self._secrets.get_secret(key)
+        try:
+            body = await self._secrets.get_secret(key)
+        except KubernetesError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                raise SecretRefused(
+                    f"The operator may not read Secret {key.name}, and so cannot tell whose it is; give its ServiceAccount the "
+                    "verb get on it."
+                ) from None
+            raise
         return LiveSecret.from_body(body) if body else None
 
     async def _apply(self, rendered: RenderedSecret, *, live: LiveSecret | None, revision: int) -> None:
@@ -213,6 +280,7 @@ class Reconciler:
         if not former.name or former == reference.secret_key:
             return
         live = await self._look(former)
+        self._require_current(entry)
         if live and reference.identity.uid in live.reference_uids:
             self._require_leadership()
             await self._secrets.delete_secret(former, uid=live.uid)
@@ -240,6 +308,13 @@ def _require_ours(live: LiveSecret, rendered: RenderedSecret, reference: Referen
             f"Secret {name} has type {live.type}, which can never change, and must have {rendered.type}; delete it, and it is "
             "written anew at once."
         )
+
+
+def _contested(name: str) -> SecretContested:
+    return SecretContested(
+        f"Another writer changes Secret {name} as often as it is restored; it is restored now and then only, until that ends. "
+        f"`kubectl get secret {name} --show-managed-fields -o yaml` names the other."
+    )
 
 
 def _why_refused(rendered: RenderedSecret, error: KubernetesError) -> str:
