@@ -18,6 +18,8 @@ V = TypeVar("V")
 
 CA_MAX_AGE = 24 * 3600.0
 """A CA changes about never; it is read once a day, in seconds, spread so that no hour reads them all."""
+NO_CA_MAX_AGE = 600.0
+"""An answer without a CA may be a 404 that passes: it is believed for this many seconds, and never against a known CA."""
 
 PACE_BURST = 100.0
 PACE_PER_SECOND = 2.5
@@ -126,7 +128,7 @@ class Account:
 
     async def _read_ca(self, uuid: str, *, known: Callable[[], Awaitable[bytes]]) -> bytes:
         kept = self._cas.get(uuid)
-        if kept and self._clock() - kept.read_at < CA_MAX_AGE:
+        if kept and self._clock() - kept.read_at < (CA_MAX_AGE if kept.value else NO_CA_MAX_AGE):
             return kept.value
         try:
             ca = await self._shared(lambda: self._upstream.get_ca(self._token, uuid, observe=self._on_reply), "ca", uuid)
@@ -135,6 +137,10 @@ class Account:
             if not last:
                 raise
             return last
+        if not ca:
+            ca = (kept.value if kept else b"") or await known()
+            self._cas[uuid] = _Kept(b"", self._clock()) if not ca else _Kept(ca, self._clock() - CA_MAX_AGE + NO_CA_MAX_AGE)
+            return ca
         # Up to a tenth of a day older than it is, so that CAs read together are not read together again.
         self._cas[uuid] = _Kept(ca, self._clock() - self._chance() * CA_MAX_AGE / 10)
         return ca

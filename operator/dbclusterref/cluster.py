@@ -208,11 +208,12 @@ def _member(members: Mapping[str, object], name: str, kind: type[T], *, path: st
     value = members.get(name)
     if value is None:
         return None
-    # JSON's true is an int to Python.
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    # JSON's true is an int to Python, so the type itself is compared.
+    if type(value) is not kind:
         raise _wrong_type(f"{path}.{name}", {str: "a string", int: "a whole number", bool: "true or false"}[kind])
-    if isinstance(value, str) and not _is_text(value):
+    if not _is_text(str(value)):
         raise _wrong_type(f"{path}.{name}", "text")
+    assert isinstance(value, kind)
     return value
 
 

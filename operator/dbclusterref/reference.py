@@ -29,12 +29,17 @@ MAXIMUM_REFRESH_INTERVAL = 24 * 3600.0
 
 # Labels and annotations by which other tools, or this one, recognise what is theirs; on our Secret they would make Argo CD or
 # Flux prune it, or take it for another's.
-RESERVED_PREFIXES = ("argocd.argoproj.io/", "kubectl.kubernetes.io/", "meta.helm.sh/", f"{GROUP}/")
+RESERVED_PREFIXES = ("argocd.argoproj.io/", "kubectl.kubernetes.io/", "meta.helm.sh/")
 RESERVED_KEYS = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by")
-RESERVED_DOMAIN = ".toolkit.fluxcd.io"
+RESERVED_DOMAINS = ("toolkit.fluxcd.io", GROUP)
+
+NOT_FOR_TEMPLATES = ("type", "provider")
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
+# These become parts of API paths, so nothing that could lead a request elsewhere is let through.
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_UPSTREAM_NAME = re.compile(r"[^\s/.][^\s/]*")
 _SECRET_KEY = re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]{1,253}")
 _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
@@ -152,18 +157,21 @@ class Reference:
         identity = Identity.from_body(body)
         spec = _Fields(body.get("spec"), path="spec")
         token = spec.nested("apiTokenSecretRef")
-        database, pool = spec.text("database"), spec.text("pool")
+        user, database, pool = (_upstream_name(spec.text(name), path=f"spec.{name}") for name in ("user", "database", "pool"))
         if database and pool:
             raise InvalidSpec("spec.database and spec.pool exclude each other: a pool has its own database; remove one.")
         return cls(
             identity=identity,
             cluster_uuid=_cluster_uuid(spec.text("clusterUUID")),
-            token_secret=TokenSecretRef(name=token.required("name"), key=token.text("key") or DEFAULT_TOKEN_KEY)
+            token_secret=TokenSecretRef(
+                name=_object_name(token.required("name"), path="spec.apiTokenSecretRef.name"),
+                key=token.text("key") or DEFAULT_TOKEN_KEY,
+            )
             if token
             else None,
             refresh_interval=parse_duration(spec.text("refreshInterval") or "1m", field_name="spec.refreshInterval"),
             suspend=spec.flag("suspend"),
-            user=spec.text("user"),
+            user=user,
             database=database,
             pool=pool,
             secret=_secret_spec(spec.nested("secret"), default_name=identity.key.name),
@@ -189,9 +197,21 @@ def parse_duration(text: str, *, field_name: str) -> float:
 
 def is_reserved(key: str) -> bool:
     """Tells whether a label or annotation key belongs to a tool and may not be set on our Secret."""
-    prefix, slash, _ = key.partition("/")
-    below = slash == "/" and f".{prefix}".endswith((RESERVED_DOMAIN, f".{GROUP}"))
-    return key in RESERVED_KEYS or key.startswith(RESERVED_PREFIXES) or below
+    domain, slash, _ = key.partition("/")
+    reserved_domain = slash == "/" and any(f".{domain}".endswith(f".{name}") for name in RESERVED_DOMAINS)
+    return key in RESERVED_KEYS or key.startswith(RESERVED_PREFIXES) or reserved_domain
+
+
+def _object_name(text: str, *, path: str) -> str:
+    if not _OBJECT_NAME.fullmatch(text):
+        raise InvalidSpec(f"{path} is no name that a Secret can have: lower-case letters, digits, '-' and '.', at most 253.")
+    return text
+
+
+def _upstream_name(text: str, *, path: str) -> str:
+    if text and not _UPSTREAM_NAME.fullmatch(text):
+        raise InvalidSpec(f"{path} is no name that DigitalOcean gives: no '/', no white space, and no '.' at the beginning.")
+    return text
 
 
 def _cluster_uuid(text: str) -> str:
@@ -208,11 +228,15 @@ def _secret_spec(fields: "_Fields | None", *, default_name: str) -> SecretSpec:
         return SecretSpec(name=default_name)
     template = fields.texts("template")
     for key in template:
+        if key in NOT_FOR_TEMPLATES:
+            raise InvalidSpec(
+                f"spec.secret.template may not replace {key}: Service Binding readers recognise the Secret by it."
+            )
         if not _SECRET_KEY.fullmatch(key):
             raise InvalidSpec("spec.secret.template has a key that no Secret can have: use letters, digits, '-', '_' and '.'.")
     default = SecretSpec(name=default_name)
     return SecretSpec(
-        name=fields.text("name") or default_name,
+        name=_object_name(fields.text("name") or default_name, path="spec.secret.name"),
         key_sets=fields.choices("keySets", KeySet) or default.key_sets,
         endpoints=fields.choices("endpoints", Endpoint) or default.endpoints,
         mount_path=fields.text("mountPath"),
