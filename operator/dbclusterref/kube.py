@@ -203,7 +203,9 @@ class KubernetesApi:
             page = await self._call(
                 "GET", path, query=query | ({"continue": position} if position else {}), accept=accept, timeout=PAGE_TIMEOUT
             )
-            items, metadata = page.get("items"), page.get("metadata")
+            items, metadata = page.get("items", "none"), page.get("metadata")
+            # Go writes an empty list as null.
+            items = [] if items is None else items
             if not isinstance(items, list) or not isinstance(metadata, Mapping):
                 raise KubernetesError(f"The Kubernetes API's listing of {path} is none.", status=0)
             for item in items:

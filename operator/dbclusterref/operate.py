@@ -210,4 +210,5 @@ class _Operator:
             now=self._clocks.now,
             logger=LOGGER,
             on_change=changed,
+            timing=self._settings.timing,
         )

@@ -136,6 +136,9 @@ class Reconciler:
         interval = reference.refresh_interval
         # Half an interval: references to one cluster share reads, and none is ever more than an interval behind.
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
+        if entry.failed_at is not None:
+            # An answer from before the failure does not disprove it.
+            max_age = min(max_age, self._clocks.monotonic() - entry.failed_at)
         breaker: Breaker | None = None
         try:
             doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid)
@@ -149,11 +152,12 @@ class Reconciler:
         except Cause as cause:
             entry.cause = self._confirmed(entry, reference, cause, breaker=breaker)
             entry.failures += 1
+            entry.failed_at = self._clocks.monotonic()
             delay = after_failure(entry.cause, failures=entry.failures, interval=interval, jitter=self._clocks.jitter())
         else:
             breaker.found(reference.cluster_uuid, now=self._clocks.monotonic())
             entry.snapshot = snapshot
-            entry.cause = entry.not_found_since = None
+            entry.cause = entry.not_found_since = entry.failed_at = None
             entry.failures = 0
             delay = after_success(interval, jitter=self._clocks.jitter())
         entry.read_due_at = self._clocks.monotonic() + delay
@@ -321,6 +325,11 @@ def _why_refused(rendered: RenderedSecret, error: KubernetesError) -> str:
     return f"The Kubernetes API refuses Secret {rendered.key.name} ({error.status}): {error.message[:400]}"
 
 
+def seconds_since_boot() -> float:
+    """A monotonic clock that goes on while the machine is suspended, where there is one: a Lease runs out meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 def system_clocks(jitter: Callable[[], float]) -> Clocks:
     """The real clocks."""
-    return Clocks(monotonic=time.monotonic, now=lambda: datetime.now().astimezone(), jitter=jitter)
+    return Clocks(monotonic=seconds_since_boot, now=lambda: datetime.now().astimezone(), jitter=jitter)

@@ -31,6 +31,7 @@ class Entry:
     read_due_at: float = 0.0
     not_found_since: float | None = None
     failures: int = 0
+    failed_at: float | None = None
     kubernetes_failures: int = 0
     published_content: bytes = b""
 

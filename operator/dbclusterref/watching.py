@@ -1,7 +1,7 @@
 """Keeps the watches alive: starts kopf, listens whether it hears anything, and starts it anew where it has gone deaf."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import kopf
@@ -22,6 +22,9 @@ DEAF_AFTER = 2
 """Restarts in a row after which nothing was heard: then it is this process that is ill, and it calls itself unhealthy."""
 PERIOD = 1.0
 RIGHTS_PERIOD = 60.0
+END_PERIOD = 0.25
+END_TRIES = 12
+"""Between two tries to end kopf, in seconds, and how many there are."""
 
 
 class Watching:
@@ -149,17 +152,17 @@ class Watching:
             ),
             settings=make_settings(self._settings.timing),
             standalone=True,
-            stop_flag=self._restart,
             **scope(self._settings.namespaces),
         )
         self._on_start()
         self.is_watching = True
+        running = asyncio.create_task(kopf.run_tasks(tasks, ignored=existing), name="kopf")
         try:
-            await kopf.run_tasks(tasks, ignored=existing)
-        except Exception as error:  # noqa: BLE001 - kopf's own failures have no common class
-            LOGGER.error("The watch ended (%s); starting it anew.", type(error).__name__)
+            while not running.done() and not self._restart.is_set():
+                await asyncio.wait({running}, timeout=PERIOD)
         finally:
             self.is_watching = False
+            await _end(running, apart_from=existing)
 
     def _hear(self, path: str) -> None:
         self._pulse.hear(path)
@@ -202,3 +205,17 @@ class Watching:
                 await self._resync.run()
             except KubernetesError as error:
                 LOGGER.debug("No full listing now: %s", error.message)
+
+
+async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Task[object]]) -> None:
+    """Ends kopf, which waits for ever for a watcher that has swallowed its cancellation: it is cancelled until it goes."""
+    running.cancel()
+    for _ in range(END_TRIES):
+        await asyncio.wait({running}, timeout=END_PERIOD)
+        if running.done():
+            break
+        for task in asyncio.all_tasks().difference(apart_from, {running}):
+            if task.cancelling():
+                task.cancel()
+    if not running.cancelled() and running.done() and (error := running.exception()):
+        LOGGER.error("The watch ended (%s); starting it anew.", type(error).__name__)

@@ -51,7 +51,7 @@ def test_a_refused_write_is_named_and_made_when_it_is_allowed(
     tenant.refresh()
     tenant.wait_for("SecretRefused", kind="Stalled")
     assert tenant.condition("Stalled")["status"] == "True"
-    assert [one for one in tenant.events() if one["reason"] == "SecretRefused"]
+    wait_until(lambda: [one for one in tenant.events() if one["reason"] == "SecretRefused"], what="the Event")
     assert world.operator.metric("dbclusterref_kubernetes_writes_total", kind="Secret", result="failed") > 0
     check()
     world.proxy.clear()
