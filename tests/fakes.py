@@ -88,9 +88,7 @@ async def settle() -> None:
 # --- bodies ----------------------------------------------------------------------------------------------------------------
 
 
-def reference_body(
-    *, key: ObjectKey = KEY, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: object
-) -> Body:
+def reference_body(*, key: ObjectKey = KEY, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: object) -> Body:
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

@@ -228,3 +228,10 @@ def test_the_secret_data_is_what_upstream_says_to_the_byte(world: World, tenant:
     secret = tenant.secret()
     assert secret is not None
     assert base64.b64decode(secret["data"]["password"]).decode() == f"{CANARY}-first"
+
+
+def test_a_namespace_that_was_not_named_is_denied_the_operators_own_token(world: World, tenant: Tenant, cluster: Json) -> None:
+    tenant.refer(cluster["id"], own_token=False)
+    tenant.wait_for("AccessDenied", kind="Stalled")
+    assert tenant.secret() is None
+    assert tenant.requests(cluster["id"]) == []
