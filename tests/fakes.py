@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import functools
+import itertools
 import selectors
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine, Mapping
@@ -88,7 +89,7 @@ async def settle() -> None:
 # --- bodies ----------------------------------------------------------------------------------------------------------------
 
 
-def reference_body(*, key: ObjectKey = KEY, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: object) -> Body:
+def reference_body(*, key: ObjectKey = KEY, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: Any) -> Body:
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -235,7 +236,7 @@ class FakeKubernetes:
         self.writes: list[str] = []
         self.calls: list[str] = []
         self.watchers: list[Watcher] = []
-        self._number = 100
+        self.numbers = itertools.count(101)
 
     # what a user does
 
@@ -304,7 +305,7 @@ class FakeKubernetes:
             self.writes.append(f"Secret {key} deleted")
             self.remove_secret(key)
 
-    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Body:
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Body:  # noqa: ARG002
         self._enter("patch_status")
         body = self.references.get(key)
         if body is None:
@@ -322,17 +323,17 @@ class FakeKubernetes:
         self._enter("create_event")
         self.events.append(event)
 
-    async def get_lease(self, key: ObjectKey, *, timeout: float) -> Body | None:
+    async def get_lease(self, key: ObjectKey, *, timeout: float) -> Body | None:  # noqa: ARG002
         self._enter("get_lease")
         return copy.deepcopy(self.leases.get(key))
 
-    async def create_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:
+    async def create_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:  # noqa: ARG002
         self._enter("create_lease")
         if key in self.leases:
             raise KubernetesError("already exists", status=409)
         return self._store_lease(key, lease)
 
-    async def replace_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:
+    async def replace_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:  # noqa: ARG002
         self._enter("replace_lease")
         if key not in self.leases:
             raise KubernetesError("not found", status=404)
@@ -351,8 +352,7 @@ class FakeKubernetes:
             raise error
 
     def _next(self) -> str:
-        self._number += 1
-        return str(self._number)
+        return str(next(self.numbers))
 
     def _tell(self, kind: str, body: Body, *, gone: bool) -> None:
         for watcher in self.watchers:
@@ -423,7 +423,7 @@ def _ours(body: Body | None) -> dict[str, set[str]]:
 
 
 def _managed(ours: Mapping[str, set[str]]) -> list[Body]:
-    trees = {place: {f"f:{name}": {} for name in sorted(names)} for place, names in ours.items()}
+    trees: dict[str, Body] = {place: {f"f:{name}": {} for name in sorted(names)} for place, names in ours.items()}
     fields = {
         "f:data": trees["data"],
         "f:metadata": {"f:labels": trees["labels"], "f:annotations": trees["annotations"]},
