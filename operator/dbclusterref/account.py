@@ -129,21 +129,20 @@ class Account:
     async def _read_ca(self, uuid: str, *, known: Callable[[], Awaitable[bytes]]) -> bytes:
         kept = self._cas.get(uuid)
         if kept and self._clock() - kept.read_at < (CA_MAX_AGE if kept.value else NO_CA_MAX_AGE):
-            return kept.value
+            return kept.value or await known()
         try:
             ca = await self._shared(lambda: self._upstream.get_ca(self._token, uuid, observe=self._on_reply), "ca", uuid)
         except Cause:
-            last = kept.value if kept else await known()
+            last = (kept.value if kept else b"") or await known()
             if not last:
                 raise
             return last
-        if not ca:
-            ca = (kept.value if kept else b"") or await known()
-            self._cas[uuid] = _Kept(b"", self._clock()) if not ca else _Kept(ca, self._clock() - CA_MAX_AGE + NO_CA_MAX_AGE)
-            return ca
+        if not ca and kept:
+            ca = kept.value
         # Up to a tenth of a day older than it is, so that CAs read together are not read together again.
-        self._cas[uuid] = _Kept(ca, self._clock() - self._chance() * CA_MAX_AGE / 10)
-        return ca
+        self._cas[uuid] = _Kept(ca, self._clock() - (self._chance() * CA_MAX_AGE / 10 if ca else 0.0))
+        # What one reference knows is not kept for others: it may come from a Secret that its users can write.
+        return ca or await known()
 
     async def _shared(self, read: Callable[[], Awaitable[V]], *what: str) -> V:
         under_way = self._under_way.get(what)

@@ -25,6 +25,7 @@ from dbclusterref.errors import (
     SecretContested,
     SecretRefused,
     TokenInvalid,
+    TokenSecretMissing,
     UnconfirmedNotFound,
     UpstreamUnavailable,
 )
@@ -38,6 +39,9 @@ from dbclusterref.status import Outcome, Published, Suspended
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
 from dbclusterref.tokens import Tokens
+
+CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
+"""Seconds between the first 404 and the one that is believed."""
 
 
 class SecretApi(Protocol):
@@ -115,7 +119,7 @@ class Reconciler:
             self._require_current(entry)
         except _Overtaken:
             # The resource was changed, deleted or made anew meanwhile, which marked it again: nothing is done in the old name.
-            return 0.0
+            return None
         await self._report(entry, outcome, refreshed=read_is_due, published=published)
         return self._seconds_until_next_look(entry, entry.reference)
 
@@ -141,13 +145,13 @@ class Reconciler:
             max_age = min(max_age, self._clocks.monotonic() - entry.failed_at)
         breaker: Breaker | None = None
         try:
-            doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid)
+            doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid | TokenSecretMissing)
             token = await self._tokens.find(reference, fresh=doubtful)
             account = self._accounts.of(token)
             breaker = self._breakers.setdefault(account, Breaker())
             if wait := account.seconds_to_wait(reference.cluster_uuid, max_age=max_age):
                 return wait
-            snapshot = await account.read(reference, max_age=max_age, known_ca=lambda: self._known_ca(entry, reference))
+            snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             render_secret(reference, snapshot)
         except Cause as cause:
             entry.cause = self._confirmed(entry, reference, cause, breaker=breaker)
@@ -162,6 +166,21 @@ class Reconciler:
             delay = after_success(interval, jitter=self._clocks.jitter())
         entry.read_due_at = self._clocks.monotonic() + delay
         return 0.0
+
+    async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
+        """Reads with the token; where it is refused, with the one that has taken its place since it was looked up."""
+
+        async def read_with(token: str) -> Snapshot:
+            account = self._accounts.of(token)
+            return await account.read(reference, max_age=max_age, known_ca=lambda: self._known_ca(entry, reference))
+
+        try:
+            return await read_with(token)
+        except TokenInvalid:
+            newer = await self._tokens.find(reference, fresh=True)
+            if newer == token:
+                raise
+            return await read_with(newer)
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, breaker: Breaker | None) -> Cause:
         if not isinstance(cause, UnconfirmedNotFound) or breaker is None:
@@ -270,9 +289,9 @@ class Reconciler:
             body = await self._secrets.apply_secret(manifest, force=live is not None)
         except KubernetesError as error:
             self._metrics.writes.labels(kind="Secret", result="failed").inc()
-            # Whatever was believed of the live one may be what was wrong.
+            # Whatever was believed of the live one may be what was wrong: 409 if it is gone, 422 for another's `metadata.uid`.
             self._store.forget_secret(rendered.key)
-            if error.status in {403, 422} and not error.namespace_is_terminating:
+            if error.status in {403, 422} and not error.namespace_is_terminating and "metadata.uid" not in error.message:
                 raise SecretRefused(_why_refused(rendered, error)) from None
             raise
         self._metrics.writes.labels(kind="Secret", result="ok").inc()
