@@ -14,6 +14,7 @@ class Pulse:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._heard: dict[str, float] = {}
+        self._unheard: set[str] = set()
         self.lag = 0.0
 
     def hear(self, path: str) -> None:
@@ -24,11 +25,18 @@ class Pulse:
         for watch in self._heard:
             if path.endswith(watch):
                 self._heard[watch] = self._clock()
+                self._unheard.discard(watch)
 
     def expect(self, *watches: str) -> None:
         """Starts anew: these are the watches there are."""
         now = self._clock()
         self._heard = dict.fromkeys(watches, now)
+        self._unheard = set(watches)
+
+    @property
+    def all_heard(self) -> bool:
+        """Tells whether each watch was heard of since the start."""
+        return not self._unheard
 
     def ages(self) -> dict[str, float]:
         """Seconds since each watch was last heard of."""

@@ -166,7 +166,8 @@ class Watching:
 
     def _hear(self, path: str) -> None:
         self._pulse.hear(path)
-        self._deaf = 0
+        if self._pulse.all_heard:
+            self._deaf = 0
 
     async def _keep_listening(self) -> None:
         while True:

@@ -27,7 +27,7 @@ from urllib.parse import quote
 from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from sandbox.faultproxy import FaultProxy, ProxyFault, Write
 from tests.e2e.cluster import SYSTEM, Json, Tenant, wait_until
-from tests.e2e.conftest import Sandbox, _sandbox, _tenant
+from tests.e2e.conftest import Sandbox, _sandbox, as_tenant
 from tests.e2e.running import Operator, install
 
 TIMING = (
@@ -118,7 +118,7 @@ class Chaos:
             FaultProxy(server=admin.server, server_ca=admin.ca, directory=directory, chance=proxy_dice.random)
         )
         self.control = self.sandbox.control
-        self.tenant: Tenant = stack.enter_context(_tenant(self.sandbox))
+        self.tenant: Tenant = stack.enter_context(as_tenant(self.sandbox))
         self.control.set_token(self.tenant.token, per_minute=100_000, per_hour=1_000_000)
         style: dict[str, str | bool] = {"marker": MARKER, "hostile": True}
         self.clusters = self.control.seed_clusters(CLUSTERS, engine="pg", num_nodes=2, password_style=style)

@@ -12,7 +12,7 @@ from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from sandbox.digitalocean import Control
 from sandbox.faultproxy import FaultProxy
 from tests.e2e.cluster import SYSTEM, Tenant
-from tests.e2e.conftest import Sandbox, _sandbox, _tenant
+from tests.e2e.conftest import Sandbox, _sandbox, as_tenant
 from tests.e2e.running import Operator, install
 
 FAST = "resync=3,confirm_not_found=1,watch_silence=6,watch_idle=3,fight_window=4,fight_calm=5"
@@ -78,7 +78,7 @@ def world(shared: World) -> Iterator[World]:
 
 @pytest.fixture
 def tenant(world: World) -> Iterator[Tenant]:
-    with _tenant(world.sandbox) as one:
+    with as_tenant(world.sandbox) as one:
         one.token = f"{one.token}-{TOKEN_CANARY}"
         one.control.set_token(one.token)
         one.put_token()
