@@ -70,6 +70,7 @@ class KubernetesApi:
 
         async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
             for setting in (await configuration.auth_settings()).values():
+                assert isinstance(setting, Mapping)
                 if setting["value"]:
                     request.headers[setting["key"]] = setting["value"]
             response = await handler(request)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from sandbox.faultproxy import ProxyFault, Write
-from tests.e2e.cluster import SYSTEM, Tenant, wait_until
+from tests.e2e.cluster import ROOT, SYSTEM, Tenant, wait_until
 from tests.e2e.running import Operator
 from tests.failures.conftest import CANARY, FAST, StartOperator, World, through
 
@@ -88,6 +89,18 @@ def new_password_arrives(pair: Pair, uuid: str, word: str, *, within: float) -> 
     pair.world.control.rotate_password(uuid, password=f"{CANARY}-{word}")
     pair.tenant.refresh(within=within)
     wait_until(lambda: pair.tenant.data()["password"] == f"{CANARY}-{word}", within=within, what="the new password")
+
+
+def test_the_overlay_for_two_replicas_applies_and_has_them_elect_a_leader(world: World) -> None:
+    folder = str(ROOT / "deploy" / "overlays" / "highly-available")
+    rendered = [item for item in yaml.safe_load_all(world.sandbox.kubectl("kustomize", folder).stdout) if item]
+    (deployment,) = [item for item in rendered if item["kind"] == "Deployment"]
+    environ = {one["name"]: one.get("value") for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert (deployment["spec"]["replicas"], environ["DBCLUSTERREF_LEADER_ELECT"]) == (2, "true")
+    assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert "DBCLUSTERREF_TOKEN_NAMESPACES" in environ
+    applied = world.sandbox.kubectl("apply", "-k", folder, "--dry-run=server").stdout
+    assert "poddisruptionbudget.policy/dbclusterref created (server dry run)" in applied
 
 
 def test_a_leader_that_is_told_to_stop_hands_over_at_once(pair: Pair) -> None:
