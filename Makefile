@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 CONTEXT ?=
 
-.PHONY: help setup demo up test check unit e2e format lock clean
+.PHONY: help setup demo up test check unit e2e chaos format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ unit: .venv/.ready ## unit tests alone
 
 e2e: setup ## tests on the sandbox alone
 	@$(PY) -m pytest -m e2e $(ARGS)
+
+chaos: setup ## random faults on both sides, then the proof that nothing was lost (ARGS="--seed 7 --seconds 600")
+	@$(PY) -m tests.chaos.chaos $(ARGS)
 
 format: .venv/.ready ## formats the code, mends what ruff can mend
 	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .

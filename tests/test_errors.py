@@ -18,6 +18,7 @@ REASONS = {
     "Forbidden": ("Forbidden", True),
     "MissingScope": ("MissingScope", True),
     "SecretConflict": ("SecretConflict", True),
+    "SecretContested": ("SecretContested", False),
     "SecretRefused": ("SecretRefused", True),
     "AccessDenied": ("AccessDenied", True),
     "InvalidSpec": ("InvalidSpec", True),

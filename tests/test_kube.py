@@ -14,7 +14,8 @@ from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
 from dbclusterref.errors import KubernetesError, SettingsError
-from dbclusterref.kube import Event, KubernetesApi, load_configuration, own_namespace
+from dbclusterref.kube import Event, KubernetesApi
+from dbclusterref.kubeconfig import load_configuration, own_namespace
 from dbclusterref.reference import ObjectKey
 from tests.fakes import KEY
 

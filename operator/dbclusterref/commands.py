@@ -12,7 +12,8 @@ import yaml
 from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot, User
 from dbclusterref.digitalocean import TIMEOUT, DigitalOcean
 from dbclusterref.errors import Cause, KubernetesError, SettingsError, UnconfirmedNotFound
-from dbclusterref.kube import KubernetesApi, load_configuration
+from dbclusterref.kube import KubernetesApi
+from dbclusterref.kubeconfig import load_configuration
 from dbclusterref.reference import GROUP, PLURAL, Reference
 from dbclusterref.secret import render_secret
 from dbclusterref.settings import Settings

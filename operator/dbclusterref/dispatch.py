@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
@@ -52,6 +52,17 @@ class Dispatcher:
         self._began: dict[ObjectKey, float] = {}
         self._troubles: dict[ObjectKey, int] = {}
         self._trouble_is_known = False
+        self._unvisited: set[ObjectKey] | None = None
+
+    def expect(self, keys: Iterable[ObjectKey]) -> None:
+        """Names the resources whose first reconciliations make the first pass."""
+        if self._unvisited is None:
+            self._unvisited = set(keys)
+
+    @property
+    def first_pass_is_done(self) -> bool:
+        """Tells whether each of the expected resources was worked on at least once, or is gone."""
+        return self._unvisited is not None and not self._unvisited
 
     def mark(self, key: ObjectKey, *, urgent: bool = False) -> None:
         """Says that a resource wants work now."""
@@ -62,6 +73,7 @@ class Dispatcher:
         """Drops a resource that is gone."""
         self._queue.forget(key)
         self._troubles.pop(key, None)
+        (self._unvisited or set()).discard(key)
 
     def wake(self) -> None:
         """Has the workers look again: whether they may work has changed."""
@@ -114,6 +126,7 @@ class Dispatcher:
             finally:
                 del self._began[key]
                 self._queue.done(key)
+                (self._unvisited or set()).discard(key)
             if delay is not None:
                 self._queue.schedule(key, at=self._clock() + delay)
             # Also without a deadline: the key may have been marked meanwhile, and whoever waits for news saw nothing in that.

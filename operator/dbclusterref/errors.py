@@ -116,6 +116,12 @@ class SecretConflict(Blocked):
     reason = "SecretConflict"
 
 
+class SecretContested(Transient):
+    """Another writer changes the Secret as often as it is repaired."""
+
+    reason = "SecretContested"
+
+
 class SecretRefused(Blocked):
     """The Kubernetes API refuses the Secret: rights, quota or an admission policy."""
 

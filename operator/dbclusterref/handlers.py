@@ -7,9 +7,10 @@ import aiohttp
 import kopf
 
 from dbclusterref.dispatch import Dispatcher
-from dbclusterref.reference import GROUP, PLURAL, VERSION
+from dbclusterref.reference import GROUP, PLURAL, VERSION, ObjectKey
 from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 from dbclusterref.store import Store
+from dbclusterref.timing import Timing
 
 GONE = "DELETED"
 
@@ -25,9 +26,17 @@ class EndlessBackoff:
 
 
 def make_registry(
-    *, store: Store, dispatcher: Dispatcher, server: str, session: Callable[[], aiohttp.ClientSession]
+    *,
+    store: Store,
+    dispatcher: Dispatcher,
+    server: str,
+    session: Callable[[], aiohttp.ClientSession],
+    with_secrets: bool = True,
 ) -> kopf.OperatorRegistry:
-    """Registers the handlers. They only ever watch: no annotation, no finalizer, no patch comes from kopf."""
+    """Registers the handlers. They only ever watch: no annotation, no finalizer, no patch comes from kopf.
+
+    Without the right to list and watch Secrets kopf would ask for them for ever: `with_secrets` leaves them out.
+    """
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -37,9 +46,15 @@ def make_registry(
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def reference_seen(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
         body = event["object"]
-        key = store.observe_reference(body, gone=event["type"] == GONE)
+        gone = event["type"] == GONE
+        key = store.observe_reference(body, gone=gone)
+        if gone and store.get(former := ObjectKey(body["metadata"]["namespace"], body["metadata"]["name"])) is None:
+            dispatcher.forget(former)
         if key:
             dispatcher.mark(key, urgent=event["type"] is not None)
+
+    if not with_secrets:
+        return registry
 
     @kopf.on.event("", "v1", "secrets", registry=registry)
     async def secret_seen(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
@@ -49,7 +64,7 @@ def make_registry(
     return registry
 
 
-def make_settings() -> kopf.OperatorSettings:
+def make_settings(timing: Timing | None = None) -> kopf.OperatorSettings:
     """Tunes kopf to be an informer and nothing else; the measurements behind each number stand in ARCHITECTURE.md."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -60,6 +75,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = f"{GROUP}/never-set"
     settings.watching.label_selectors["", "v1", "secrets"] = f"{MANAGED_BY}={FIELD_MANAGER}"
     settings.watching.server_timeout = 300
+    settings.watching.inactivity_timeout = (timing or Timing()).watch_idle
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 0.1
     settings.networking.error_backoffs = EndlessBackoff()

@@ -4,61 +4,30 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
-import yaml
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
-from kubernetes.aio.config.incluster_config import load_incluster_config
-from kubernetes.aio.config.kube_config import load_kube_config
 
-from dbclusterref.errors import KubernetesError, SettingsError
+from dbclusterref.errors import KubernetesError
 from dbclusterref.reference import API_VERSION, GROUP, PLURAL, VERSION, ObjectKey
-from dbclusterref.secret import FIELD_MANAGER
+from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 
 TIMEOUT = 15.0
 """For one call, in seconds; the library's own is five minutes."""
-MAX_CONNECTIONS = 64
+PAGE = 500
+PAGE_TIMEOUT = 60.0
+"""Objects in a page of a listing, and seconds for it."""
 
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
+_JSON = "application/json"
+_METADATA_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 Json = dict[str, object]
-
-
-async def load_configuration(environ: Mapping[str, str]) -> Configuration:
-    """Finds out how to reach the API server: KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config.
-
-    Raises SettingsError where none of them leads anywhere.
-    """
-    configuration = Configuration()
-    # Otherwise aiohttp reads netrc in a thread for every single request.
-    configuration.client_session_kwargs = {"trust_env": False}
-    configuration.connection_pool_maxsize = MAX_CONNECTIONS
-    try:
-        if environ.get("KUBECONFIG"):
-            await load_kube_config(environ["KUBECONFIG"], client_configuration=configuration)
-        elif environ.get("KUBERNETES_SERVICE_HOST"):
-            load_incluster_config(client_configuration=configuration)
-        else:
-            await load_kube_config(client_configuration=configuration)
-    except (ConfigException, OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
-        where = environ.get("KUBECONFIG") or "~/.kube/config"
-        raise SettingsError(
-            f"no usable Kubernetes configuration ({type(error).__name__} reading {where}); set KUBECONFIG to a file that "
-            "`kubectl` works with, or run in a pod with a ServiceAccount."
-        ) from None
-    return configuration
-
-
-def own_namespace(environ: Mapping[str, str], *, default: str = "dbclusterref-system") -> str:
-    """The namespace the operator itself runs in: POD_NAMESPACE, else what the ServiceAccount's files say."""
-    file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    return environ.get("POD_NAMESPACE") or (file.read_text().strip() if file.is_file() else default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +61,23 @@ class KubernetesApi:
         """Closes the connections."""
         await self._client.close()
 
-    def session(self) -> aiohttp.ClientSession:
-        """Makes a session for another library on the same terms: same TLS, and a token that is looked up for each request."""
+    def session(self, *, hear: Callable[[str], None] = lambda _path: None) -> aiohttp.ClientSession:
+        """Makes a session for another library on the same terms: same TLS, and a token that is looked up for each request.
+
+        `hear` is told the path of a watch when it begins and with each piece that arrives.
+        """
         configuration = self._client.configuration
 
         async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
             for setting in (await configuration.auth_settings()).values():
+                assert isinstance(setting, Mapping)
                 if setting["value"]:
                     request.headers[setting["key"]] = setting["value"]
-            return await handler(request)
+            response = await handler(request)
+            if response.ok and request.url.query.get("watch") == "true":
+                hear(request.url.path)
+                response.content = _Heard(response.content, lambda: hear(request.url.path))  # type: ignore[assignment]
+            return response
 
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._client.rest_client.ssl_context),
@@ -147,6 +124,14 @@ class KubernetesApi:
     async def get_reference(self, key: ObjectKey) -> Json | None:
         """Reads a DatabaseClusterRef, None where there is none."""
         return await self._get_or_none(_reference_path(key))
+
+    def list_references(self, namespace: str) -> AsyncIterator[Json]:
+        """Lists the resources of a namespace, or of all where it is empty, as they are at this moment, page by page."""
+        return self._list(references_path(namespace), selector="", accept=_JSON)
+
+    def list_secrets(self, namespace: str) -> AsyncIterator[Json]:
+        """Lists the metadata alone of our Secrets."""
+        return self._list(secrets_path(namespace), selector=f"{MANAGED_BY}={FIELD_MANAGER}", accept=_METADATA_ALONE)
 
     async def create_event(self, event: Event) -> None:
         """Posts an Event beside the resource."""
@@ -211,6 +196,25 @@ class KubernetesApi:
         status = answer.get("status")
         return isinstance(status, Mapping) and bool(status.get("allowed"))
 
+    async def _list(self, path: str, *, selector: str, accept: str) -> AsyncIterator[Json]:
+        # No resourceVersion: only such a listing is sure to show all that was written before it.
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        position = ""
+        while True:
+            page = await self._call(
+                "GET", path, query=query | ({"continue": position} if position else {}), accept=accept, timeout=PAGE_TIMEOUT
+            )
+            items, metadata = page.get("items", "none"), page.get("metadata")
+            # Go writes an empty list as null.
+            items = [] if items is None else items
+            if not isinstance(items, list) or not isinstance(metadata, Mapping):
+                raise KubernetesError(f"The Kubernetes API's listing of {path} is none.", status=0)
+            for item in items:
+                yield item
+            position = str(metadata.get("continue") or "")
+            if not position:
+                return
+
     async def _get_or_none(self, path: str) -> Json | None:
         try:
             return await self._call("GET", path)
@@ -226,7 +230,8 @@ class KubernetesApi:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
         timeout: float = TIMEOUT,
     ) -> Json:
         try:
@@ -234,7 +239,7 @@ class KubernetesApi:
                 method, path, query_params=list((query or {}).items()), auth_settings=["BearerToken"]
             )
             headers["Content-Type"] = content_type
-            headers["Accept"] = "application/json"
+            headers["Accept"] = accept
             response = await self._client.call_api(method, url, headers, body=body, _request_timeout=timeout)
             content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
@@ -263,12 +268,38 @@ def _json(content: bytes) -> Json:
     return value if isinstance(value, dict) else {}
 
 
+class _Heard:
+    """A watch's stream that tells of each piece."""
+
+    def __init__(self, content: aiohttp.StreamReader, hear: Callable[[], None]) -> None:
+        self._content = content
+        self._hear = hear
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        async for chunk in self._content.iter_chunked(size):
+            self._hear()
+            yield chunk
+
+
+def references_path(namespace: str) -> str:
+    """Where the resources of a namespace are, or of all namespaces where it is empty."""
+    return f"/apis/{GROUP}/{VERSION}/{f'namespaces/{namespace}/' if namespace else ''}{PLURAL}"
+
+
+def secrets_path(namespace: str) -> str:
+    """Where the Secrets are."""
+    return f"/api/v1/{f'namespaces/{namespace}/' if namespace else ''}secrets"
+
+
 def _secret_path(key: ObjectKey) -> str:
-    return f"/api/v1/namespaces/{key.namespace}/secrets/{key.name}"
+    return f"{secrets_path(key.namespace)}/{key.name}"
 
 
 def _reference_path(key: ObjectKey) -> str:
-    return f"/apis/{GROUP}/{VERSION}/namespaces/{key.namespace}/{PLURAL}/{key.name}"
+    return f"{references_path(key.namespace)}/{key.name}"
 
 
 def _leases_path(key: ObjectKey) -> str:

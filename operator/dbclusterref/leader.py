@@ -16,10 +16,11 @@ from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
 from dbclusterref.reference import ObjectKey
+from dbclusterref.timing import Timing
 
-LEASE_DURATION = 15.0
-RENEW_DEADLINE = 10.0
-RETRY_PERIOD = 2.0
+LEASE_DURATION = Timing().lease_duration
+RENEW_DEADLINE = Timing().renew_deadline
+RETRY_PERIOD = Timing().retry_period
 """Seconds; as Kubernetes' own components use."""
 
 Json = dict[str, object]
@@ -46,6 +47,7 @@ class Leader:
         now: Callable[[], datetime],
         logger: logging.Logger,
         on_change: Callable[[bool], None],
+        timing: Timing | None = None,
     ) -> None:
         self._api = api
         self._key = key
@@ -54,6 +56,7 @@ class Leader:
         self._now = now
         self._logger = logger
         self._on_change = on_change
+        self._timing = timing or Timing()
         self._held_until = float("-inf")
         self._lease: Json | None = None
         self._unchanged_since = float("-inf")
@@ -65,14 +68,18 @@ class Leader:
         """Tells whether this process may write at this moment; asked before every write."""
         return self._clock() < self._held_until
 
+    def seconds_left(self) -> float:
+        """How long this process may go on writing without another renewal; not positive where it may not."""
+        return self._held_until - self._clock()
+
     async def run(self) -> None:
         """Acquires the Lease, keeps it, and returns when it is lost: the process must then end and begin anew."""
         while not await self._try():  # noqa: ASYNC110 - the Lease is elsewhere: it can only be asked again
-            await asyncio.sleep(RETRY_PERIOD)
+            await asyncio.sleep(self._timing.retry_period)
         self._logger.info("Leading: holds Lease %s as %s.", self._key, self._identity)
         self._on_change(True)  # noqa: FBT003
         while self.is_leading():
-            await asyncio.sleep(RETRY_PERIOD)
+            await asyncio.sleep(self._timing.retry_period)
             await self._try()
         self._on_change(False)  # noqa: FBT003
         self._logger.error("Lost Lease %s; ending, to begin anew as a standby.", self._key)
@@ -104,16 +111,16 @@ class Leader:
                     return False
             if self._lease is None:
                 self._lease = await self._api.create_lease(
-                    self._key, self._body(self._identity, LEASE_DURATION), timeout=RETRY_PERIOD
+                    self._key, self._body(self._identity, self._timing.lease_duration), timeout=self._timing.retry_period
                 )
             else:
-                await self._replace(holder=self._identity, duration=LEASE_DURATION)
+                await self._replace(holder=self._identity, duration=self._timing.lease_duration)
         except KubernetesError as error:
             if error.status in {404, 409} and self.is_leading():
                 await self._look_again()
             self._logger.debug("Lease %s: %s", self._key, error.message)
             return False
-        self._held_until = began + RENEW_DEADLINE
+        self._held_until = began + self._timing.renew_deadline
         return True
 
     async def _look_again(self) -> None:
@@ -126,7 +133,7 @@ class Leader:
             self._held_until = float("-inf")
 
     async def _look(self) -> None:
-        seen = await self._api.get_lease(self._key, timeout=RETRY_PERIOD)
+        seen = await self._api.get_lease(self._key, timeout=self._timing.retry_period)
         if seen != self._lease:
             self._lease = seen
             # When the answer came, not when it was asked for: the holder may have renewed between the two, however far apart.
@@ -134,7 +141,7 @@ class Leader:
 
     def _is_free(self, now: float) -> bool:
         was_released = self._lease is not None and self._holder() == ""
-        return was_released or now - self._unchanged_since > LEASE_DURATION
+        return was_released or now - self._unchanged_since > self._timing.lease_duration
 
     def _holder(self) -> str:
         spec = self._lease.get("spec") if self._lease else None
@@ -144,7 +151,7 @@ class Leader:
         assert self._lease is not None
         # The metadata as read carries the resourceVersion: the API server refuses the write if anyone came between.
         body = {**self._body(holder, duration), "metadata": self._lease["metadata"]}
-        self._lease = await self._api.replace_lease(self._key, body, timeout=RETRY_PERIOD)
+        self._lease = await self._api.replace_lease(self._key, body, timeout=self._timing.retry_period)
 
     def _body(self, holder: str, duration: float) -> Json:
         now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -37,6 +37,29 @@ class Metrics:
         self.queue_overdue_seconds = Gauge(
             "dbclusterref_queue_overdue_seconds", "By how much the most overdue deadline is missed.", registry=registry
         )
+        self.missed_changes = Counter(
+            "dbclusterref_missed_changes", "Changes that no watch told of and a full listing found.", registry=registry
+        )
+        self.watch_restarts = Counter(
+            "dbclusterref_watch_restarts", "Watches started anew because they were silent or had ended.", registry=registry
+        )
+        self.watch_age_seconds = Gauge(
+            "dbclusterref_watch_age_seconds",
+            "Since the watch that has been silent for longest was heard of.",
+            registry=registry,
+        )
+        self.secrets_watched = Gauge(
+            "dbclusterref_secrets_watched", "1 where Secrets are repaired at once, 0 where they may not be watched.",
+            registry=registry,
+        )  # fmt: skip
+        self.loop_lag_seconds = Gauge(
+            "dbclusterref_event_loop_lag_seconds", "By how much the event loop is late.", registry=registry
+        )
+        self.suspicions = Counter(
+            "dbclusterref_disbelieved_not_found",
+            "404s taken for trouble because many clusters of one account vanished at once.",
+            registry=registry,
+        )
         self.leading = Gauge("dbclusterref_leader", "1 while this process may write, 0 while it stands by.", registry=registry)
 
     def render(self) -> bytes:

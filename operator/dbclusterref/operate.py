@@ -11,24 +11,24 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 import httpx
-import kopf
 
 from dbclusterref.account import Account, Accounts
 from dbclusterref.digitalocean import TIMEOUT, DigitalOcean
 from dbclusterref.dispatch import Dispatcher
-from dbclusterref.errors import KubernetesError
-from dbclusterref.handlers import make_registry, make_settings, scope
-from dbclusterref.kube import KubernetesApi, load_configuration, own_namespace
+from dbclusterref.fence import Fence
+from dbclusterref.kube import KubernetesApi
+from dbclusterref.kubeconfig import load_configuration, own_namespace
 from dbclusterref.leader import Leader
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.probes import serve_probes
 from dbclusterref.reconciler import Clocks, Reconciler, system_clocks
-from dbclusterref.reference import GROUP, ObjectKey
+from dbclusterref.reference import ObjectKey
 from dbclusterref.reporter import Reporter, watch_reasons
 from dbclusterref.settings import Settings
 from dbclusterref.store import Store
 from dbclusterref.tokens import OperatorToken, Tokens
+from dbclusterref.watching import Watching
 
 GRACE = 3.0
 """Seconds that writes under way have to end after SIGTERM."""
@@ -69,7 +69,7 @@ class _Operator:
         self._metrics = Metrics()
         self._store = Store()
         self._stop = asyncio.Event()
-        self._watching = False
+        self._watch: asyncio.Task[None] | None = None
         self._exit_status = 0
         identity = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         self._leader = self._make_leader(environ, identity=identity) if settings.leader_elect else None
@@ -82,6 +82,15 @@ class _Operator:
             metrics=self._metrics,
             logger=LOGGER,
         )
+        self._watching = Watching(
+            settings,
+            kubernetes=kubernetes,
+            store=self._store,
+            dispatcher=self._dispatcher,
+            metrics=self._metrics,
+            clock=self._clocks.monotonic,
+            on_start=self._take_signals,  # kopf has put its own in their place
+        )
 
     async def run(self) -> int:
         settings = self._settings
@@ -93,14 +102,14 @@ class _Operator:
         self._metrics.leading.set(self._leader is None)
         probes, _ = await serve_probes(
             host=settings.metrics_host, port=settings.metrics_port,
-            healthy=self._dispatcher.problems, ready=self._not_ready, metrics=self._render_metrics,
+            healthy=self._problems, ready=self._not_ready, metrics=self._render_metrics, describe=self._describe,
         )  # fmt: skip
         # Everything long-lived starts before kopf: at its end kopf cancels each task that began after it did.
         tasks = [asyncio.create_task(self._keep_house(), name="housekeeping")]
         if self._leader:
             tasks.append(asyncio.create_task(self._lead(self._leader), name="leader"))
         self._dispatcher.start()
-        watch = asyncio.create_task(self._watch(), name="watch")
+        watch = self._watch = asyncio.create_task(self._watching.run(), name="watch")
         await self._stop.wait()
         await self._dispatcher.stop(grace=GRACE)
         if self._leader:
@@ -111,50 +120,6 @@ class _Operator:
         await probes.cleanup()
         LOGGER.info("Stopped.")
         return self._exit_status
-
-    async def _watch(self) -> None:
-        """Keeps kopf running; whatever ends it, what is known stays, and it is started anew."""
-        while not self._stop.is_set():
-            if not await self._wait_for_resource():
-                return
-            existing = asyncio.all_tasks()
-            tasks = await kopf.spawn_tasks(
-                registry=make_registry(
-                    store=self._store,
-                    dispatcher=self._dispatcher,
-                    server=self._kubernetes.server,
-                    session=self._kubernetes.session,
-                ),
-                settings=make_settings(),
-                standalone=True,
-                **scope(self._settings.namespaces),
-            )
-            self._take_signals()  # kopf has put its own in their place
-            self._watching = True
-            try:
-                await kopf.run_tasks(tasks, ignored=existing)
-            except Exception as error:  # noqa: BLE001 - kopf's own failures have no common class
-                LOGGER.error("The watch ended (%s); starting it anew.", type(error).__name__)
-            self._watching = False
-            await asyncio.sleep(1)
-
-    async def _wait_for_resource(self) -> bool:
-        """Waits until the API server answers and serves our resource; says once what it waits for."""
-        said = ""
-        while not self._stop.is_set():
-            try:
-                if await self._kubernetes.has_resource():
-                    if said:
-                        LOGGER.info("The Kubernetes API serves DatabaseClusterRef; going on.")
-                    return True
-                why = f"The CustomResourceDefinition databaseclusterrefs.{GROUP} is not installed; apply crds/. Waiting for it."
-            except KubernetesError as error:
-                why = f"{error.message} Waiting for it."
-            if why != said:
-                LOGGER.warning(why)
-                said = why
-            await asyncio.sleep(1)
-        return False
 
     async def _lead(self, leader: Leader) -> None:
         await leader.run()
@@ -169,11 +134,29 @@ class _Operator:
     def _may_write(self) -> bool:
         return self._leader is None or self._leader.is_leading()
 
+    def _seconds_left(self) -> float:
+        return float("inf") if self._leader is None else self._leader.seconds_left()
+
+    def _problems(self) -> list[str]:
+        ended = ["the watch has ended"] if self._watch and self._watch.done() and not self._stop.is_set() else []
+        return [*ended, *self._dispatcher.problems(), *self._watching.problems()]
+
     def _not_ready(self) -> list[str]:
-        return [] if self._watching else ["not watching yet: the Kubernetes API or the CustomResourceDefinition is missing"]
+        if not self._watching.is_watching:
+            return ["not watching yet: the Kubernetes API or the CustomResourceDefinition is missing"]
+        if self._may_write() and not self._dispatcher.first_pass_is_done:
+            return ["the first pass over all resources is not done yet"]
+        return []
+
+    def _describe(self) -> list[str]:
+        """What a person who reads a probe wants to know besides."""
+        role = "leading" if self._may_write() else "standby"
+        blind = [] if self._watching.sees_secrets else ["Secrets may not be watched: they are repaired at each refresh"]
+        return [role if self._leader else "alone", *blind]
 
     def _render_metrics(self) -> bytes:
         self._dispatcher.measure()
+        self._watching.measure()
         watch_reasons(lambda: Counter(entry.status.reason or "Pending" for entry in self._store), self._metrics)
         return self._metrics.render()
 
@@ -184,6 +167,7 @@ class _Operator:
 
     def _make_reconciler(self, *, identity: str) -> Reconciler:
         settings = self._settings
+        fence = Fence(self._kubernetes, seconds_left=self._seconds_left)
         return Reconciler(
             store=self._store,
             tokens=Tokens(
@@ -193,11 +177,13 @@ class _Operator:
                 clock=self._clocks.monotonic,
             ),
             accounts=self._accounts,
-            secrets=self._kubernetes,
-            reporter=Reporter(self._kubernetes, metrics=self._metrics, logger=LOGGER, instance=identity),
+            secrets=fence,
+            reporter=Reporter(fence, metrics=self._metrics, logger=LOGGER, instance=identity),
             metrics=self._metrics,
             clocks=self._clocks,
             may_write=self._may_write,
+            sees_secrets=lambda: self._watching.sees_secrets,
+            timing=settings.timing,
         )
 
     def _account_maker(self, client: httpx.AsyncClient) -> Callable[[str], Account]:
@@ -224,4 +210,5 @@ class _Operator:
             now=self._clocks.now,
             logger=LOGGER,
             on_change=changed,
+            timing=self._settings.timing,
         )

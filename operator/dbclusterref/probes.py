@@ -11,17 +11,19 @@ Check = Callable[[], list[str]]
 
 
 async def serve_probes(
-    *, host: str, port: int, healthy: Check, ready: Check, metrics: Callable[[], bytes]
+    *, host: str, port: int, healthy: Check, ready: Check, metrics: Callable[[], bytes], describe: Check = list
 ) -> tuple[web.AppRunner, int]:
     """Starts serving; returns what stops it (`cleanup()`) and the port (chosen by the system for port 0).
+
+    What `describe` says stands below every answer of /readyz.
 
     Raises SettingsError where the address cannot be had.
     """
 
-    def probe(check: Check) -> Callable[[web.Request], object]:
+    def probe(check: Check, more: Check = list) -> Callable[[web.Request], object]:
         async def answer(_request: web.Request) -> web.Response:
             wrong = check()
-            return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ok"]) + "\n")
+            return web.Response(status=503 if wrong else 200, text="\n".join([*(wrong or ["ok"]), *more()]) + "\n")
 
         return answer
 
@@ -30,7 +32,7 @@ async def serve_probes(
 
     application = web.Application()
     application.router.add_get("/healthz", probe(healthy))  # type: ignore[arg-type]
-    application.router.add_get("/readyz", probe(ready))  # type: ignore[arg-type]
+    application.router.add_get("/readyz", probe(ready, describe))  # type: ignore[arg-type]
     application.router.add_get("/metrics", show_metrics)
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
-from dbclusterref.account import Accounts
+from dbclusterref.account import Account, Accounts
+from dbclusterref.breaker import Breaker
 from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import (
     Cause,
@@ -19,11 +22,14 @@ from dbclusterref.errors import (
     InvalidSpec,
     KubernetesError,
     SecretConflict,
+    SecretContested,
     SecretRefused,
     TokenInvalid,
     TokenSecretMissing,
     UnconfirmedNotFound,
+    UpstreamUnavailable,
 )
+from dbclusterref.fights import Fights
 from dbclusterref.metrics import Metrics
 from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.reporter import Reporter
@@ -31,9 +37,10 @@ from dbclusterref.schedule import after_failure, after_success
 from dbclusterref.secret import ADOPT, LiveSecret, RenderedSecret, render_secret
 from dbclusterref.status import Outcome, Published, Suspended
 from dbclusterref.store import Entry, Store
+from dbclusterref.timing import Timing
 from dbclusterref.tokens import Tokens
 
-CONFIRM_NOT_FOUND_AFTER = 10.0
+CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
 """Seconds between the first 404 and the one that is believed."""
 
 
@@ -54,6 +61,10 @@ class Clocks:
     jitter: Callable[[], float]
 
 
+class _Overtaken(Exception):
+    """What is being worked on is no longer how things are."""
+
+
 class Reconciler:
     """Brings one resource in line at a time; different resources may be worked on side by side, one never twice at once."""
 
@@ -68,6 +79,8 @@ class Reconciler:
         metrics: Metrics,
         clocks: Clocks,
         may_write: Callable[[], bool],
+        sees_secrets: Callable[[], bool] = lambda: True,
+        timing: Timing | None = None,
     ) -> None:
         self._store = store
         self._tokens = tokens
@@ -77,6 +90,10 @@ class Reconciler:
         self._metrics = metrics
         self._clocks = clocks
         self._may_write = may_write
+        self._sees_secrets = sees_secrets
+        self._timing = timing or Timing()
+        self._fights = Fights(self._timing)
+        self._breakers: WeakKeyDictionary[Account, Breaker] = WeakKeyDictionary()
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Does what is due; returns in how many seconds to look again, None for not before the resource changes.
@@ -97,32 +114,54 @@ class Reconciler:
         read_is_due = entry.refresh_is_requested or self._clocks.monotonic() >= entry.read_due_at
         if read_is_due and (wait := await self._observe(entry, entry.reference)):
             return wait
-        if self._store.get(key) is not entry:
-            # Changed, deleted or made anew while upstream was asked: a change marks the key again, and then it is due.
+        try:
+            outcome, published = await self._publish(entry, entry.reference)
+            self._require_current(entry)
+        except _Overtaken:
+            # The resource was changed, deleted or made anew meanwhile, which marked it again: nothing is done in the old name.
             return None
-        outcome, published = await self._publish(entry, entry.reference)
         await self._report(entry, outcome, refreshed=read_is_due, published=published)
-        return max(0.0, entry.read_due_at - self._clocks.monotonic())
+        return self._seconds_until_next_look(entry, entry.reference)
+
+    def _seconds_until_next_look(self, entry: Entry, reference: Reference) -> float:
+        now = self._clocks.monotonic()
+        wait = max(0.0, entry.read_due_at - now)
+        if not self._fights.is_on(reference.secret_key, now=now):
+            return wait
+        again = self._fights.seconds_to_wait(reference.secret_key, now=now)
+        return min(wait, again or self._fights.seconds_until_over(reference.secret_key, now=now))
+
+    def _require_current(self, entry: Entry) -> None:
+        if not self._store.is_current(entry):
+            raise _Overtaken
 
     async def _observe(self, entry: Entry, reference: Reference) -> float:
         """Reads upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0."""
         interval = reference.refresh_interval
         # Half an interval: references to one cluster share reads, and none is ever more than an interval behind.
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
+        if entry.failed_at is not None:
+            # An answer from before the failure does not disprove it.
+            max_age = min(max_age, self._clocks.monotonic() - entry.failed_at)
+        breaker: Breaker | None = None
         try:
             doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid | TokenSecretMissing)
             token = await self._tokens.find(reference, fresh=doubtful)
-            if wait := self._accounts.of(token).seconds_to_wait(reference.cluster_uuid, max_age=max_age):
+            account = self._accounts.of(token)
+            breaker = self._breakers.setdefault(account, Breaker())
+            if wait := account.seconds_to_wait(reference.cluster_uuid, max_age=max_age):
                 return wait
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             render_secret(reference, snapshot)
         except Cause as cause:
-            entry.cause = self._confirmed(entry, reference, cause)
+            entry.cause = self._confirmed(entry, reference, cause, breaker=breaker)
             entry.failures += 1
+            entry.failed_at = self._clocks.monotonic()
             delay = after_failure(entry.cause, failures=entry.failures, interval=interval, jitter=self._clocks.jitter())
         else:
+            breaker.found(reference.cluster_uuid, now=self._clocks.monotonic())
             entry.snapshot = snapshot
-            entry.cause = entry.not_found_since = None
+            entry.cause = entry.not_found_since = entry.failed_at = None
             entry.failures = 0
             delay = after_success(interval, jitter=self._clocks.jitter())
         entry.read_due_at = self._clocks.monotonic() + delay
@@ -143,15 +182,23 @@ class Reconciler:
                 raise
             return await read_with(newer)
 
-    def _confirmed(self, entry: Entry, reference: Reference, cause: Cause) -> Cause:
-        if not isinstance(cause, UnconfirmedNotFound):
+    def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, breaker: Breaker | None) -> Cause:
+        if not isinstance(cause, UnconfirmedNotFound) or breaker is None:
             entry.not_found_since = None
             return cause
         now = self._clocks.monotonic()
+        was_known = entry.snapshot is not None or bool(entry.status.binding_name)
+        breaker.missing(reference.cluster_uuid, now=now, was_known=was_known)
         if entry.not_found_since is None:
             entry.not_found_since = now
-        if now - entry.not_found_since < CONFIRM_NOT_FOUND_AFTER:
-            return UnconfirmedNotFound(cause.message, retry_after=CONFIRM_NOT_FOUND_AFTER)
+        if now - entry.not_found_since < self._timing.confirm_not_found:
+            return UnconfirmedNotFound(cause.message, retry_after=self._timing.confirm_not_found)
+        if was_known and breaker.is_open(now=now):
+            self._metrics.suspicions.inc()
+            return UpstreamUnavailable(
+                "DigitalOcean says of many clusters at once that they do not exist; that is taken for trouble there or with "
+                "the API token, and not believed for an hour. The Secret stays."
+            )
         return ClusterNotFound(
             f"DigitalOcean shows this token no cluster {reference.cluster_uuid}: it was deleted, or is another team's. "
             "Correct spec.clusterUUID (delete the resource and create it anew) or use that team's token. The Secret stays."
@@ -173,6 +220,7 @@ class Reconciler:
             assert entry.cause is not None
             return entry.cause, None
         try:
+            self._require_current(entry)
             published = await self._apply_if_different(entry, reference, entry.snapshot)
         except (SecretConflict, SecretRefused, InvalidSpec) as cause:
             # Only a person can mend these: they are shown before what passes by itself.
@@ -182,19 +230,29 @@ class Reconciler:
             return cause, None
         except Cause as cause:
             return entry.cause or cause, None
+        if not entry.cause and self._fights.is_on(reference.secret_key, now=self._clocks.monotonic()):
+            return _contested(reference.secret.name), published
         return entry.cause or published, published
 
     async def _apply_if_different(self, entry: Entry, reference: Reference, snapshot: Snapshot) -> Published:
         rendered = render_secret(reference, snapshot)
-        live = self._store.secret(rendered.key) or await self._look(rendered.key)
+        live = (self._store.secret(rendered.key) if self._sees_secrets() else None) or await self._look(rendered.key)
+        self._require_current(entry)
         if live:
             _require_ours(live, rendered, reference)
         changed = rendered.content != (entry.published_content or (live.content if live else b""))
         counted = max(entry.status.secret_revision, live.revision if live else 0)
         revision = max(counted + changed, 1)
         if live is None or (live.content, live.shape) != (rendered.content, rendered.shape):
+            self._require_peace(rendered, changed=changed)
             await self._apply(rendered, live=live, revision=revision)
-            self._reporter.secret_written(entry, rendered.key.name, revision=revision, changed=changed, created=live is None)
+            now = self._clocks.monotonic()
+            if not changed:
+                self._fights.repaired(rendered.key, now=now)
+            if changed or not self._fights.is_on(rendered.key, now=now):
+                self._reporter.secret_written(
+                    entry, rendered.key.name, revision=revision, changed=changed, created=live is None
+                )
         entry.published_content = rendered.content
         await self._remove_former(entry, reference)
         return Published(
@@ -205,9 +263,23 @@ class Reconciler:
             changed=changed,
         )
 
+    def _require_peace(self, rendered: RenderedSecret, *, changed: bool) -> None:
+        """New content is written at once; a repair waits where another writer undoes each one."""
+        now = self._clocks.monotonic()
+        if not changed and self._fights.seconds_to_wait(rendered.key, now=now):
+            raise _contested(rendered.key.name)
+
     async def _look(self, key: ObjectKey) -> LiveSecret | None:
         """Looks before the first write: a Secret that is not ours has no label and is in no watch."""
-        body = await self._secrets.get_secret(key)
+        try:
+            body = await self._secrets.get_secret(key)
+        except KubernetesError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                raise SecretRefused(
+                    f"The operator may not read Secret {key.name}, and so cannot tell whose it is; give its ServiceAccount the "
+                    "verb get on it."
+                ) from None
+            raise
         return LiveSecret.from_body(body) if body else None
 
     async def _apply(self, rendered: RenderedSecret, *, live: LiveSecret | None, revision: int) -> None:
@@ -231,6 +303,7 @@ class Reconciler:
         if not former.name or former == reference.secret_key:
             return
         live = await self._look(former)
+        self._require_current(entry)
         if live and reference.identity.uid in live.reference_uids:
             self._require_leadership()
             await self._secrets.delete_secret(former, uid=live.uid)
@@ -260,10 +333,22 @@ def _require_ours(live: LiveSecret, rendered: RenderedSecret, reference: Referen
         )
 
 
+def _contested(name: str) -> SecretContested:
+    return SecretContested(
+        f"Another writer changes Secret {name} as often as it is restored; it is restored now and then only, until that ends. "
+        f"`kubectl get secret {name} --show-managed-fields -o yaml` names the other."
+    )
+
+
 def _why_refused(rendered: RenderedSecret, error: KubernetesError) -> str:
     return f"The Kubernetes API refuses Secret {rendered.key.name} ({error.status}): {error.message[:400]}"
 
 
+def seconds_since_boot() -> float:
+    """A monotonic clock that goes on while the machine is suspended, where there is one: a Lease runs out meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 def system_clocks(jitter: Callable[[], float]) -> Clocks:
     """The real clocks."""
-    return Clocks(monotonic=time.monotonic, now=lambda: datetime.now().astimezone(), jitter=jitter)
+    return Clocks(monotonic=seconds_since_boot, now=lambda: datetime.now().astimezone(), jitter=jitter)

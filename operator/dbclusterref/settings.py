@@ -8,6 +8,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from dbclusterref.errors import SettingsError
+from dbclusterref.timing import Timing
 
 DEFAULT_API_URL = "https://api.digitalocean.com"
 LOG_FORMATS = ("plain", "json")
@@ -33,6 +34,7 @@ class Settings:
     log_format: str = "plain"
     log_level: str = "info"
     workers: int = 16
+    timing: Timing = field(default_factory=Timing)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,6 +94,7 @@ def read_settings(flags: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         lease_namespace=text("lease_namespace", "DBCLUSTERREF_LEASE_NAMESPACE"),
         log_format=_choice(text("log_format", "DBCLUSTERREF_LOG_FORMAT", "plain"), setting="--log-format", known=LOG_FORMATS),
         log_level=_choice(text("log_level", "DBCLUSTERREF_LOG_LEVEL", "info"), setting="--log-level", known=LOG_LEVELS),
+        timing=Timing.from_text(environ.get("DBCLUSTERREF_TIMING", "")),
     )
 
 

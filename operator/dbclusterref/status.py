@@ -348,7 +348,8 @@ def _whole(value: object, *, default: int) -> int:
 
 def merge_patch(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, object]:
     """Computes the JSON merge patch (RFC 7386) that makes `new` of `old`: what went is null, lists are replaced whole."""
-    patch: dict[str, object] = dict.fromkeys(old.keys() - new.keys())
+    patch: dict[str, object] = {}
+    patch.update(dict.fromkeys(old.keys() - new.keys()))
     for name, value in new.items():
         before = old.get(name)
         if isinstance(value, Mapping) and isinstance(before, Mapping):

@@ -31,6 +31,7 @@ class Entry:
     read_due_at: float = 0.0
     not_found_since: float | None = None
     failures: int = 0
+    failed_at: float | None = None
     kubernetes_failures: int = 0
     published_content: bytes = b""
 
@@ -71,9 +72,7 @@ class Store:
         version = _resource_version(body)
         known = self._entries.get(identity.key)
         if gone:
-            if known and known.identity.uid == identity.uid:
-                self._unlink(known)
-                del self._entries[identity.key]
+            self.drop(identity.key, uid=identity.uid)
             return None
         # kopf keeps order within one UID only: the former object's last words may come after its successor's first.
         if known and not _is_newer(version, than=known.resource_version):
@@ -106,6 +105,26 @@ class Store:
         self._secrets[key] = live
         same = known is not None and (known.content, known.shape) == (live.content, live.shape)
         return frozenset() if same else interested
+
+    def drop(self, key: ObjectKey, *, uid: str) -> None:
+        """Drops a resource that is gone, if it is still that very object."""
+        known = self._entries.get(key)
+        if known and known.identity.uid == uid:
+            self._unlink(known)
+            del self._entries[key]
+
+    def is_current(self, entry: Entry) -> bool:
+        """Tells whether an entry still is how things are: asked after each wait, before anything is done in its name."""
+        return self._entries.get(entry.identity.key) is entry
+
+    def secret_versions(self) -> dict[ObjectKey, str]:
+        """Gives the resource version of each live Secret of ours, as last seen."""
+        return {key: live.resource_version for key, live in self._secrets.items()}
+
+    def secret_is_gone(self, key: ObjectKey) -> frozenset[ObjectKey]:
+        """Takes note that a Secret is gone, or no longer carries our label; returns the resources that want work."""
+        self._secrets.pop(key, None)
+        return frozenset(self._by_secret.get(key, ()))
 
     def forget_secret(self, key: ObjectKey) -> None:
         """Drops what is known of a Secret, so that it is looked at anew."""

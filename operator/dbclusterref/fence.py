@@ -1,0 +1,64 @@
+"""The fence around the API server: nothing is written by a process that does not lead, nor comes in after it stopped."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
+
+from dbclusterref.errors import KubernetesError
+from dbclusterref.kube import Event
+from dbclusterref.reference import ObjectKey
+
+T = TypeVar("T")
+
+
+class Api(Protocol):
+    """The calls that are fenced, and the one read among them that is not."""
+
+    async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
+    async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]: ...  # noqa: D102
+    async def delete_secret(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> dict[str, object]: ...  # noqa: D102
+    async def create_event(self, event: Event) -> None: ...  # noqa: D102
+
+
+class Fence:
+    """Lets a write through while `seconds_left` is positive, and cuts it off where that ends.
+
+    (A write that began a moment before the Lease ran out could otherwise come in when another leads.)
+    """
+
+    def __init__(self, api: Api, *, seconds_left: Callable[[], float]) -> None:
+        self._api = api
+        self._seconds_left = seconds_left
+
+    async def get_secret(self, key: ObjectKey) -> dict[str, object] | None:
+        """Reads, which anybody may."""
+        return await self._api.get_secret(key)
+
+    async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]:
+        """As the API's own."""
+        return await self._fenced(lambda: self._api.apply_secret(manifest, force=force))
+
+    async def delete_secret(self, key: ObjectKey, *, uid: str) -> None:
+        """As the API's own."""
+        await self._fenced(lambda: self._api.delete_secret(key, uid=uid))
+
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> dict[str, object]:
+        """As the API's own."""
+        return await self._fenced(lambda: self._api.patch_status(key, uid=uid, status=status))
+
+    async def create_event(self, event: Event) -> None:
+        """As the API's own."""
+        await self._fenced(lambda: self._api.create_event(event))
+
+    async def _fenced(self, write: Callable[[], Awaitable[T]]) -> T:
+        left = self._seconds_left()
+        if left <= 0:
+            raise KubernetesError("This process is not the leader (any more) and does not write.", status=0)
+        if left == float("inf"):
+            return await write()
+        try:
+            async with asyncio.timeout(left):
+                return await write()
+        except TimeoutError:
+            raise KubernetesError("The Lease ran out during a write, which was broken off.", status=0) from None

@@ -1,0 +1,49 @@
+"""The periods that make a night: how often, how long, how late. Seconds; one value, so that a test can live faster."""
+
+from dataclasses import dataclass, fields, replace
+
+from dbclusterref.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """`DBCLUSTERREF_TIMING=name=seconds,…` overrides single ones: meant for tests and experiments, not for installations.
+
+    The lease's three periods are those of Kubernetes' own components: a leader stops writing `renew_deadline` after it last
+    began a renewal that succeeded, another waits the longer `lease_duration`.
+    """
+
+    resync: float = 720.0
+    """Between two full listings that find what the watches missed."""
+    confirm_not_found: float = 10.0
+    """Between a cluster's first 404 and the one that is believed."""
+    watch_silence: float = 150.0
+    """Without a byte on a watch, bookmarks (one a minute) included, while the API server answers: it is started anew."""
+    watch_idle: float = 70.0
+    """Without a byte, after which kopf itself reconnects."""
+    fight_window: float = 60.0
+    """More than a handful of repairs of one Secret within this is a fight with another writer; then one repair each."""
+    fight_calm: float = 300.0
+    """Without a repair, after which a fight is over."""
+    lease_duration: float = 15.0
+    renew_deadline: float = 10.0
+    retry_period: float = 2.0
+
+    @classmethod
+    def from_text(cls, text: str) -> "Timing":
+        """Reads `resync=5,lease_duration=3`. Raises SettingsError for what is no known name or no positive number."""
+        known = {item.name for item in fields(cls)}
+        given: dict[str, float] = {}
+        for part in filter(None, text.split(",")):
+            name, _, value = part.partition("=")
+            try:
+                seconds = float(value)
+            except ValueError:
+                seconds = 0.0
+            if name not in known or not 0 < seconds < float("inf"):
+                raise SettingsError(f"DBCLUSTERREF_TIMING: {part!r} is none of {', '.join(sorted(known))} with seconds.")
+            given[name] = seconds
+        timing = replace(cls(), **given)
+        if not timing.retry_period < timing.renew_deadline < timing.lease_duration:
+            raise SettingsError("DBCLUSTERREF_TIMING: retry_period, renew_deadline and lease_duration must grow in this order.")
+        return timing

@@ -1,0 +1,222 @@
+"""Keeps the watches alive: starts kopf, listens whether it hears anything, and starts it anew where it has gone deaf."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+import kopf
+
+from dbclusterref.dispatch import Dispatcher
+from dbclusterref.errors import KubernetesError
+from dbclusterref.handlers import make_registry, make_settings, scope
+from dbclusterref.kube import KubernetesApi, references_path, secrets_path
+from dbclusterref.logs import LOGGER
+from dbclusterref.metrics import Metrics
+from dbclusterref.pulse import Pulse
+from dbclusterref.reference import GROUP
+from dbclusterref.resync import Resync
+from dbclusterref.settings import Settings
+from dbclusterref.store import Store
+
+DEAF_AFTER = 2
+"""Restarts in a row after which nothing was heard: then it is this process that is ill, and it calls itself unhealthy."""
+PERIOD = 1.0
+RIGHTS_PERIOD = 60.0
+END_PERIOD = 0.25
+END_TRIES = 12
+"""Between two tries to end kopf, in seconds, and how many there are."""
+
+
+class Watching:
+    """The watches on our resources and, where that is allowed, on our Secrets."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        kubernetes: KubernetesApi,
+        store: Store,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        on_start: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._kubernetes = kubernetes
+        self._store = store
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._clock = clock
+        self._on_start = on_start
+        self._namespaces: Sequence[str] = settings.namespaces or ("",)
+        self._pulse = Pulse(clock)
+        self._resync = Resync(
+            kubernetes,
+            store=store,
+            marks=dispatcher,
+            metrics=metrics,
+            logger=LOGGER,
+            namespaces=settings.namespaces,
+            sees_secrets=lambda: self.sees_secrets,
+        )
+        self._restart = asyncio.Event()
+        self._began = False
+        self._deaf = 0
+        self._keepers: list[asyncio.Task[None]] = []
+        self._rights_checked_at = clock()
+        self.sees_secrets = True
+        self.is_watching = False
+
+    async def run(self) -> None:
+        """Watches until it is cancelled; whatever ends a watch, what is known stays, and it is begun anew."""
+        self._keepers = [
+            asyncio.create_task(self._keep_listening(), name="listening"),
+            asyncio.create_task(self._keep_comparing(), name="comparing"),
+            asyncio.create_task(self._pulse.measure_lag(), name="lag"),
+        ]
+        try:
+            while True:
+                await self._prepare()
+                await self._watch_once()
+                self._metrics.watch_restarts.inc()
+                await asyncio.sleep(PERIOD)
+        finally:
+            for keeper in self._keepers:
+                keeper.cancel()
+
+    def problems(self) -> list[str]:
+        """What is wrong with the watches or the event loop, a sentence each."""
+        deaf = [f"the watches were started anew {self._deaf} times and hear nothing"] if self._deaf >= DEAF_AFTER else []
+        ended = [f"task {keeper.get_name()} has ended" for keeper in self._keepers if keeper.done()]
+        return [*deaf, *ended, *self._pulse.problems()]
+
+    def measure(self) -> None:
+        """Brings the gauges up to date."""
+        self._metrics.watch_age_seconds.set(self._pulse.oldest())
+        self._metrics.loop_lag_seconds.set(self._pulse.lag)
+        self._metrics.secrets_watched.set(self.sees_secrets)
+
+    async def _prepare(self) -> None:
+        """Waits until the API server serves our resource and lets it be listed, and takes in what there is."""
+        said = ""
+        while True:
+            try:
+                if await self._kubernetes.has_resource():
+                    await self._ask_for_rights()
+                    await self._resync.run(first=not self._began)
+                    break
+                why = f"The CustomResourceDefinition databaseclusterrefs.{GROUP} is not installed; apply crds/. Waiting for it."
+            except KubernetesError as error:
+                why = f"{error.message} Waiting for it."
+            if why != said:
+                LOGGER.warning(why)
+                said = why
+            await asyncio.sleep(PERIOD)
+        if said:
+            LOGGER.info("The Kubernetes API serves DatabaseClusterRef; going on.")
+        self._began = True
+        self._dispatcher.expect(entry.identity.key for entry in self._store)
+
+    async def _ask_for_rights(self) -> None:
+        self._rights_checked_at = self._clock()
+        try:
+            may = [
+                await self._kubernetes.may(verb, group="", resource="secrets", namespace=namespace)
+                for namespace in self._namespaces
+                for verb in ("list", "watch")
+            ]
+        except KubernetesError as error:
+            if error.status in range(400, 500):
+                return  # whoever may not even ask is told by the watch itself
+            raise
+        if all(may) == self.sees_secrets:
+            return
+        self.sees_secrets = all(may)
+        if self.sees_secrets:
+            LOGGER.info("Secrets may be watched now; they are repaired at once.")
+        else:
+            LOGGER.warning("Secrets may not be listed and watched; they are looked at, and repaired, at each refresh instead.")
+
+    async def _watch_once(self) -> None:
+        self._restart.clear()
+        paths = [references_path, *([secrets_path] if self.sees_secrets else [])]
+        self._pulse.expect(*(path(namespace) for namespace in self._namespaces for path in paths))
+        existing = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=make_registry(
+                store=self._store,
+                dispatcher=self._dispatcher,
+                server=self._kubernetes.server,
+                session=partial(self._kubernetes.session, hear=self._hear),
+                with_secrets=self.sees_secrets,
+            ),
+            settings=make_settings(self._settings.timing),
+            standalone=True,
+            **scope(self._settings.namespaces),
+        )
+        self._on_start()
+        self.is_watching = True
+        running = asyncio.create_task(kopf.run_tasks(tasks, ignored=existing), name="kopf")
+        try:
+            while not running.done() and not self._restart.is_set():
+                await asyncio.wait({running}, timeout=PERIOD)
+        finally:
+            self.is_watching = False
+            await _end(running, apart_from=existing)
+
+    def _hear(self, path: str) -> None:
+        self._pulse.hear(path)
+        if self._pulse.all_heard:
+            self._deaf = 0
+
+    async def _keep_listening(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD)
+            if not self.is_watching or self._restart.is_set():
+                continue
+            if self._clock() - self._rights_checked_at > RIGHTS_PERIOD:
+                await self._look_whether_rights_changed()
+            if self._pulse.oldest() > self._settings.timing.watch_silence and await self._api_answers():
+                self._deaf += 1
+                LOGGER.warning("A watch is silent while the Kubernetes API answers; starting the watches anew.")
+                self._restart.set()
+
+    async def _look_whether_rights_changed(self) -> None:
+        before = self.sees_secrets
+        try:
+            await self._ask_for_rights()
+        except KubernetesError:
+            return
+        if self.sees_secrets != before:
+            self._restart.set()
+
+    async def _api_answers(self) -> bool:
+        """Tells a deaf watch from an API server that is away: only the first is this process's to mend."""
+        try:
+            return await self._kubernetes.has_resource()
+        except KubernetesError:
+            return False
+
+    async def _keep_comparing(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.timing.resync)
+            if not self.is_watching:
+                continue
+            try:
+                await self._resync.run()
+            except KubernetesError as error:
+                LOGGER.debug("No full listing now: %s", error.message)
+
+
+async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Task[object]]) -> None:
+    """Ends kopf, which waits for ever for a watcher that has swallowed its cancellation: it is cancelled until it goes."""
+    running.cancel()
+    for _ in range(END_TRIES):
+        await asyncio.wait({running}, timeout=END_PERIOD)
+        if running.done():
+            break
+        for task in asyncio.all_tasks().difference(apart_from, {running}):
+            if task.cancelling():
+                task.cancel()
+    if not running.cancelled() and running.done() and (error := running.exception()):
+        LOGGER.error("The watch ended (%s); starting it anew.", type(error).__name__)

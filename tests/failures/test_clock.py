@@ -1,0 +1,32 @@
+"""The wall clock is for people to read: it may jump."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dbclusterref.errors import UpstreamUnavailable
+from dbclusterref.status import ConditionType, Published, Status, next_status
+from tests.builders import cluster, identity, reference
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def published() -> Published:
+    found = cluster()
+    return Published(cluster=found, endpoints=found.endpoints, secret_name="orders-db", revision=1, changed=False)
+
+
+def after(old: Status, outcome: Published | UpstreamUnavailable, *, now: datetime) -> Status:
+    return next_status(old, identity=identity(), reference=reference(), outcome=outcome, refreshed=True, now=now)
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(hours=-2), timedelta(hours=2), timedelta(days=400)])
+def test_a_clock_that_jumps_silences_and_hurries_nothing(jump: timedelta) -> None:
+    synced = after(Status(), published(), now=NOON)
+    later = after(synced, published(), now=NOON + jump)
+    assert later.last_sync_time == NOON + jump
+    assert after(later, published(), now=NOON + jump + timedelta(minutes=1)) == later
+    failed = after(later, UpstreamUnavailable("down"), now=NOON + jump)
+    assert failed.is_true(ConditionType.READY)
+    again = after(failed, published(), now=NOON)
+    assert again.is_true(ConditionType.FRESH)
