@@ -6,7 +6,7 @@ import functools
 import itertools
 import selectors
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec
@@ -305,14 +305,15 @@ class FakeKubernetes:
             self.writes.append(f"Secret {key} deleted")
             self.remove_secret(key)
 
-    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Body:  # noqa: ARG002
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Body:
         self._enter("patch_status")
         body = self.references.get(key)
         if body is None:
             raise KubernetesError("not found", status=404)
-        # Measured on a real API server: the status subresource looks at no `metadata.uid`.
+        if body["metadata"]["uid"] != uid:
+            raise KubernetesError("another object by now", status=409)
         body = copy.deepcopy(body)
-        body["status"] = _merge_patched(body.get("status", {}), status)
+        body["status"] = copy.deepcopy(dict(status))
         body["metadata"]["resourceVersion"] = self._next()
         self.references[key] = body
         self.writes.append(f"Status {key}")
@@ -422,11 +423,15 @@ def _ours(body: Body | None) -> dict[str, set[str]]:
     return found
 
 
-def _managed(ours: Mapping[str, set[str]]) -> list[Body]:
+def _managed(ours: Mapping[str, set[str]], *, owners: Iterable[Body]) -> list[Body]:
     trees: dict[str, Body] = {place: {f"f:{name}": {} for name in sorted(names)} for place, names in ours.items()}
     fields = {
         "f:data": trees["data"],
-        "f:metadata": {"f:labels": trees["labels"], "f:annotations": trees["annotations"]},
+        "f:metadata": {
+            "f:labels": trees["labels"],
+            "f:annotations": trees["annotations"],
+            "f:ownerReferences": {f'k:{{"uid":"{owner["uid"]}"}}': {} for owner in owners},
+        },
     }
     return [{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}]
 
@@ -441,7 +446,9 @@ def _merged(live: Body | None, wanted: Body) -> Body:
     metadata = {**(live["metadata"] if live else {}), **wanted["metadata"]}
     metadata["labels"] = {**kept["labels"], **places["labels"]}
     metadata["annotations"] = {**kept["annotations"], **places["annotations"]}
-    metadata["managedFields"] = _managed({place: set(values) for place, values in places.items()})
+    metadata["managedFields"] = _managed(
+        {place: set(values) for place, values in places.items()}, owners=wanted["metadata"].get("ownerReferences", ())
+    )
     if "ownerReferences" not in wanted["metadata"]:
         metadata.pop("ownerReferences", None)
     return {"metadata": metadata, "type": wanted["type"], "data": {**kept["data"], **places["data"]}}
@@ -451,16 +458,4 @@ def _take_over(before: Body, after: Body) -> None:
     """An edit makes the editor the owner of what it changed, and nobody the owner of what it removed."""
     then, now, ours = _places(before), _places(after), _ours(before)
     left = {place: {n for n in names if now[place].get(n) == then[place].get(n)} for place, names in ours.items()}
-    after["metadata"]["managedFields"] = _managed(left)
-
-
-def _merge_patched(old: Mapping[str, Any], patch: Mapping[str, Any]) -> Body:
-    new = dict(old)
-    for name, value in patch.items():
-        if value is None:
-            new.pop(name, None)
-        elif isinstance(value, Mapping):
-            new[name] = _merge_patched(new[name] if isinstance(new.get(name), Mapping) else {}, value)
-        else:
-            new[name] = value
-    return new
+    after["metadata"]["managedFields"] = _managed(left, owners=after["metadata"].get("ownerReferences", ()))

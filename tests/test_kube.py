@@ -102,12 +102,35 @@ async def test_a_secret_is_applied_on_the_servers_side_under_our_name(api: Kuber
 
 
 @pytest.mark.sockets
-async def test_a_status_is_merged_into_that_very_object(api: KubernetesApi, server: Server) -> None:
+async def test_a_status_replaces_that_very_objects(api: KubernetesApi, server: Server) -> None:
     await api.patch_status(KEY, uid="uid-1", status={"secretRevision": 2})
     method, path, _, content_type = server.last
     assert (method, path) == ("PATCH", REFERENCE_PATH + "/status")
-    assert content_type == "application/merge-patch+json"
-    assert server.bodies == [{"metadata": {"uid": "uid-1"}, "status": {"secretRevision": 2}}]
+    assert content_type == "application/json-patch+json"
+    assert server.bodies == [
+        [
+            {"op": "test", "path": "/metadata/uid", "value": "uid-1"},
+            {"op": "add", "path": "/status", "value": {"secretRevision": 2}},
+        ]
+    ]
+
+
+@pytest.mark.sockets
+async def test_a_status_for_an_object_made_anew_meanwhile_is_a_conflict(api: KubernetesApi, server: Server) -> None:
+    server.status = 422
+    server.body = {"message": "the server rejected our request due to an error in our request"}
+    with pytest.raises(KubernetesError) as caught:
+        await api.patch_status(KEY, uid="uid-1", status={})
+    assert caught.value.status == 409
+
+
+@pytest.mark.sockets
+async def test_a_status_that_the_schema_refuses_is_no_conflict(api: KubernetesApi, server: Server) -> None:
+    server.status = 422
+    server.body = {"message": 'DatabaseClusterRef "orders-db" is invalid: status.observedGeneration'}
+    with pytest.raises(KubernetesError) as caught:
+        await api.patch_status(KEY, uid="uid-1", status={})
+    assert caught.value.status == 422
 
 
 @pytest.mark.sockets

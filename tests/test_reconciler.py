@@ -637,6 +637,18 @@ async def test_of_two_resources_that_name_one_secret_the_first_keeps_it(bench: B
     assert bench.password == "other"
 
 
+async def test_a_secret_is_not_handed_over_while_its_owner_still_names_it(bench: Bench) -> None:
+    await bench.reconcile()
+    second = ObjectKey("shop", "second")
+    bench.upstream.clusters[OTHER_UUID] = a_cluster(uuid=OTHER_UUID, password="other")
+    bench.kubernetes.secrets[KEY]["metadata"]["annotations"][ADOPT] = "second"
+    bench.kubernetes.put_reference(reference_body(key=second, uid="uid-2", clusterUUID=OTHER_UUID, secret={"name": KEY.name}))
+    bench.store.forget_secret(KEY)
+    await bench.reconcile(second)
+    assert bench.password == "pw-1"
+    assert bench.says(ConditionType.READY, second) == (False, "SecretConflict")
+
+
 async def test_a_secret_of_another_type_is_a_conflict_with_the_remedy(bench: Bench) -> None:
     await bench.reconcile()
     bench.rotate("pw-1", engine="mysql")

@@ -393,6 +393,7 @@ def test_what_others_add_is_no_difference() -> None:
     metadata["labels"]["their-label"] = "x"
     metadata["annotations"]["their-annotation"] = "x"
     metadata["ownerReferences"].append({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"})
+    metadata["ownerReferences"].append({"apiVersion": "dbclusterref.io/v1alpha1", "kind": "DatabaseClusterRef", "uid": "y"})
     metadata["managedFields"] += [
         {
             "manager": "kubectl-edit",
@@ -455,3 +456,8 @@ def test_neither_form_of_a_secret_prints_its_values() -> None:
     for shown in (repr(secret), repr(live(applied(secret.manifest(revision=1, uid=None))))):
         assert CANARY not in shown
         assert encoded not in shown
+
+
+def test_a_key_set_that_an_engine_knows_no_keys_of_is_said_and_not_written_empty() -> None:
+    with pytest.raises(InvalidSpec, match="add Binding"):
+        rendered({"secret": {"keySets": ["Env"]}}, engine="scylla")

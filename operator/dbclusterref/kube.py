@@ -4,8 +4,9 @@
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
@@ -23,7 +24,9 @@ PAGE_TIMEOUT = 60.0
 """Objects in a page of a listing, and seconds for it."""
 
 _APPLY = "application/apply-patch+yaml"
-_MERGE = "application/merge-patch+json"
+_JSON_PATCH = "application/json-patch+json"
+_TEST_FAILED = "the server rejected our request"
+"""All that the API server says where a JSON patch's test fails; a value it refuses is named instead."""
 _JSON = "application/json"
 _METADATA_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -111,15 +114,24 @@ class KubernetesApi:
                 raise
 
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Json:
-        """Replaces a resource's status; 404 or 409 where that very object (its UID) is gone."""
-        body = {"metadata": {"uid": uid}, "status": status}
-        return await self._call(
-            "PATCH",
-            f"{_reference_path(key)}/status",
-            query={"fieldManager": FIELD_MANAGER},
-            body=body,
-            content_type=_MERGE,
-        )
+        """Replaces a resource's whole status; 404 or 409 where that very object (its UID) is gone."""
+        # The status subresource ignores a `metadata.uid` in a merge patch; a test in a JSON patch it does not.
+        operations: list[Json] = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        try:
+            return await self._call(
+                "PATCH",
+                f"{_reference_path(key)}/status",
+                query={"fieldManager": FIELD_MANAGER},
+                body=operations,
+                content_type=_JSON_PATCH,
+            )
+        except KubernetesError as error:
+            if error.status == HTTPStatus.UNPROCESSABLE_ENTITY and _TEST_FAILED in error.message:
+                raise KubernetesError(f"{key} is another object by now.", status=HTTPStatus.CONFLICT) from None
+            raise
 
     async def get_reference(self, key: ObjectKey) -> Json | None:
         """Reads a DatabaseClusterRef, None where there is none."""
@@ -229,7 +241,7 @@ class KubernetesApi:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | Sequence[Mapping[str, object]] | None = None,
         content_type: str = _JSON,
         accept: str = _JSON,
         timeout: float = TIMEOUT,

@@ -201,7 +201,7 @@ class Reconciler:
             )
         return ClusterNotFound(
             f"DigitalOcean shows this token no cluster {reference.cluster_uuid}: it was deleted, or is another team's. "
-            "Correct spec.clusterUUID (delete the resource and create it anew) or use that team's token. The Secret stays."
+            "Correct spec.clusterUUID (delete the resource and create it anew) or use that team's token. Nothing is deleted."
         )
 
     async def _known_ca(self, entry: Entry, reference: Reference) -> bytes:
@@ -239,6 +239,7 @@ class Reconciler:
         live = (self._store.secret(rendered.key) if self._sees_secrets() else None) or await self._look(rendered.key)
         self._require_current(entry)
         if live:
+            self._require_no_rival(live, reference)
             _require_ours(live, rendered, reference)
         changed = rendered.content != (entry.published_content or (live.content if live else b""))
         counted = max(entry.status.secret_revision, live.revision if live else 0)
@@ -262,6 +263,16 @@ class Reconciler:
             revision=revision,
             changed=changed,
         )
+
+    def _require_no_rival(self, live: LiveSecret, reference: Reference) -> None:
+        """Of two resources that name one Secret the first keeps it, also where it is offered to the second."""
+        if reference.identity.uid in live.reference_uids:
+            return
+        if rival := self._store.rival_of(reference, uids=live.reference_uids):
+            raise SecretConflict(
+                f"Secret {reference.secret.name} belongs to DatabaseClusterRef {rival.name}, which names it too; "
+                "give one of the two another spec.secret.name."
+            )
 
     def _require_peace(self, rendered: RenderedSecret, *, changed: bool) -> None:
         """New content is written at once; a repair waits where another writer undoes each one."""

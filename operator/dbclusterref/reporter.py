@@ -10,7 +10,7 @@ from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube import Event
 from dbclusterref.metrics import Metrics
 from dbclusterref.reference import ObjectKey
-from dbclusterref.status import SYNCED, ConditionType, Outcome, Published, Status, Suspended, merge_patch, next_status
+from dbclusterref.status import SYNCED, ConditionType, Outcome, Published, Status, Suspended, next_status
 from dbclusterref.store import Entry
 
 NOTE_LIMIT = 1000
@@ -59,16 +59,14 @@ class Reporter:
             refreshed=refreshed,
             now=now,
         )
-        if new != old and not await self._write(entry, old, new):
+        if new != old and not await self._write(entry, new):
             return
         await self._tell(entry, old, new, outcome, now=now)
 
-    async def _write(self, entry: Entry, old: Status, new: Status) -> bool:
+    async def _write(self, entry: Entry, new: Status) -> bool:
         identity = entry.identity
         try:
-            body = await self._api.patch_status(
-                identity.key, uid=identity.uid, status=merge_patch(old.to_body(), new.to_body())
-            )
+            body = await self._api.patch_status(identity.key, uid=identity.uid, status=new.to_body())
         except KubernetesError as error:
             self._metrics.writes.labels(kind="Status", result="failed").inc()
             if error.status in {404, 409}:
@@ -87,7 +85,7 @@ class Reporter:
         if key in self._news:
             reason, text = self._news.pop(key)
             await self._announce(entry, reason, text, warning=False, now=now)
-        before, after = _fresh(old), _fresh(new)
+        before, after = _news_in(old), _news_in(new)
         if before == after or (before is None and isinstance(outcome, Published)):
             return
         match outcome:
@@ -130,9 +128,10 @@ def watch_reasons(entries: Callable[[], Mapping[str, int]], metrics: Metrics) ->
         metrics.references.labels(reason=reason).set(count)
 
 
-def _fresh(status: Status) -> tuple[bool, str] | None:
+def _news_in(status: Status) -> tuple[bool, str, bool] | None:
+    """What an Event is worth when it changes: fresh or not, why, and whether a person must act."""
     fresh = status.conditions.get(ConditionType.FRESH)
-    return (fresh.status, fresh.reason) if fresh else None
+    return (fresh.status, fresh.reason, status.is_true(ConditionType.STALLED)) if fresh else None
 
 
 def _reason(outcome: Outcome) -> str:

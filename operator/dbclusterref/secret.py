@@ -116,7 +116,7 @@ class LiveSecret:
             shape=_shape(
                 {name: value for name, value in (metadata.get("labels") or {}).items() if name in ours["f:labels"]},
                 {name: value for name, value in annotations.items() if name in ours["f:annotations"] and name != REVISION},
-                owner_uid=",".join(sorted(str(owner["uid"]) for owner in owners)),
+                owner_uid=",".join(sorted(str(owner["uid"]) for owner in owners if owner["uid"] in ours["f:ownerReferences"])),
             ),
             reference_uids=frozenset(uids - {""}),
             adopt=annotations.get(ADOPT, ""),
@@ -137,11 +137,17 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> RenderedSecret:
     engine = engine_of(snapshot.cluster.engine)
     values = placeholders(reference, snapshot)
     _require_complete(engine, values, reference=reference, snapshot=snapshot)
+    data = _data(reference, engine=engine, values=values)
+    if not data:
+        raise InvalidSpec(
+            f"spec.secret.keySets leaves nothing to write: there are no such keys for the engine {snapshot.cluster.engine}; "
+            "add Binding."
+        )
     return RenderedSecret(
         key=reference.secret_key,
         # An engine nobody has heard of must not be able to break the write.
         type=f"servicebinding.io/{engine.type}",
-        data={name: value.encode() for name, value in _data(reference, engine=engine, values=values).items()},
+        data={name: value.encode() for name, value in data.items()},
         labels={**reference.secret.labels, MANAGED_BY: FIELD_MANAGER},
         annotations={
             **reference.secret.annotations,
@@ -309,8 +315,8 @@ def _owner(reference: Reference) -> Mapping[str, object] | None:
 
 
 def _owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, frozenset[str]]:
-    """Names the keys of data, labels and annotations that server-side apply says are this operator's."""
-    owned: dict[str, set[str]] = {"f:data": set(), "f:labels": set(), "f:annotations": set()}
+    """Names the keys of data, labels and annotations, and the owners' UIDs, that server-side apply says are this operator's."""
+    owned: dict[str, set[str]] = {"f:data": set(), "f:labels": set(), "f:annotations": set(), "f:ownerReferences": set()}
     for entry in managed_fields:
         if entry.get("manager") != FIELD_MANAGER or entry.get("operation") != "Apply":
             continue
@@ -319,6 +325,11 @@ def _owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, f
         metadata = fields.get("f:metadata") or {}
         for part, tree in (("f:data", fields), ("f:labels", metadata), ("f:annotations", metadata)):
             owned[part] |= {name.removeprefix("f:") for name in tree.get(part) or {}}
+        # An item of a list is named by its key there: `k:{"uid":"..."}`.
+        owners = (
+            json.loads(name.removeprefix("k:")) for name in metadata.get("f:ownerReferences") or {} if name.startswith("k:")
+        )
+        owned["f:ownerReferences"] |= {str(owner["uid"]) for owner in owners}
     return {part: frozenset(names) for part, names in owned.items()}
 
 

@@ -346,20 +346,6 @@ def _whole(value: object, *, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def merge_patch(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, object]:
-    """Computes the JSON merge patch (RFC 7386) that makes `new` of `old`: what went is null, lists are replaced whole."""
-    patch: dict[str, object] = {}
-    patch.update(dict.fromkeys(old.keys() - new.keys()))
-    for name, value in new.items():
-        before = old.get(name)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            if inner := merge_patch(before, value):
-                patch[name] = inner
-        elif value != before:
-            patch[name] = value
-    return patch
-
-
 def format_time(time: datetime) -> str:
     """Writes a time as Kubernetes' `metav1.Time` does: RFC 3339, UTC, whole seconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -4,7 +4,7 @@ Everything is level-based: an entry says how things are, never what happened. A 
 that a late event cannot undo the answer to a write.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dbclusterref.cluster import Snapshot
@@ -116,6 +116,13 @@ class Store:
     def is_current(self, entry: Entry) -> bool:
         """Tells whether an entry still is how things are: asked after each wait, before anything is done in its name."""
         return self._entries.get(entry.identity.key) is entry
+
+    def rival_of(self, reference: Reference, *, uids: Collection[str]) -> ObjectKey | None:
+        """Finds another resource that names the same Secret and is one of `uids`: one whose Secret it is."""
+        for key in self._by_secret.get(reference.secret_key, ()):
+            if key != reference.key and self._entries[key].identity.uid in uids:
+                return key
+        return None
 
     def secret_versions(self) -> dict[ObjectKey, str]:
         """Gives the resource version of each live Secret of ours, as last seen."""

@@ -16,7 +16,7 @@ from dbclusterref.digitalocean import Budget, DigitalOcean
 from dbclusterref.errors import Cause, InvalidSpec, SettingsError
 from dbclusterref.reference import Reference
 from dbclusterref.secret import LiveSecret, render_secret
-from dbclusterref.status import Status, merge_patch
+from dbclusterref.status import Status
 from dbclusterref.template import TemplateError, fill
 from dbclusterref.timing import Timing
 from tests.builders import (
@@ -170,15 +170,6 @@ def test_a_damaged_spec_is_read_or_refused_by_name(spec: dict[str, Any]) -> None
 def test_any_status_is_read(value: Any) -> None:
     status = Status.from_body({"status": value})
     assert Status.from_body({"status": status.to_body()}) == status
-
-
-@given(
-    st.dictionaries(st.text(max_size=3), json_values, max_size=4), st.dictionaries(st.text(max_size=3), json_values, max_size=4)
-)
-@FUZZ
-def test_a_merge_patch_of_a_thing_with_itself_is_empty(old: dict[str, Any], new: dict[str, Any]) -> None:
-    assert merge_patch(new, new) == {}
-    assert merge_patch(old, old) == {}
 
 
 @given(
