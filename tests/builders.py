@@ -146,7 +146,9 @@ json_scalars = (
 """What `json.loads` can give, half characters (`"\\ud800"`) among it."""
 
 json_values: st.SearchStrategy[Any] = st.recursive(
-    json_scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8
+    json_scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
 )
 
 any_text = st.text(max_size=20)

@@ -151,6 +151,21 @@ class DatabaseCluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPage:
+    """One page of the listing. `clusters` is None where the page is, byte for byte, the one the caller knows already.
+
+    `next` is what to ask for the page after it, None on the last; `total` counts the clusters on all pages, if it was said;
+    `length` counts those on this page, those that cannot be read among them.
+    """
+
+    clusters: tuple[DatabaseCluster, ...] | None = field(repr=False)
+    length: int
+    next: str | None
+    total: int | None
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """A PostgreSQL connection pool; its own name is the database to connect to."""
 
@@ -170,10 +185,14 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All that one refresh learned upstream: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none."""
+    """All that one refresh learned upstream: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
+
+    `ca_pending` tells that nobody has asked for the CA yet: the budget was short, and it follows.
+    """
 
     cluster: DatabaseCluster
     ca: bytes = b""
+    ca_pending: bool = False
     user: User | None = None
     pool: Pool | None = None
 

@@ -164,6 +164,9 @@ class _Operator:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
+            for bug in self._accounts.keep_going():
+                self._metrics.bugs.inc()
+                LOGGER.error("Reading the listing: unexpected %s; please report it.", type(bug).__name__)
             self._accounts.drop_unused(since=self._clocks.monotonic() - 3600.0)
 
     def _may_write(self) -> bool:
@@ -174,6 +177,7 @@ class _Operator:
 
     def _render_metrics(self) -> bytes:
         self._dispatcher.measure()
+        self._metrics.upstream_slowdown.set(self._accounts.slowdown)
         watch_reasons(lambda: Counter(entry.status.reason or "Pending" for entry in self._store), self._metrics)
         return self._metrics.render()
 
@@ -208,7 +212,13 @@ class _Operator:
             if remaining is not None:
                 self._metrics.upstream_remaining.set(remaining)
 
-        return lambda token: Account(token, upstream=upstream, clock=self._clocks.monotonic, observe=observe)
+        def look(key: ObjectKey) -> None:
+            entry = self._store.get(key)
+            if entry:
+                entry.read_due_at = 0.0
+                self._dispatcher.mark(key, urgent=True)
+
+        return lambda token: Account(token, upstream=upstream, clock=self._clocks.monotonic, observe=observe, on_news=look)
 
     def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> Leader:
         def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback

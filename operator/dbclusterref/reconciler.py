@@ -109,7 +109,7 @@ class Reconciler:
             doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid)
             token = await self._tokens.find(reference, fresh=doubtful)
             account = self._accounts.of(token)
-            if wait := account.seconds_to_wait(reference.cluster_uuid, max_age=max_age):
+            if wait := account.seconds_to_wait(reference, max_age=max_age):
                 return wait
             snapshot = await account.read(reference, max_age=max_age, known_ca=lambda: self._known_ca(entry, reference))
             render_secret(reference, snapshot)
@@ -121,7 +121,7 @@ class Reconciler:
             entry.snapshot = snapshot
             entry.cause = entry.not_found_since = None
             entry.failures = 0
-            delay = after_success(interval, jitter=self._clocks.jitter())
+            delay = after_success(account.next_look(reference, snapshot), jitter=self._clocks.jitter())
         entry.read_due_at = self._clocks.monotonic() + delay
         return 0.0
 
@@ -185,6 +185,7 @@ class Reconciler:
             secret_name=rendered.key.name,
             revision=revision,
             changed=changed,
+            ca_pending=snapshot.ca_pending,
         )
 
     async def _look(self, key: ObjectKey) -> LiveSecret | None:

@@ -115,13 +115,17 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The Secret is in place and holds what upstream says. `changed` tells whether a pod would notice a difference."""
+    """The Secret is in place and holds what upstream says. `changed` tells whether a pod would notice a difference.
+
+    `ca_pending` tells that the CA certificate is still to come.
+    """
 
     cluster: DatabaseCluster
     endpoints: Endpoints
     secret_name: str
     revision: int
     changed: bool
+    ca_pending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +199,8 @@ def _shown_published(outcome: Published) -> Mapping[ConditionType, _Shown]:
     kinds = "the private primary and standby" if outcome.endpoints.standby else "the private primary"
     version = f" {cluster.version}" if cluster.version else ""
     message = f"Secret {outcome.secret_name} holds {kinds} of {cluster.name} ({cluster.engine}{version}, {cluster.region})."
+    if outcome.ca_pending:
+        message += " Its ca.crt follows: the API token's request budget is short."
     return {
         ConditionType.READY: _Shown.true(SYNCED, message),
         ConditionType.FRESH: _Shown.true(SYNCED, "The Secret matches what DigitalOcean last answered."),
