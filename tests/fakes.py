@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import functools
+import itertools
 import selectors
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine, Mapping
@@ -10,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec
 
-from dbclusterref.account import ObserveReply
 from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.errors import Cause, KubernetesError, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
 from dbclusterref.kube import Event
+from dbclusterref.reads import ObserveReply
 from dbclusterref.reference import API_VERSION, KIND, ObjectKey
 from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 
@@ -88,7 +89,7 @@ async def settle() -> None:
 # --- bodies ----------------------------------------------------------------------------------------------------------------
 
 
-def reference_body(*, key: ObjectKey = KEY, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: object) -> Body:
+def reference_body(*, key: ObjectKey = KEY, uid: str = "uid-1", generation: int = 1, version: int = 1, **spec: Any) -> Body:
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -255,7 +256,7 @@ class FakeKubernetes:
         self.writes: list[str] = []
         self.calls: list[str] = []
         self.watchers: list[Watcher] = []
-        self._number = 100
+        self.numbers = itertools.count(101)
 
     # what a user does
 
@@ -324,7 +325,7 @@ class FakeKubernetes:
             self.writes.append(f"Secret {key} deleted")
             self.remove_secret(key)
 
-    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Body:
+    async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Body:  # noqa: ARG002
         self._enter("patch_status")
         body = self.references.get(key)
         if body is None:
@@ -342,17 +343,17 @@ class FakeKubernetes:
         self._enter("create_event")
         self.events.append(event)
 
-    async def get_lease(self, key: ObjectKey, *, timeout: float) -> Body | None:
+    async def get_lease(self, key: ObjectKey, *, timeout: float) -> Body | None:  # noqa: ARG002
         self._enter("get_lease")
         return copy.deepcopy(self.leases.get(key))
 
-    async def create_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:
+    async def create_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:  # noqa: ARG002
         self._enter("create_lease")
         if key in self.leases:
             raise KubernetesError("already exists", status=409)
         return self._store_lease(key, lease)
 
-    async def replace_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:
+    async def replace_lease(self, key: ObjectKey, lease: Mapping[str, object], *, timeout: float) -> Body:  # noqa: ARG002
         self._enter("replace_lease")
         if key not in self.leases:
             raise KubernetesError("not found", status=404)
@@ -371,8 +372,7 @@ class FakeKubernetes:
             raise error
 
     def _next(self) -> str:
-        self._number += 1
-        return str(self._number)
+        return str(next(self.numbers))
 
     def _tell(self, kind: str, body: Body, *, gone: bool) -> None:
         for watcher in self.watchers:
@@ -443,7 +443,7 @@ def _ours(body: Body | None) -> dict[str, set[str]]:
 
 
 def _managed(ours: Mapping[str, set[str]]) -> list[Body]:
-    trees = {place: {f"f:{name}": {} for name in sorted(names)} for place, names in ours.items()}
+    trees: dict[str, Body] = {place: {f"f:{name}": {} for name in sorted(names)} for place, names in ours.items()}
     fields = {
         "f:data": trees["data"],
         "f:metadata": {"f:labels": trees["labels"], "f:annotations": trees["annotations"]},

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -42,11 +43,11 @@ def open_account(
     )
 
 
-def a_reference(**spec: object) -> Reference:
+def a_reference(**spec: Any) -> Reference:
     return Reference.from_body(reference_body(**spec))
 
 
-async def read(account: Account, *, max_age: float = 30.0, known: bytes = b"", **spec: object) -> Snapshot:
+async def read(account: Account, *, max_age: float = 30.0, known: bytes = b"", **spec: Any) -> Snapshot:
     async def known_ca() -> bytes:
         return known
 
@@ -260,13 +261,15 @@ async def test_being_kept_away_says_the_same_words_each_time(
     account: Account, upstream: FakeUpstream, clock: FakeClock
 ) -> None:
     upstream.trouble["*"] = RateLimited("slow down", retry_after=60.0)
-    messages = set()
+    with pytest.raises(RateLimited):
+        await read(account)
+    messages = []
     for _ in range(4):
         with pytest.raises(RateLimited) as raised:
             await read(account)
-        messages.add(raised.value.message)
+        messages.append(raised.value.message)
         clock.advance(1)
-    assert messages - {"slow down"} == {raised.value.message}
+    assert len(set(messages)) == 1
 
 
 async def test_a_kept_answer_serves_while_the_budget_is_used_up(account: Account, upstream: FakeUpstream) -> None:
@@ -345,6 +348,6 @@ async def test_an_account_nobody_reads_through_is_forgotten(upstream: FakeUpstre
 
 async def test_neither_token_nor_password_is_in_a_representation(account: Account) -> None:
     snapshot = await read(account)
-    for shown in (repr(account), repr(account._clusters), repr(account._authorities), repr(snapshot)):
+    for shown in (repr(account), repr(account._clusters), repr(account._reads), repr(snapshot)):
         assert TOKEN not in shown
         assert "pw-1" not in shown

@@ -147,7 +147,7 @@ def test_the_schema_and_the_code_have_the_same_defaults() -> None:
 @pytest.mark.parametrize("name", ["labels", "annotations"])
 def test_whatever_the_code_reserves_the_schema_names(name: str) -> None:
     rule = field(f".spec.secret.{name}")["x-kubernetes-validations"][0]
-    for key in (*reference.RESERVED_PREFIXES, *reference.RESERVED_KEYS, reference.RESERVED_DOMAIN):
+    for key in (*reference.RESERVED_PREFIXES, *reference.RESERVED_KEYS, *reference.RESERVED_DOMAINS):
         assert key in rule["message"]
 
 

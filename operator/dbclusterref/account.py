@@ -12,15 +12,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from dbclusterref.authorities import AFTER_FAILURE, CA_MAX_AGE, Authorities
-from dbclusterref.budget import Budget, Headers
-from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, Snapshot, User
+from dbclusterref.authorities import AFTER_FAILURE
+from dbclusterref.cluster import DatabaseCluster, Snapshot
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
-from dbclusterref.flight import Flights
 from dbclusterref.listing import Walk
 from dbclusterref.planner import LOOK, Demand, Plan, plan
+from dbclusterref.reads import KnownCa, Reads, Upstream
 from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.schedule import after_failure
 
@@ -33,52 +31,22 @@ LATE = 1.25
 LISTING_TRIES = 3
 WITHOUT_LISTING = 600.0
 """Seconds for which clusters are read singly after the listing failed LISTING_TRIES times in a row."""
-EXTRA_MAX_AGE = 3600.0
-"""A pool, or a user that the cluster does not list, is read when the cluster changed, and in any case this often."""
 REPLAN = 30.0
 SOON = 0.001
 CHECK_LATE = 15.0
 SPARE = 60.0
 """Seconds that a listed cluster is kept although nobody wants it yet."""
 
-_USED_UP = (
-    "The API token's request quota at DigitalOcean is used up; reading goes on when it allows. Raise "
-    "spec.refreshInterval, or use fewer tools with one token."
-)
 _SLOWED = (
     "The API token's request quota at DigitalOcean runs low, so that reads are fewer than spec.refreshInterval asks for. Raise "
     "it, or use fewer tools with one token."
 )
-
-ObserveReply = Callable[[int, Headers], None]
-
-
-class Upstream(Protocol):
-    """The reads an account needs of DigitalOcean's API."""
-
-    async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster: ...  # noqa: D102
-    async def get_page(  # noqa: D102
-        self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply
-    ) -> ClusterPage: ...
-    async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes: ...  # noqa: D102
-    async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User: ...  # noqa: D102
-    async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool: ...  # noqa: D102
-
-
-KnownCa = Callable[[], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
 class _Kept:
     value: DatabaseCluster = field(repr=False)
     read_at: float
-
-
-@dataclass(slots=True)
-class _Extra:
-    value: User | Pool = field(repr=False)
-    read_at: float
-    cluster: DatabaseCluster = field(repr=False)
 
 
 class Account:
@@ -98,12 +66,9 @@ class Account:
         chance: Callable[[], float] = random.random,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self._token = token
-        self._upstream = upstream
         self._now = clock
         self._chance = chance
-        self._unix_time = unix_time
-        self._observe = observe
+        self._reads = Reads(token, upstream=upstream, clock=clock, observe=observe, chance=chance, unix_time=unix_time)
         self._on_news = on_news
         self._demand = Demand()
         self._walk = Walk()
@@ -111,10 +76,6 @@ class Account:
         self._plan_is_old = True
         self._planned_at = 0.0
         self._clusters: dict[str, _Kept] = {}
-        self._extras: dict[tuple[str, str, str], _Extra] = {}
-        self._authorities = Authorities()
-        self._flights = Flights()
-        self._budget = Budget(counted_at=self._now())
         self._waiting: set[str] = set()
         self._late: set[str] = set()
         self._unlisted: frozenset[str] = frozenset()
@@ -130,7 +91,7 @@ class Account:
     @property
     def slowdown(self) -> float:
         """By what factor reads are fewer than wanted because the token's hour runs low: 1 for not at all."""
-        return self._budget.slowdown
+        return self._reads.budget.slowdown
 
     # what the reconciler asks
 
@@ -141,14 +102,14 @@ class Account:
         self._replan(now)
         if self._fresh_cluster(uuid, max_age=max_age):
             return 0.0
-        if now < self._budget.stay_away_until or (max_age and self._why_not_swept(uuid)):
+        if now < self._reads.budget.stay_away_until or (max_age and self._why_not_swept(uuid)):
             return 0.0  # the read itself says why, so that the status does too
         if max_age and (self._is_swept(uuid) or self._many_are_waiting()):
             self._waiting.add(uuid)
             self.keep_going()
             self._wake.set()
             return ANSWERS_SOON
-        wait = self._budget.seconds_until(now)
+        wait = self._reads.budget.seconds_until(now)
         if wait:
             self._waiting.add(uuid)
         return wait
@@ -171,17 +132,17 @@ class Account:
         if reference.user:
             # The cluster's own list has every engine's users but their certificates, which only Kafka has.
             user = cluster.user(reference.user) if cluster.engine != "kafka" else None
-            user = user or await self._read_user(cluster, reference, forced=not max_age)
+            user = user or await self._reads.user(uuid, reference.user, of=cluster, forced=not max_age)
         if reference.pool:
-            pool = await self._read_pool(cluster, reference, forced=not max_age)
-        ca, pending = await self._find_ca(uuid, known=known_ca)
+            pool = await self._reads.pool(uuid, reference.pool, of=cluster, forced=not max_age)
+        ca, pending = await self._reads.find_ca(uuid, known=known_ca)
         self.keep_going()
         return Snapshot(cluster=cluster, ca=ca, ca_pending=pending, user=user, pool=pool)
 
     def next_look(self, reference: Reference, snapshot: Snapshot) -> float:
         """In how many seconds the reference should look again, news apart; 0 where there is news already."""
         uuid = reference.cluster_uuid
-        kept, ca = self._clusters.get(uuid), self._authorities.get(uuid)
+        kept, ca = self._clusters.get(uuid), self._reads.authorities.get(uuid)
         if (kept and kept.value != snapshot.cluster) or (ca is not None and snapshot.ca_pending):
             return 0.0
         return max(LOOK, reference.refresh_interval) if self._is_swept(uuid) else reference.refresh_interval
@@ -211,8 +172,8 @@ class Account:
         return self._now() >= self._without_listing_until
 
     def _many_are_waiting(self) -> bool:
-        many = len(self._waiting) + len(self._flights) >= max(BREAK_EVEN, self._walk.pages)
-        return self._may_list() and (many or (self._plan.sweep_every is not None and len(self._flights) >= BREAK_EVEN))
+        many = len(self._waiting) + self._reads.under_way >= max(BREAK_EVEN, self._walk.pages)
+        return self._may_list() and (many or (self._plan.sweep_every is not None and self._reads.under_way >= BREAK_EVEN))
 
     def _why_not_swept(self, uuid: str) -> Cause | None:
         """Why a cluster that the walk should have brought is not fresh."""
@@ -225,82 +186,12 @@ class Account:
     # single reads
 
     async def _read_cluster(self, uuid: str) -> DatabaseCluster:
-        async def read() -> DatabaseCluster:
-            self._take_turn()
-            cluster = await self._upstream.get_cluster(self._token, uuid, observe=self._on_reply)
-            self._put(uuid, cluster)
-            if uuid not in self._unlisted:
-                self._walk.read_afresh()
-            return cluster
-
         self._waiting.discard(uuid)
-        await self._flights.share(("cluster", uuid), read)
+        cluster = await self._reads.cluster(uuid)
+        self._put(uuid, cluster)
+        if uuid not in self._unlisted:
+            self._walk.read_afresh()
         return self._clusters[uuid].value
-
-    async def _read_user(self, cluster: DatabaseCluster, reference: Reference, *, forced: bool) -> User:
-        uuid, name = reference.cluster_uuid, reference.user
-
-        async def read() -> User:
-            self._take_turn()
-            return await self._upstream.get_user(self._token, uuid, name, observe=self._on_reply)
-
-        value = await self._extra(("user", uuid, name), read, cluster=cluster, forced=forced)
-        assert isinstance(value, User)
-        return value
-
-    async def _read_pool(self, cluster: DatabaseCluster, reference: Reference, *, forced: bool) -> Pool:
-        uuid, name = reference.cluster_uuid, reference.pool
-
-        async def read() -> Pool:
-            self._take_turn()
-            return await self._upstream.get_pool(self._token, uuid, name, observe=self._on_reply)
-
-        value = await self._extra(("pool", uuid, name), read, cluster=cluster, forced=forced)
-        assert isinstance(value, Pool)
-        return value
-
-    async def _extra(
-        self,
-        what: tuple[str, str, str],
-        read: Callable[[], Awaitable[User | Pool]],
-        *,
-        cluster: DatabaseCluster,
-        forced: bool,
-    ) -> User | Pool:
-        kept = self._extras.get(what)
-        if kept and not forced and kept.cluster == cluster and self._now() - kept.read_at < EXTRA_MAX_AGE:
-            return kept.value
-        value = await self._flights.share(what, read)
-        self._extras[what] = _Extra(value, self._now(), cluster)
-        return value
-
-    async def _find_ca(self, uuid: str, *, known: KnownCa) -> tuple[bytes, bool]:
-        """The CA, and whether nobody could be asked for it yet."""
-        now = self._now()
-        kept = self._authorities.get(uuid)
-        if kept is not None:
-            # What one reference knows is not kept for others: it may come from a Secret that its users can write.
-            return kept or await known(), False
-        if last := await known():
-            # After a restart the day is spread anew.
-            self._authorities.plan(uuid, at=now + self._chance() * CA_MAX_AGE)
-            return self._authorities.shared(last), False
-        try:
-            if self._budget.may_spend(now, spare=self._budget.background):
-                await self._read_ca(uuid)
-                return self._authorities.get(uuid) or b"", False
-        except RateLimited:
-            pass
-        self._authorities.plan(uuid, at=now)
-        return b"", True
-
-    async def _read_ca(self, uuid: str) -> bool:
-        async def read() -> bool:
-            self._take_turn()
-            ca = await self._upstream.get_ca(self._token, uuid, observe=self._on_reply)
-            return self._authorities.learn(uuid, ca, now=self._now(), chance=self._chance())
-
-        return await self._flights.share(("ca", uuid), read)
 
     # the account's own task
 
@@ -335,19 +226,19 @@ class Account:
 
     def _next_step(self, now: float) -> tuple[float, Callable[[], Awaitable[None]]] | None:
         """What the task does next, and in how many seconds; None where there is nothing to do."""
+        budget = self._reads.budget
         steps: list[tuple[float, Callable[[], Awaitable[None]]]] = []
         if self._may_list() and (self._plan.sweep_every is not None or self._many_are_waiting()):
             due = 0.0 if self._waiting else self._walk.due_at - now
-            steps.append((max(due, self._walk_again_at - now, self._budget.seconds_until(now)), self._read_page))
-        at = self._authorities.next_at()
+            steps.append((max(due, self._walk_again_at - now, budget.seconds_until(now)), self._read_page))
+        at = self._reads.authorities.next_at()
         if at is not None and self._demand:
-            steps.append((max(at - now, self._budget.seconds_until(now, spare=self._budget.background)), self._read_next_ca))
+            steps.append((max(at - now, budget.seconds_until(now, spare=budget.background)), self._read_next_ca))
         return min(steps, key=lambda step: step[0], default=None)
 
     async def _read_page(self) -> None:
-        self._budget.spend(self._now())
         try:
-            page = await self._upstream.get_page(self._token, self._walk.after, known=self._walk.known, observe=self._on_reply)
+            page = await self._reads.page(self._walk.after, known=self._walk.known)
         except Cause as cause:
             self._walk_failed(cause)
             return
@@ -366,7 +257,7 @@ class Account:
         self._replan(now)
         if self._plan.sweep_every is not None:
             # A short budget stretches the walk, evenly.
-            every = max(self._plan.sweep_every, self._walk.pages / self._budget.pace)
+            every = max(self._plan.sweep_every, self._walk.pages / self._reads.budget.pace)
             self._walk.space_out(now, every=every)
 
     def _walk_ended(self) -> None:
@@ -393,15 +284,15 @@ class Account:
             self._tell_all()
 
     async def _read_next_ca(self) -> None:
-        uuid = self._authorities.pop()
+        uuid = self._reads.authorities.pop()
         if uuid not in self._demand:
-            self._authorities.forget(uuid)
+            self._reads.authorities.forget(uuid)
             return
         try:
-            if await self._read_ca(uuid):
+            if await self._reads.ca(uuid):
                 self._tell(uuid)
         except Cause:
-            self._authorities.plan(uuid, at=self._now() + AFTER_FAILURE)
+            self._reads.authorities.plan(uuid, at=self._now() + AFTER_FAILURE)
 
     # the picture
 
@@ -446,23 +337,11 @@ class Account:
         for uuid in [u for u, kept in self._clusters.items() if u not in self._demand and now - kept.read_at > SPARE]:
             del self._clusters[uuid]
         if self._demand.lapse(now):
-            self._extras = {what: kept for what, kept in self._extras.items() if what[1] in self._demand}
+            self._reads.forget_all_but(self._demand.clusters())
         before, self._plan = self._plan, plan(self._demand.intervals(), pages=self._walk.pages)
         if before.sweep_every is not None and (self._plan.sweep_every is None or self._plan.covers > before.covers):
             # Who relied on walks looks for itself from now on.
             self._tell_all()
-
-    # the budget
-
-    def _take_turn(self) -> None:
-        now = self._now()
-        if now < self._budget.stay_away_until:
-            raise RateLimited(_USED_UP, retry_after=self._budget.stay_away_until - now)
-        self._budget.spend(now)
-
-    def _on_reply(self, status: int, headers: Headers) -> None:
-        self._observe(status, headers.remaining)
-        self._budget.learn(status, headers, now=self._now(), unix_time=self._unix_time())
 
 
 class Accounts:

@@ -54,13 +54,20 @@ def render(flags: argparse.Namespace, *, out: TextIO) -> int:
     metadata.setdefault("namespace", "default")
     metadata.setdefault("uid", "00000000-0000-0000-0000-000000000000")
     try:
+        reference = Reference.from_body(body)
+        cluster = DatabaseCluster.from_api(_read(flags.cluster).get("database"))
         snapshot = Snapshot(
-            cluster=DatabaseCluster.from_api(_read(flags.cluster).get("database")),
-            ca=Path(flags.ca).read_bytes() if flags.ca else b"",
-            user=User.from_api(_read(flags.user).get("user"), path="user") if flags.user else None,
+            cluster=cluster,
+            ca=_read_bytes(flags.ca) if flags.ca else b"",
+            user=User.from_api(_read(flags.user).get("user"), path="user") if flags.user else cluster.user(reference.user),
             pool=Pool.from_api(_read(flags.pool).get("pool")) if flags.pool else None,
         )
-        secret = render_secret(Reference.from_body(body), snapshot)
+        # Without its user or pool the Secret would be another one than the operator's.
+        if reference.user and not snapshot.user:
+            raise SettingsError(f"--user: {flags.cluster} has no user {reference.user} (spec.user); give that user's answer.")
+        if reference.pool and not snapshot.pool:
+            raise SettingsError(f"--pool: the resource names connection pool {reference.pool}; give that pool's answer.")
+        secret = render_secret(reference, snapshot)
     except Cause as cause:
         out.write(f"# no Secret: {cause.reason}: {cause.message}\n")
         return 1
@@ -125,10 +132,17 @@ async def _check_token(settings: Settings, *, out: TextIO) -> list[str]:
     return []
 
 
+def _read_bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({type(error).__name__}); give a readable file.") from None
+
+
 def _read(path: str) -> dict[str, object]:
     try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        value = yaml.safe_load(_read_bytes(path).decode("utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path} cannot be read ({type(error).__name__}); give a YAML or JSON file.") from None
     if not isinstance(value, dict):
         raise SettingsError(f"{path} holds no object; give a YAML or JSON file as the API writes it.")

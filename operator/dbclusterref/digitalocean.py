@@ -162,12 +162,11 @@ class DigitalOcean:
             raise _no_reply(error) from None
         budget = Budget.from_headers(reply.headers)
         observe(reply.status_code, budget)
-        _raise_for_status(reply, budget=budget, not_found=not_found)
+        _raise_for_status(reply, said=_message_in(reply, token=token), budget=budget, not_found=not_found)
         return reply.content
 
 
-def _raise_for_status(reply: httpx.Response, *, budget: Budget, not_found: Cause) -> None:
-    said = _message_in(reply)
+def _raise_for_status(reply: httpx.Response, *, said: str, budget: Budget, not_found: Cause) -> None:
     match reply.status_code:
         case 200:
             return
@@ -241,13 +240,16 @@ def _json_object(content: bytes) -> Mapping[str, object]:
     return body
 
 
-def _message_in(reply: httpx.Response) -> str:
+def _message_in(reply: httpx.Response, *, token: str) -> str:
     """What the API's error object says, ready to stand behind the status; empty for HTML pages and the like."""
     try:
         message = json.loads(reply.content)["message"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
     if not isinstance(message, str) or not message.isprintable() or not message:
+        return ""
+    # An echoed token must not be shown; a request's number or a time would make each try another message, thus a write.
+    if token in message or any(character.isdigit() for character in message):
         return ""
     return f": {message[:120].rstrip('.')}"
 

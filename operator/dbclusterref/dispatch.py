@@ -15,6 +15,8 @@ AFTER_BUG = 30.0
 """Seconds until a resource whose reconciliation ended in a bug is tried again."""
 STUCK_AFTER = 120.0
 """Seconds by which the most overdue work may be late before the process calls itself unhealthy."""
+HANGS_AFTER = 300.0
+"""Seconds one reconciliation may take at the very most: all of its calls running into their time-outs take less."""
 
 
 class Reconciles(Protocol):
@@ -47,6 +49,7 @@ class Dispatcher:
         self._turn = asyncio.Lock()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._began: dict[ObjectKey, float] = {}
         self._troubles: dict[ObjectKey, int] = {}
         self._trouble_is_known = False
 
@@ -82,7 +85,10 @@ class Dispatcher:
     def problems(self) -> list[str]:
         """What is wrong with the workers or the queue, a sentence each."""
         found = [f"worker {task.get_name()} has ended" for task in self._tasks if task.done() and not self._stopping]
-        late = self._queue.oldest_overdue(self._clock())
+        now = self._clock()
+        hanging = {key: now - began for key, began in self._began.items() if now - began > HANGS_AFTER}
+        found += [f"{key} has been worked on for {seconds:.0f} s" for key, seconds in hanging.items()]
+        late = self._queue.oldest_overdue(now)
         if self._may_work() and late > STUCK_AFTER:
             found.append(f"the most overdue resource is {late:.0f} s late")
         return found
@@ -95,6 +101,7 @@ class Dispatcher:
     async def _work(self) -> None:
         while (key := await self._next()) is not None:
             delay: float | None = AFTER_BUG
+            self._began[key] = self._clock()
             try:
                 with self._metrics.reconcile_seconds.time():
                     delay = await self._reconciler.reconcile(key)
@@ -105,10 +112,12 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001 - the one place: a bug costs one resource a while, never the queue
                 self._report_bug(key, error)
             finally:
+                del self._began[key]
                 self._queue.done(key)
             if delay is not None:
                 self._queue.schedule(key, at=self._clock() + delay)
-                self._news.set()
+            # Also without a deadline: the key may have been marked meanwhile, and whoever waits for news saw nothing in that.
+            self._news.set()
 
     async def _next(self) -> ObjectKey | None:
         # One worker at a time waits for news; the others stand in line, so that news wake one and not all.

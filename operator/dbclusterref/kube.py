@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import yaml
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
@@ -45,7 +46,7 @@ async def load_configuration(environ: Mapping[str, str]) -> Configuration:
             load_incluster_config(client_configuration=configuration)
         else:
             await load_kube_config(client_configuration=configuration)
-    except (ConfigException, OSError, ValueError, LookupError, TypeError) as error:
+    except (ConfigException, OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
         where = environ.get("KUBECONFIG") or "~/.kube/config"
         raise SettingsError(
             f"no usable Kubernetes configuration ({type(error).__name__} reading {where}); set KUBECONFIG to a file that "

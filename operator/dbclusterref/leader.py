@@ -4,6 +4,8 @@ Written here because `kubernetes.aio.leaderelection` does not hold what it promi
 believing that it leads while the API server is out of reach.
 Safety rests on two clocks that are never compared: a holder stops `RENEW_DEADLINE` after it last *began* a renewal that
 succeeded; another takes over only when it has itself watched the Lease unchanged for the longer `LEASE_DURATION`.
+A Lease that was deleted counts as any other change. Only who finds none at its very first look takes it at once: that is a
+first start, and a person who deletes a Lease must not start a replica within the same seconds.
 """
 
 import asyncio
@@ -54,7 +56,10 @@ class Leader:
         self._on_change = on_change
         self._held_until = float("-inf")
         self._lease: Json | None = None
-        self._unchanged_since = 0.0
+        self._unchanged_since = float("-inf")
+        self._released = False
+        # One conversation about the Lease at a time: a release must not cross a renewal.
+        self._turn = asyncio.Lock()
 
     def is_leading(self) -> bool:
         """Tells whether this process may write at this moment; asked before every write."""
@@ -74,21 +79,27 @@ class Leader:
 
     async def release(self) -> None:
         """Gives the Lease up, so that another need not wait for it to expire; writes must have ended before."""
-        was_leading = self.is_leading()
-        self._held_until = float("-inf")
-        if not was_leading or self._lease is None:
-            return
-        try:
-            await self._replace(holder="", duration=1)
-        except KubernetesError as error:
-            self._logger.warning("Lease %s was not released (%s); it expires by itself.", self._key, error.message)
+        async with self._turn:
+            self._released = True
+            was_leading = self.is_leading()
+            self._held_until = float("-inf")
+            if not was_leading or self._lease is None:
+                return
+            try:
+                await self._replace(holder="", duration=1)
+            except KubernetesError as error:
+                self._logger.warning("Lease %s was not released (%s); it expires by itself.", self._key, error.message)
 
     async def _try(self) -> bool:
-        """Takes or renews the Lease; an API server out of reach is a failed try like any other."""
+        async with self._turn:
+            return not self._released and await self._take_or_renew()
+
+    async def _take_or_renew(self) -> bool:
+        """An API server out of reach is a failed try like any other."""
         began = self._clock()
         try:
             if not self.is_leading():
-                await self._look(began)
+                await self._look()
                 if not self._is_free(began):
                     return False
             if self._lease is None:
@@ -98,30 +109,32 @@ class Leader:
             else:
                 await self._replace(holder=self._identity, duration=LEASE_DURATION)
         except KubernetesError as error:
-            if error.status == 409 and self.is_leading():  # noqa: PLR2004
-                await self._look_again_after_conflict(began)
+            if error.status in {404, 409} and self.is_leading():
+                await self._look_again()
             self._logger.debug("Lease %s: %s", self._key, error.message)
             return False
         self._held_until = began + RENEW_DEADLINE
         return True
 
-    async def _look_again_after_conflict(self, began: float) -> None:
-        """Somebody wrote the Lease we hold: if it has another holder now, it is lost at once."""
+    async def _look_again(self) -> None:
+        """Somebody wrote or deleted the Lease we hold: if it has another holder now, or is gone, it is lost at once."""
         try:
-            await self._look(began)
+            await self._look()
         except KubernetesError:
             return
         if self._holder() != self._identity:
             self._held_until = float("-inf")
 
-    async def _look(self, began: float) -> None:
+    async def _look(self) -> None:
         seen = await self._api.get_lease(self._key, timeout=RETRY_PERIOD)
         if seen != self._lease:
             self._lease = seen
-            self._unchanged_since = began
+            # When the answer came, not when it was asked for: the holder may have renewed between the two, however far apart.
+            self._unchanged_since = self._clock()
 
     def _is_free(self, now: float) -> bool:
-        return self._lease is None or self._holder() == "" or now - self._unchanged_since > LEASE_DURATION
+        was_released = self._lease is not None and self._holder() == ""
+        return was_released or now - self._unchanged_since > LEASE_DURATION
 
     def _holder(self) -> str:
         spec = self._lease.get("spec") if self._lease else None

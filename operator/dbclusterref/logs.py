@@ -40,3 +40,5 @@ def configure_logging(*, log_format: str, level: str) -> None:
     if level != "debug":
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
+        # What is wrong with a kubeconfig is said once, in our own words.
+        logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)

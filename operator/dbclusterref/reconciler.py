@@ -21,6 +21,7 @@ from dbclusterref.errors import (
     SecretConflict,
     SecretRefused,
     TokenInvalid,
+    TokenSecretMissing,
     UnconfirmedNotFound,
 )
 from dbclusterref.metrics import Metrics
@@ -96,6 +97,9 @@ class Reconciler:
         read_is_due = entry.refresh_is_requested or self._clocks.monotonic() >= entry.read_due_at
         if read_is_due and (wait := await self._observe(entry, entry.reference)):
             return wait
+        if self._store.get(key) is not entry:
+            # Changed, deleted or made anew while upstream was asked: a change marks the key again, and then it is due.
+            return None
         outcome, published = await self._publish(entry, entry.reference)
         await self._report(entry, outcome, refreshed=read_is_due, published=published)
         return max(0.0, entry.read_due_at - self._clocks.monotonic())
@@ -106,12 +110,12 @@ class Reconciler:
         # Half an interval: references to one cluster share reads, and none is ever more than an interval behind.
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
         try:
-            doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid)
+            doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid | TokenSecretMissing)
             token = await self._tokens.find(reference, fresh=doubtful)
             account = self._accounts.of(token)
             if wait := account.seconds_to_wait(reference, max_age=max_age):
                 return wait
-            snapshot = await account.read(reference, max_age=max_age, known_ca=lambda: self._known_ca(entry, reference))
+            snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             render_secret(reference, snapshot)
         except Cause as cause:
             entry.cause = self._confirmed(entry, reference, cause)
@@ -124,6 +128,21 @@ class Reconciler:
             delay = after_success(account.next_look(reference, snapshot), jitter=self._clocks.jitter())
         entry.read_due_at = self._clocks.monotonic() + delay
         return 0.0
+
+    async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
+        """Reads with the token; where it is refused, with the one that has taken its place since it was looked up."""
+
+        async def read_with(token: str) -> Snapshot:
+            account = self._accounts.of(token)
+            return await account.read(reference, max_age=max_age, known_ca=lambda: self._known_ca(entry, reference))
+
+        try:
+            return await read_with(token)
+        except TokenInvalid:
+            newer = await self._tokens.find(reference, fresh=True)
+            if newer == token:
+                raise
+            return await read_with(newer)
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause) -> Cause:
         if not isinstance(cause, UnconfirmedNotFound):
@@ -200,9 +219,9 @@ class Reconciler:
             body = await self._secrets.apply_secret(manifest, force=live is not None)
         except KubernetesError as error:
             self._metrics.writes.labels(kind="Secret", result="failed").inc()
-            # Whatever was believed of the live one may be what was wrong.
+            # Whatever was believed of the live one may be what was wrong: 409 if it is gone, 422 for another's `metadata.uid`.
             self._store.forget_secret(rendered.key)
-            if error.status in {403, 422} and not error.namespace_is_terminating:
+            if error.status in {403, 422} and not error.namespace_is_terminating and "metadata.uid" not in error.message:
                 raise SecretRefused(_why_refused(rendered, error)) from None
             raise
         self._metrics.writes.labels(kind="Secret", result="ok").inc()

@@ -37,6 +37,10 @@ class Settings:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        known, unknown, given = message.partition("unrecognized arguments: ")
+        if unknown:
+            # Flags alone: what stands beside them may be a token in the wrong place.
+            message = known + unknown + (" ".join(re.findall(r"(?<!\S)--?[a-z][-a-z]*", given)) or "not shown")
         raise SettingsError(message)
 
 

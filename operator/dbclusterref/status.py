@@ -149,8 +149,7 @@ def next_status(
     """Computes the status after an outcome; equal to `old` where nothing is worth a write.
 
     `reference` is None where the spec cannot be read. `published` is what is in the Secret although the last read failed.
-    `refreshed` tells that upstream was asked: it acknowledges a refresh
-    that the annotation requested, whatever the answer was.
+    `refreshed` tells that upstream was asked: it acknowledges a refresh that the annotation requested, whatever the answer was.
     """
     now = now.astimezone(UTC).replace(microsecond=0)
     new = replace(old, observed_generation=identity.generation)
@@ -187,16 +186,17 @@ class _Shown:
 def _shown(old: Status, outcome: Outcome, *, reference: Reference | None, now: datetime) -> Mapping[ConditionType, _Shown]:
     match outcome:
         case Published():
-            return _shown_published(outcome)
+            return _shown_published(outcome, reference=reference)
         case Suspended():
             return _shown_suspended(old)
         case Cause():
             return _shown_cause(old, outcome, reference=reference, now=now)
 
 
-def _shown_published(outcome: Published) -> Mapping[ConditionType, _Shown]:
+def _shown_published(outcome: Published, *, reference: Reference | None) -> Mapping[ConditionType, _Shown]:
     cluster = outcome.cluster
-    kinds = "the private primary and standby" if outcome.endpoints.standby else "the private primary"
+    standby = outcome.endpoints.standby and reference and Endpoint.STANDBY in reference.secret.endpoints
+    kinds = "the private primary and standby" if standby else "the private primary"
     version = f" {cluster.version}" if cluster.version else ""
     message = f"Secret {outcome.secret_name} holds {kinds} of {cluster.name} ({cluster.engine}{version}, {cluster.region})."
     if outcome.ca_pending:

@@ -99,6 +99,7 @@ class Stage:
                 tethered([
                     sys.executable, "-P", "-m", "dbclusterref", "run",
                     "--api-url", self.digitalocean, "--metrics-address", f"127.0.0.1:{port}",
+                    *(["--namespaces", self.namespace] if self.on_users_cluster else []),
                 ]),
                 stdout=log, stderr=log, text=True, env={**environment, "KUBECONFIG": str(kubeconfig)}, cwd=self.scratch,
             )  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,24 +23,29 @@ SYSTEM = "dbclusterref-system"
 REFERENCES = "/apis/dbclusterref.io/v1alpha1"
 REFRESH = "dbclusterref.io/refresh-requested-at"
 MANAGED_BY = "app.kubernetes.io/managed-by"
-WITHIN = 15.0
+WITHIN = 30.0
 """Seconds that anything which happens "at once" may take on a busy machine."""
 
 
-def wait_until(condition: Callable[[], T], *, within: float = WITHIN, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], *, within: float = WITHIN, what: str = "") -> T:
     """Waits for the condition's first true answer and returns it; an AssertionError in it means not yet."""
     deadline = time.monotonic() + within
     while True:
-        complaint: object = None
+        answer, complaint = None, ""
         try:
             answer = condition()
         except AssertionError as error:
-            answer, complaint = None, error  # type: ignore[assignment]
+            complaint = str(error)
         if answer:
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s: {what or condition} ({complaint or answer!r})")
         time.sleep(0.05)  # between two looks, not in hope
+
+
+def encoded(text: str) -> str:
+    """As a Secret's `data` holds it."""
+    return base64.b64encode(text.encode()).decode()
 
 
 class Kubectl:
@@ -145,7 +150,7 @@ class Tenant:
 
     def put_token(self, token: str | None = None, *, name: str = "do-token", key: str = "token") -> None:
         """Creates the Secret with the API token, or replaces what it holds."""
-        data = {key: base64.b64encode((self.token if token is None else token).encode()).decode()}
+        data = {key: encoded(self.token if token is None else token)}
         if self.admin.find(self.secret_path(name)):
             self.admin.patch(self.secret_path(name), {"data": data})
         else:
@@ -219,7 +224,7 @@ class Tenant:
     def wait_for(self, reason: str, *, name: str = "orders-db", kind: str = "Ready", within: float = WITHIN) -> Json:
         """Waits for a condition's reason at the present generation; returns the whole resource."""
 
-        def seen() -> Json | None:
+        def seen() -> Json:
             found = self.reference(name)
             status = found["status"]
             conditions = {one["type"]: one for one in status.get("conditions", [])}
@@ -228,7 +233,7 @@ class Tenant:
             assert status["observedGeneration"] == found["metadata"]["generation"]
             return found
 
-        return wait_until(seen, within=within, what=f"{kind} of {name} for the reason {reason}")  # type: ignore[return-value]
+        return wait_until(seen, within=within, what=f"{kind} of {name} for the reason {reason}")
 
     def refresh(self, *, name: str = "orders-db", within: float = WITHIN) -> Json:
         """Asks for a read at once and waits until it is acknowledged; returns the status."""
@@ -236,8 +241,3 @@ class Tenant:
         self.admin.patch(self.path(name), {"metadata": {"annotations": {REFRESH: word}}})
         wait_until(lambda: self.status(name).get("lastHandledRefreshAt") == word, within=within, what="acknowledgement")
         return self.status(name)
-
-
-def references_everywhere(admin: Administrator) -> Iterator[Json]:
-    """Every DatabaseClusterRef there is."""
-    yield from admin.get(f"{REFERENCES}/databaseclusterrefs")["items"]

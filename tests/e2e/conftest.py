@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from sandbox.digitalocean import Control
 from tests.e2e.cluster import ROOT, Administrator, Kubectl, Tenant
 from tests.e2e.running import Operator, account_kubeconfig, install
 
-START_WITHIN = 120
 MakeTenant = Callable[[], Tenant]
 StartOperator = Callable[..., Operator]
 
@@ -60,7 +59,7 @@ def control(sandbox: Sandbox) -> Control:
 @pytest.fixture
 def namespace(sandbox: Sandbox) -> Iterator[str]:
     """A fresh namespace of the sandbox without operator."""
-    with _namespace(sandbox) as name:
+    with fresh_namespace(sandbox) as name:
         yield name
 
 
@@ -82,7 +81,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def tenant(served: Served) -> Iterator[Tenant]:
     """With a token in the Secret `do-token`, in a namespace that is served."""
-    with _tenant(served.sandbox) as one:
+    with as_tenant(served.sandbox) as one:
         yield one
 
 
@@ -123,10 +122,8 @@ def start_operator(installed: Path, sandbox: Sandbox, tmp_path: Path) -> Iterato
 @pytest.fixture
 def make_lone(installed: Path, sandbox: Sandbox) -> Iterator[MakeTenant]:
     """Makes tenants in the sandbox that has no operator."""
-    from contextlib import ExitStack  # noqa: PLC0415
-
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(_tenant(sandbox))
+        yield lambda: stack.enter_context(as_tenant(sandbox))
 
 
 @pytest.fixture
@@ -172,7 +169,7 @@ def _sandbox(directory: Path) -> Iterator[Sandbox]:
 
 
 @contextmanager
-def _namespace(sandbox: Sandbox) -> Iterator[str]:
+def fresh_namespace(sandbox: Sandbox) -> Iterator[str]:
     name = f"e2e-{secrets.token_hex(4)}"
     sandbox.admin.create("/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
@@ -181,8 +178,9 @@ def _namespace(sandbox: Sandbox) -> Iterator[str]:
 
 
 @contextmanager
-def _tenant(sandbox: Sandbox) -> Iterator[Tenant]:
-    with _namespace(sandbox) as name:
+def as_tenant(sandbox: Sandbox) -> Iterator[Tenant]:
+    """Somebody with a token in the Secret `do-token`, in a namespace of their own."""
+    with fresh_namespace(sandbox) as name:
         tenant = Tenant(name, admin=sandbox.admin, control=sandbox.control)
         tenant.put_token()
         yield tenant

@@ -1,0 +1,61 @@
+import pytest
+
+from dbclusterref import errors
+from dbclusterref.errors import Blocked, Cause, KubernetesError, SettingsError, Transient
+
+# Reasons are API: people's alerts, scripts and health checks name them. Grow this table; never change a line of it.
+REASONS = {
+    "WaitingForCluster": ("WaitingForCluster", False),
+    "RateLimited": ("RateLimited", False),
+    "UpstreamUnavailable": ("UpstreamUnavailable", False),
+    "IncompleteCredentials": ("IncompleteCredentials", False),
+    "UnconfirmedNotFound": ("ClusterNotFound", False),
+    "ClusterNotFound": ("ClusterNotFound", True),
+    "UserNotFound": ("UserNotFound", True),
+    "PoolNotFound": ("PoolNotFound", True),
+    "TokenSecretMissing": ("TokenSecretMissing", True),
+    "TokenInvalid": ("TokenInvalid", True),
+    "Forbidden": ("Forbidden", True),
+    "MissingScope": ("MissingScope", True),
+    "SecretConflict": ("SecretConflict", True),
+    "SecretRefused": ("SecretRefused", True),
+    "AccessDenied": ("AccessDenied", True),
+    "InvalidSpec": ("InvalidSpec", True),
+}
+
+
+def causes() -> list[type[Cause]]:
+    return [*Transient.__subclasses__(), *Blocked.__subclasses__()]
+
+
+def test_every_cause_has_the_reason_and_the_patience_that_are_documented() -> None:
+    assert {cause.__name__: (cause.reason, cause.stalled) for cause in causes()} == REASONS
+
+
+def test_every_cause_in_the_module_is_either_transient_or_blocked() -> None:
+    found = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Cause)}
+    assert found == {Cause, Transient, Blocked, *causes()}
+
+
+@pytest.mark.parametrize("kind", causes())
+def test_a_cause_carries_its_message_and_how_long_to_stay_away(kind: type[Cause]) -> None:
+    cause = kind("Mend it.", retry_after=7.0)
+    assert (str(cause), cause.message, cause.retry_after) == ("Mend it.", "Mend it.", 7.0)
+    assert kind("Mend it.").retry_after is None
+
+
+@pytest.mark.parametrize("kind", [KubernetesError, SettingsError])
+def test_trouble_of_the_operators_own_is_no_cause(kind: type[Exception]) -> None:
+    assert not issubclass(kind, Cause)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        (403, 'secrets "x" is forbidden: unable to create new content in namespace shop because it is being terminated', True),
+        (403, 'secrets "x" is forbidden: User "system:serviceaccount:a:b" cannot create resource', False),
+        (409, "the namespace is being terminated", False),
+    ],
+)
+def test_only_a_403_that_says_so_means_a_namespace_being_deleted(status: int, message: str, *, expected: bool) -> None:
+    assert KubernetesError(message, status=status).namespace_is_terminating is expected

@@ -1,0 +1,146 @@
+import itertools
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import aiohttp
+import kopf
+
+from dbclusterref.dispatch import Dispatcher
+from dbclusterref.handlers import EndlessBackoff, make_registry, make_settings, scope
+from dbclusterref.metrics import Metrics
+from dbclusterref.reference import PLURAL, ObjectKey
+from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
+from dbclusterref.store import Store
+from tests.fakes import KEY, Body, in_fake_time, reference_body, secret_body, settle
+
+Handler = Callable[..., Coroutine[Any, Any, object]]
+
+
+class Bench:
+    """The handlers as kopf would call them, over a real store and a real dispatcher whose one worker writes down keys."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.seen: list[ObjectKey] = []
+        self.dispatcher = Dispatcher(
+            self, workers=1, clock=lambda: 0.0, may_work=lambda: True, metrics=Metrics(), logger=logging.getLogger("test")
+        )
+        self.registry = make_registry(
+            store=self.store, dispatcher=self.dispatcher, server="http://server", session=aiohttp.ClientSession
+        )
+
+    async def reconcile(self, key: ObjectKey) -> float | None:
+        self.seen.append(key)
+        return None
+
+    async def see(self, plural: str, body: Body, kind: str | None) -> None:
+        handlers = self.registry._watching.get_all_handlers()
+        (function,) = (one.fn for one in handlers if one.selector and one.selector.any_name == plural)
+        # Whatever a handler returns, kopf patches into the resource's status.
+        assert await cast("Handler", function)(event={"type": kind, "object": body}, body=body) is None
+
+    async def worked(self) -> list[ObjectKey]:
+        self.dispatcher.start()
+        await settle()
+        await self.dispatcher.stop(grace=1)
+        return self.seen
+
+
+def our_secret() -> Body:
+    body = secret_body({"a": "b"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER})
+    body["metadata"] |= {"uid": "secret-1", "resourceVersion": "7"}
+    return body
+
+
+@in_fake_time
+async def test_a_resource_that_is_seen_is_known_and_marked() -> None:
+    bench = Bench()
+    await bench.see(PLURAL, reference_body(), "ADDED")
+    assert bench.store.get(KEY) is not None
+    assert await bench.worked() == [KEY]
+
+
+@in_fake_time
+async def test_what_a_listing_brings_waits_behind_what_is_new() -> None:
+    bench = Bench()
+    new = ObjectKey("shop", "new")
+    await bench.see(PLURAL, reference_body(), None)
+    await bench.see(PLURAL, reference_body(key=new, uid="uid-2"), "ADDED")
+    assert await bench.worked() == [new, KEY]
+
+
+@in_fake_time
+async def test_a_resource_that_is_gone_is_forgotten_and_not_marked() -> None:
+    bench = Bench()
+    await bench.see(PLURAL, reference_body(version=1), "ADDED")
+    await bench.worked()
+    bench.seen.clear()
+    await bench.see(PLURAL, reference_body(version=2), "DELETED")
+    assert bench.store.get(KEY) is None
+    assert bench.seen == []
+
+
+@in_fake_time
+async def test_a_secret_that_is_seen_marks_the_resource_that_writes_it() -> None:
+    bench = Bench()
+    bench.store.observe_reference(reference_body())
+    await bench.see("secrets", our_secret(), "MODIFIED")
+    assert bench.store.secret(KEY) is not None
+    assert await bench.worked() == [KEY]
+
+
+@in_fake_time
+async def test_a_secret_that_is_gone_marks_the_resource_too() -> None:
+    bench = Bench()
+    bench.store.observe_reference(reference_body())
+    bench.store.observe_secret(our_secret())
+    gone = our_secret()
+    gone["metadata"]["resourceVersion"] = "8"
+    await bench.see("secrets", gone, "DELETED")
+    assert bench.store.secret(KEY) is None
+    assert await bench.worked() == [KEY]
+
+
+def test_kopf_is_given_nothing_to_write_with() -> None:
+    registry = Bench().registry
+    for one in (registry._changing, registry._spawning, registry._indexing):
+        assert not one.get_all_handlers()
+    selectors = [handler.selector for handler in registry._watching.get_all_handlers()]
+    assert {(one.group, one.version, one.any_name) for one in selectors if one} == {
+        ("dbclusterref.io", "v1alpha1", "databaseclusterrefs"),
+        ("", "v1", "secrets"),
+    }
+
+
+def test_kopf_is_set_up_to_watch_and_nothing_else() -> None:
+    settings = make_settings()
+    assert settings.posting.enabled is False
+    assert settings.peering.standalone is True
+    assert settings.scanning.disabled is True
+    assert settings.persistence.finalizer not in {"", kopf.OperatorSettings().persistence.finalizer}
+    assert settings.watching.label_selectors["", "v1", "secrets"] == "app.kubernetes.io/managed-by=dbclusterref"
+
+
+def test_the_pauses_between_tries_never_end() -> None:
+    seconds = list(itertools.islice(EndlessBackoff(), 1000))
+    assert seconds[:4] == [0.5, 1.0, 2.0, 5.0]
+    assert set(seconds[3:]) == {5.0}
+    backoff = EndlessBackoff()
+    assert next(iter(backoff)) == next(iter(backoff)) == 0.5, "each use begins anew"
+
+
+def test_without_names_the_whole_cluster_is_watched() -> None:
+    assert scope(()) == {"clusterwide": True}
+    assert scope(("a", "b")) == {"namespaces": ["a", "b"]}
+
+
+@in_fake_time
+async def test_our_own_status_patch_coming_back_marks_nothing() -> None:
+    bench = Bench()
+    bench.store.observe_reference(reference_body(version=1))
+    entry = bench.store.get(KEY)
+    assert entry is not None
+    entry.resource_version = "2"
+    await bench.see(PLURAL, reference_body(version=2), "MODIFIED")
+    assert await bench.worked() == []

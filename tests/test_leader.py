@@ -1,0 +1,364 @@
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from dbclusterref.errors import KubernetesError
+from dbclusterref.leader import LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, Leader
+from dbclusterref.reference import ObjectKey
+from tests.fakes import Body, FakeKubernetes, in_fake_time
+
+LEASE = ObjectKey("dbclusterref-system", "dbclusterref")
+LOGGER = logging.getLogger("dbclusterref.test")
+
+
+class LeaseServer(FakeKubernetes):
+    """Leases, as one process reaches them: `cut` refuses, `frozen` lets calls run into their time-out.
+
+    `lost_answers`: writes are done, but their answers do not arrive.
+    """
+
+    def __init__(self, shared: FakeKubernetes | None = None) -> None:
+        super().__init__()
+        if shared:
+            self.leases = shared.leases
+            self.numbers = shared.numbers
+        self.cut = False
+        self.frozen = False
+        self.lost_answers = False
+        self.pause = 0.0
+        self.after_pause: Callable[[], None] = lambda: None
+        self.pause_after_write = 0.0
+
+    async def get_lease(self, key: ObjectKey, *, timeout: float) -> Body | None:
+        await self._reach(timeout)
+        return await super().get_lease(key, timeout=timeout)
+
+    async def create_lease(self, key: ObjectKey, lease: object, *, timeout: float) -> Body:
+        await self._reach(timeout)
+        assert isinstance(lease, dict)
+        return await super().create_lease(key, lease, timeout=timeout)
+
+    async def replace_lease(self, key: ObjectKey, lease: object, *, timeout: float) -> Body:
+        await self._reach(timeout)
+        assert isinstance(lease, dict)
+        answer = await super().replace_lease(key, lease, timeout=timeout)
+        pause, self.pause_after_write = self.pause_after_write, 0.0
+        await asyncio.sleep(pause)
+        if self.lost_answers:
+            await asyncio.sleep(timeout)
+            raise KubernetesError("timed out", status=0)
+        return answer
+
+    async def _reach(self, timeout: float) -> None:
+        await asyncio.sleep(0.01)
+        if self.pause:
+            pause, self.pause = self.pause, 0.0
+            await asyncio.sleep(pause)
+            self.after_pause()
+        if self.frozen:
+            await asyncio.sleep(timeout)
+            raise KubernetesError("timed out", status=0)
+        if self.cut:
+            raise KubernetesError("refused", status=0)
+
+
+class Process:
+    """One replica: a Leader with its way to the API server, and what it said of itself."""
+
+    def __init__(self, name: str, server: LeaseServer, history: "History") -> None:
+        self.name = name
+        self.server = server
+        self.told: list[bool] = []
+        self.leader = Leader(
+            server,
+            key=LEASE,
+            identity=name,
+            clock=asyncio.get_running_loop().time,
+            now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            logger=LOGGER,
+            on_change=self.told.append,
+        )
+        history.processes.append(self)
+        self.task = asyncio.create_task(self.leader.run())
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+class History:
+    """Looks at who leads every twentieth of a second, and allows one at most."""
+
+    def __init__(self) -> None:
+        self.processes: list[Process] = []
+        self.led: list[str] = []
+
+    def look(self) -> None:
+        leading = [process.name for process in self.processes if process.leader.is_leading()]
+        assert len(leading) <= 1, f"{leading} lead at {asyncio.get_running_loop().time():.2f}"
+        for name in leading:
+            if self.led[-1:] != [name]:
+                self.led.append(name)
+
+    async def watch(self, seconds: float) -> None:
+        for _ in range(int(seconds * 20)):
+            self.look()
+            await asyncio.sleep(0.05)
+
+    async def end(self) -> None:
+        for process in self.processes:
+            await process.end()
+
+
+def two_processes() -> tuple[History, Process, Process]:
+    server, history = LeaseServer(), History()
+    return history, Process("a", server, history), Process("b", LeaseServer(server), history)
+
+
+# --- taking it -------------------------------------------------------------------------------------------------------------
+
+
+@in_fake_time
+async def test_the_first_creates_the_lease_and_leads_at_once() -> None:
+    history, a, b = two_processes()
+    await history.watch(1)
+    assert history.led == ["a"]
+    assert a.told == [True]
+    assert b.told == []
+    assert a.server.leases[LEASE]["spec"]["holderIdentity"] == "a"
+    assert a.server.leases[LEASE]["spec"]["renewTime"] == "2026-01-01T00:00:00.000000Z"
+    await history.end()
+
+
+@in_fake_time
+async def test_a_healthy_leader_leads_for_ever_and_a_standby_stands_by() -> None:
+    history, _, _ = two_processes()
+    await history.watch(600)
+    assert history.led == ["a"]
+    await history.end()
+
+
+@in_fake_time
+async def test_a_lease_found_at_the_start_is_watched_for_its_whole_duration_first() -> None:
+    server, history = LeaseServer(), History()
+    spec = {"holderIdentity": "gone", "renewTime": "1970-01-01T00:00:00Z", "leaseDurationSeconds": 1}
+    await server.create_lease(LEASE, {"metadata": {"name": LEASE.name}, "spec": spec}, timeout=1)
+    began = asyncio.get_running_loop().time()
+    process = Process("a", server, history)
+    while not process.leader.is_leading():
+        await history.watch(0.1)
+    waited = asyncio.get_running_loop().time() - began
+    assert LEASE_DURATION < waited < LEASE_DURATION + 2 * RETRY_PERIOD
+    await history.end()
+
+
+# --- losing it -------------------------------------------------------------------------------------------------------------
+
+
+@in_fake_time
+@pytest.mark.parametrize("way", ["cut", "frozen"])
+async def test_a_leader_that_is_cut_off_stops_before_the_other_starts(way: str) -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    setattr(a.server, way, True)
+    await history.watch(RENEW_DEADLINE + RETRY_PERIOD)
+    assert not a.leader.is_leading()
+    await history.watch(LEASE_DURATION)
+    assert history.led == ["a", "b"]
+    assert b.told == [True]
+    await history.watch(5)
+    assert a.task.done(), "the one that lost it ends, to begin anew"
+    assert a.told == [True, False]
+    await history.end()
+
+
+@in_fake_time
+async def test_an_api_server_frozen_for_all_is_followed_by_one_leader_alone() -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    a.server.frozen = b.server.frozen = True
+    await history.watch(120)
+    assert not a.leader.is_leading()
+    assert not b.leader.is_leading()
+    a.server.frozen = b.server.frozen = False
+    await history.watch(LEASE_DURATION + 3 * RETRY_PERIOD)
+    assert history.led == ["a", "b"]
+    await history.end()
+
+
+@in_fake_time
+async def test_a_short_trouble_is_survived() -> None:
+    history, a, _ = two_processes()
+    await history.watch(5)
+    a.server.cut = True
+    await history.watch(RENEW_DEADLINE - 2 * RETRY_PERIOD - 1)
+    a.server.cut = False
+    await history.watch(60)
+    assert history.led == ["a"]
+    await history.end()
+
+
+@in_fake_time
+async def test_renewals_whose_answers_are_lost_neither_split_nor_lose_the_lease() -> None:
+    history, a, _ = two_processes()
+    await history.watch(5)
+    a.server.lost_answers = True
+    await history.watch(4)
+    a.server.lost_answers = False
+    await history.watch(60)
+    assert history.led == ["a"]
+    await history.end()
+
+
+@in_fake_time
+async def test_a_killed_leader_is_followed_within_the_lease_duration() -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    await a.end()
+    history.processes.remove(a)
+    await history.watch(LEASE_DURATION + 2 * RETRY_PERIOD)
+    assert b.leader.is_leading()
+    await history.end()
+
+
+@in_fake_time
+async def test_a_lease_that_somebody_took_is_lost_at_the_next_renewal() -> None:
+    history, a, _ = two_processes()
+    await history.watch(5)
+    a.server.leases[LEASE]["spec"]["holderIdentity"] = "thief"
+    a.server.leases[LEASE]["metadata"]["resourceVersion"] = "999"
+    await history.watch(RETRY_PERIOD + 0.2)
+    assert not a.leader.is_leading()
+    assert a.told == [True, False]
+    await history.end()
+
+
+@in_fake_time
+async def test_a_deleted_lease_makes_no_two_leaders() -> None:
+    for moment in (0.0, 0.5, 1.0, 1.5):
+        history, a, _ = two_processes()
+        await history.watch(5 + moment)
+        del a.server.leases[LEASE]
+        await history.watch(60)
+        assert not a.leader.is_leading(), "who loses the Lease ends"
+        assert history.led[-1] == "b"
+        await history.end()
+
+
+@in_fake_time
+async def test_a_standby_that_was_stopped_in_mid_look_counts_from_what_it_saw() -> None:
+    # SIGSTOP, a paused VM, a long garbage collection: time passes between the question and its answer.
+    history, a, b = two_processes()
+    await history.watch(5)
+
+    def resume() -> None:
+        a.server.frozen = True  # the leader has renewed a moment ago, and will not again
+
+    b.server.pause, b.server.after_pause = LEASE_DURATION + 1, resume
+    await history.watch(60)
+    assert history.led == ["a", "b"]
+    await history.end()
+
+
+@in_fake_time
+async def test_a_leader_that_was_stopped_in_mid_renewal_does_not_wake_up_leading() -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    a.server.pause_after_write = 2 * LEASE_DURATION
+    await history.watch(60)
+    assert history.led == ["a", "b"]
+    assert b.leader.is_leading()
+    await history.end()
+
+
+# --- giving it up ----------------------------------------------------------------------------------------------------------
+
+
+@in_fake_time
+async def test_a_released_lease_is_taken_at_once() -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    await a.leader.release()
+    await a.end()
+    assert not a.leader.is_leading()
+    assert a.server.leases[LEASE]["spec"]["holderIdentity"] == ""
+    await history.watch(RETRY_PERIOD + 0.2)
+    assert b.leader.is_leading()
+    await history.end()
+
+
+@in_fake_time
+async def test_a_release_at_any_moment_of_the_renewal_is_a_release() -> None:
+    for hundredths in range(0, 205, 1):
+        server, history = LeaseServer(), History()
+        a = Process("a", server, history)
+        await history.watch(1)
+        await asyncio.sleep(hundredths / 100)
+        await a.leader.release()
+        await a.end()
+        assert not a.leader.is_leading()
+        assert server.leases[LEASE]["spec"]["holderIdentity"] == "", hundredths
+        assert a.told in ([True], [True, False])
+
+
+@in_fake_time
+async def test_a_standby_has_nothing_to_release() -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    await b.leader.release()
+    assert a.server.leases[LEASE]["spec"]["holderIdentity"] == "a"
+    await history.watch(30)
+    assert history.led == ["a"]
+    await history.end()
+
+
+@in_fake_time
+async def test_a_release_that_fails_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    a.server.cut = True
+    await a.leader.release()
+    await a.end()
+    assert "expires by itself" in caplog.text
+    await history.watch(LEASE_DURATION + 2 * RETRY_PERIOD)
+    assert b.leader.is_leading()
+    await history.end()
+
+
+# --- any history -----------------------------------------------------------------------------------------------------------
+
+
+@in_fake_time
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_happens_there_are_never_two_leaders(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - a replayable one
+    first, history = LeaseServer(), History()
+    replicas = {"a": Process("a", first, history), "b": Process("b", LeaseServer(first), history)}
+    for turn in range(60):
+        name = chance.choice("ab")
+        process = replicas[name]
+        match chance.randrange(6):
+            case 0:
+                process.server.cut = not process.server.cut
+            case 1:
+                process.server.frozen = not process.server.frozen
+            case 2:
+                process.server.lost_answers = not process.server.lost_answers
+            case 3:
+                await process.leader.release()
+                await process.end()
+            case 4:
+                await process.end()  # kill -9
+            case _:
+                pass
+        if process.task.done():
+            # A process that has ended writes no more, whatever its Leader would say.
+            history.processes.remove(process)
+            replicas[name] = Process(f"{name}{turn}", LeaseServer(first), history)
+        await history.watch(chance.uniform(0, 20))
+    assert len(history.led) > 1
+    await history.end()

@@ -1,0 +1,915 @@
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dbclusterref.account import Account, Accounts
+from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.metrics import Metrics
+from dbclusterref.planner import LOOK
+from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, Clocks, Reconciler
+from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.reporter import Reporter
+from dbclusterref.secret import ADOPT, FIELD_MANAGER, MANAGED_BY, REVISION
+from dbclusterref.status import ConditionType, Status
+from dbclusterref.store import Entry, Store
+from dbclusterref.tokens import OperatorToken, Tokens
+from tests.fakes import (
+    KEY,
+    OTHER_UUID,
+    PEM,
+    TOKEN,
+    UUID,
+    Body,
+    FakeClock,
+    FakeKubernetes,
+    FakeUpstream,
+    a_cluster,
+    a_pool,
+    reference_body,
+    secret_body,
+    settle,
+)
+
+TOKEN_SECRET = ObjectKey("shop", "do-token")
+RENAMED = ObjectKey("shop", "renamed")
+
+
+class Bench:
+    """One operator process over an API server and an upstream that outlive it.
+
+    The watch delivers at the loop's next turn: after the answer to the write it tells of, as it does nearly always.
+    """
+
+    def __init__(self, kubernetes: FakeKubernetes, upstream: FakeUpstream, clock: FakeClock) -> None:
+        self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
+        self.store = Store()
+        self.marked: set[ObjectKey] = set()
+        self.leading = True
+        metrics = Metrics()
+        self.reconciler = Reconciler(
+            store=self.store,
+            tokens=Tokens(kubernetes, own=OperatorToken(), allowed=(), clock=clock),
+            accounts=Accounts(
+                lambda token: Account(token, upstream=upstream, clock=clock, observe=lambda *_: None, chance=lambda: 0.0)
+            ),
+            secrets=kubernetes,
+            reporter=Reporter(kubernetes, metrics=metrics, logger=logging.getLogger("test"), instance="test"),
+            metrics=metrics,
+            clocks=Clocks(monotonic=clock, now=clock.now, jitter=lambda: 0.0),
+            may_write=lambda: self.leading,
+        )
+        for body in kubernetes.references.values():
+            self.see("Reference", body, gone=False)
+        for body in kubernetes.secrets.values():
+            if (body["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER:
+                self.see("Secret", body, gone=False)
+        kubernetes.watchers[:] = [self.soon]
+
+    def soon(self, kind: str, body: Body, gone: bool) -> None:  # noqa: FBT001 - as the fake calls it
+        asyncio.get_running_loop().call_soon(lambda: self.see(kind, body, gone=gone))
+
+    def see(self, kind: str, body: Body, *, gone: bool) -> None:
+        if kind == "Secret":
+            self.marked |= self.store.observe_secret(body, gone=gone)
+        elif key := self.store.observe_reference(body, gone=gone):
+            self.marked.add(key)
+
+    async def reconcile(self, key: ObjectKey = KEY) -> float | None:
+        await settle()
+        self.marked.discard(key)
+        try:
+            return await self.reconciler.reconcile(key)
+        finally:
+            await settle()
+
+    async def refresh(self, key: ObjectKey = KEY, *, after: float = 60.0) -> float | None:
+        self.clock.advance(after)
+        return await self.reconcile(key)
+
+    def restarted(self) -> "Bench":
+        return Bench(self.kubernetes, self.upstream, self.clock)
+
+    def rotate(self, password: str, **members: Any) -> None:
+        self.upstream.clusters[UUID] = a_cluster(password=password, **members)
+
+    def forget_writes(self) -> None:
+        self.kubernetes.writes.clear()
+        self.upstream.requests.clear()
+        self.kubernetes.events.clear()
+
+    def entry(self, key: ObjectKey = KEY) -> Entry:
+        entry = self.store.get(key)
+        assert entry is not None
+        return entry
+
+    def status(self, key: ObjectKey = KEY) -> Status:
+        return Status.from_body(self.kubernetes.references[key])
+
+    def says(self, kind: ConditionType, key: ObjectKey = KEY) -> tuple[bool, str]:
+        condition = self.status(key).conditions[kind]
+        return condition.status, condition.reason
+
+    @property
+    def ready(self) -> tuple[bool, str]:
+        return self.says(ConditionType.READY)
+
+    @property
+    def fresh(self) -> tuple[bool, str]:
+        return self.says(ConditionType.FRESH)
+
+    @property
+    def password(self) -> str:
+        return self.kubernetes.data()["password"]
+
+    @property
+    def event_reasons(self) -> list[str]:
+        return [event.reason for event in self.kubernetes.events]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    kubernetes = FakeKubernetes()
+    kubernetes.put_secret(secret_body({"token": TOKEN}, key=TOKEN_SECRET))
+    kubernetes.put_reference(reference_body())
+    return Bench(kubernetes, FakeUpstream(clusters={UUID: a_cluster()}), FakeClock())
+
+
+def changed(body: Body, **spec: object) -> Body:
+    metadata = {**body["metadata"], "generation": body["metadata"]["generation"] + 1}
+    return {**body, "metadata": metadata, "spec": {**body["spec"], **spec}}
+
+
+def change_spec(bench: Bench, **spec: object) -> None:
+    bench.kubernetes.put_reference(changed(bench.kubernetes.references[KEY], **spec))
+
+
+def set_value(name: str, value: str) -> Callable[[Body], None]:
+    def change(body: Body) -> None:
+        body["data"][name] = value
+
+    return change
+
+
+# --- the main job ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_success_creates_the_secret_and_says_so(bench: Bench) -> None:
+    assert await bench.reconcile() == 60.0
+    data = bench.kubernetes.data()
+    assert data["host"] == "private-orders.db.example"
+    assert data["standby-host"] == "private-replica-orders.db.example"
+    assert (data["password"], data["ca.crt"]) == ("pw-1", PEM.decode())
+    assert bench.ready == (True, "Synced")
+    assert bench.fresh == (True, "Synced")
+    assert bench.status().binding_name == "orders-db"
+    assert bench.status().secret_revision == 1
+    assert bench.event_reasons == ["SecretCreated"]
+    owner = bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]
+    assert (owner["uid"], owner.get("blockOwnerDeletion")) == ("uid-1", None)
+
+
+async def test_an_idle_refresh_makes_no_write(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    for _ in range(50):
+        await bench.refresh()
+    assert bench.kubernetes.writes == []
+    assert bench.kubernetes.events == []
+    assert [kind for kind, _ in bench.upstream.requests] == ["cluster"] * 50
+
+
+async def test_our_own_writes_mark_nothing(bench: Bench) -> None:
+    await bench.reconcile()
+    assert bench.marked == set()
+
+
+async def test_a_watch_that_is_quicker_than_the_answer_costs_a_look_and_no_write(bench: Bench) -> None:
+    bench.kubernetes.watchers[:] = [lambda kind, body, gone: bench.see(kind, body, gone=gone)]
+    await bench.reconcile()
+    bench.forget_writes()
+    await bench.reconcile()
+    assert (bench.kubernetes.writes, bench.kubernetes.events, bench.upstream.requests) == ([], [], [])
+
+
+async def test_a_restart_with_nothing_changed_makes_no_write(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    bench.clock.advance(600)
+    after = bench.restarted()
+    await after.reconcile()
+    assert bench.kubernetes.writes == []
+    assert bench.kubernetes.events == []
+
+
+async def test_the_heartbeat_is_written_once_an_hour_and_nothing_else_is(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    for _ in range(120):
+        await bench.refresh()
+    assert bench.kubernetes.writes == ["Status shop/orders-db"] * 2
+    assert bench.kubernetes.events == []
+
+
+async def test_between_refreshes_nothing_is_read_and_nothing_written(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    assert await bench.refresh(after=20) == 40.0
+    assert (bench.kubernetes.writes, bench.upstream.requests) == ([], [])
+
+
+async def test_a_rotated_password_reaches_the_secret(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.rotate("pw-2")
+    await bench.refresh()
+    assert bench.password == "pw-2"
+    assert bench.status().secret_revision == 2
+    assert bench.kubernetes.secrets[KEY]["metadata"]["annotations"][REVISION] == "2"
+    assert bench.event_reasons == ["SecretCreated", "SecretUpdated"]
+
+
+async def test_a_lost_standby_takes_its_keys_along(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.rotate("pw-1", standby=False)
+    await bench.refresh()
+    assert [name for name in bench.kubernetes.data() if name.startswith("standby")] == []
+    assert bench.status().endpoints == {"private": "private-orders.db.example:25060"}
+
+
+async def test_a_change_that_no_pod_sees_reaches_the_status_alone(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    bench.rotate("pw-1", size="db-s-8vcpu-16gb")
+    await bench.refresh()
+    assert bench.status().cluster["size"] == "db-s-8vcpu-16gb"
+    assert bench.kubernetes.writes == ["Status shop/orders-db"]
+
+
+async def test_a_requested_refresh_is_read_at_once_and_acknowledged(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.rotate("pw-2")
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    await settle()
+    assert bench.marked == {KEY}
+    await bench.reconcile()
+    assert bench.password == "pw-2"
+    assert bench.status().last_handled_refresh_at == "now"
+    bench.forget_writes()
+    await bench.reconcile()
+    assert bench.upstream.requests == []
+
+
+async def test_a_resource_that_is_not_known_is_no_work(bench: Bench) -> None:
+    assert await bench.reconcile(ObjectKey("shop", "nobody")) is None
+
+
+async def test_what_was_read_for_one_reference_serves_the_next(bench: Bench) -> None:
+    second = ObjectKey("shop", "second")
+    bench.kubernetes.put_reference(reference_body(key=second, uid="uid-2"))
+    await bench.reconcile()
+    await bench.reconcile(second)
+    assert [kind for kind, _ in bench.upstream.requests] == ["cluster", "ca"]
+    assert bench.kubernetes.data(second)["password"] == "pw-1"
+
+
+async def test_many_references_are_read_by_the_page_and_wait_for_news_then(bench: Bench) -> None:
+    keys = [ObjectKey("shop", f"ref-{number}") for number in range(60)]
+    for number, key in enumerate(keys):
+        uuid = f"00000000-0000-4000-8000-{number:012d}"
+        bench.upstream.clusters[uuid] = a_cluster(uuid=uuid)
+        bench.kubernetes.put_reference(reference_body(key=key, uid=f"uid-{number}", clusterUUID=uuid))
+    waits = [await bench.reconcile(key) for key in keys]
+    assert waits[0] == 60.0
+    assert waits[-1] == LOOK
+    assert Counter(kind for kind, _ in bench.upstream.requests)["cluster"] < 10
+
+
+# --- nothing is lost -------------------------------------------------------------------------------------------------------
+
+TROUBLES = [UpstreamUnavailable("down"), RateLimited("slow down"), UnconfirmedNotFound("gone?"), TokenInvalid("no")]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_a_failed_read_leaves_the_secret_byte_for_byte(bench: Bench, trouble: Exception) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    bench.upstream.trouble["*"] = trouble
+    for _ in range(10):
+        await bench.refresh()
+    assert bench.kubernetes.secrets[KEY] == before
+    assert not bench.fresh[0]
+    after = bench.restarted()
+    await after.refresh()
+    assert bench.kubernetes.secrets[KEY] == before
+
+
+async def test_a_transient_failure_leaves_ready_and_says_not_fresh(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.refresh()
+    assert bench.ready == (True, "Synced")
+    assert bench.fresh == (False, "UpstreamUnavailable")
+    bench.upstream.trouble.clear()
+    await bench.refresh()
+    assert bench.fresh == (True, "Synced")
+    assert bench.event_reasons == ["SecretCreated", "UpstreamUnavailable", "Synced"]
+
+
+async def test_a_failure_that_goes_on_is_one_write_and_then_one_more_when_it_is_stale(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    for _ in range(30):
+        await bench.refresh()
+    assert bench.ready == (False, "UpstreamUnavailable")
+    assert bench.kubernetes.writes == ["Status shop/orders-db"] * 2
+    assert bench.event_reasons == ["UpstreamUnavailable"]
+
+
+async def test_failures_are_tried_again_sooner_at_first_and_slower_later(bench: Bench) -> None:
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    waits = []
+    for _ in range(9):
+        wait = await bench.reconcile()
+        assert wait is not None
+        waits.append(wait)
+        bench.clock.advance(wait)
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+async def test_what_upstream_asks_for_is_obeyed(bench: Bench) -> None:
+    bench.upstream.trouble["*"] = RateLimited("slow down", retry_after=40.0)
+    assert await bench.reconcile() == 40.0
+
+
+async def test_a_redacted_answer_keeps_the_good_secret_and_names_the_scope(bench: Bench) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    bench.rotate("")
+    await bench.refresh()
+    assert bench.kubernetes.secrets[KEY] == before
+    assert bench.ready == (False, "MissingScope")
+    assert "database:view_credentials" in bench.status().conditions[ConditionType.STALLED].message
+    after = bench.restarted()
+    await after.refresh()
+    assert bench.kubernetes.secrets[KEY] == before
+
+
+async def test_a_cluster_that_is_being_created_is_waited_for(bench: Bench) -> None:
+    bench.upstream.clusters[UUID] = a_cluster(status="creating", private_connection=None)
+    await bench.reconcile()
+    assert KEY not in bench.kubernetes.secrets
+    assert bench.says(ConditionType.RECONCILING) == (True, "WaitingForCluster")
+    bench.rotate("pw-1")
+    await bench.refresh()
+    assert bench.ready == (True, "Synced")
+
+
+async def test_a_ca_that_fails_alone_takes_nothing_away(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["ca"] = UpstreamUnavailable("down")
+    bench.rotate("pw-2")
+    after = bench.restarted()
+    await after.refresh()
+    assert bench.kubernetes.data()["ca.crt"] == PEM.decode()
+    assert bench.password == "pw-2"
+
+
+async def test_a_ca_that_is_answered_empty_takes_nothing_away(bench: Bench) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    bench.upstream.cas[UUID] = b""
+    after = bench.restarted()
+    await after.refresh()
+    assert bench.kubernetes.secrets[KEY] == before
+
+
+async def test_a_ca_in_somebody_elses_secret_is_not_taken_for_the_clusters(bench: Bench) -> None:
+    bench.kubernetes.put_secret(secret_body({"ca.crt": "forged"}, key=KEY))
+    bench.upstream.trouble["ca"] = UpstreamUnavailable("down")
+    await bench.reconcile()
+    assert bench.fresh == (False, "UpstreamUnavailable")
+
+
+async def test_a_missing_token_secret_is_named_and_its_appearance_is_enough(bench: Bench) -> None:
+    bench.kubernetes.remove_secret(TOKEN_SECRET)
+    await bench.reconcile()
+    assert bench.says(ConditionType.STALLED) == (True, "TokenSecretMissing")
+    bench.kubernetes.put_secret(secret_body({"token": TOKEN}, key=TOKEN_SECRET))
+    await bench.refresh(after=1)
+    assert bench.ready == (True, "Synced")
+
+
+async def test_a_refused_token_is_looked_up_anew_at_once(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = TokenInvalid("no")
+    await bench.refresh()
+    assert bench.says(ConditionType.STALLED) == (True, "TokenInvalid")
+    bench.upstream.trouble.clear()
+    bench.kubernetes.put_secret(secret_body({"token": "dop_v1_new"}, key=TOKEN_SECRET))
+    await bench.refresh(after=1)
+    assert bench.ready == (True, "Synced")
+    assert bench.upstream.tokens[-1] == "dop_v1_new"
+
+
+# --- a 404 -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_404_is_believed_when_a_second_one_comes_ten_seconds_later(bench: Bench) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    del bench.upstream.clusters[UUID]
+    wait = await bench.refresh()
+    assert bench.ready == (True, "Synced")
+    assert bench.says(ConditionType.STALLED) == (False, "ClusterNotFound")
+    assert wait == CONFIRM_NOT_FOUND_AFTER
+    await bench.refresh(after=wait)
+    assert bench.ready == (False, "ClusterNotFound")
+    assert bench.says(ConditionType.STALLED) == (True, "ClusterNotFound")
+    assert bench.kubernetes.secrets[KEY] == before
+
+
+async def test_two_404s_closer_together_are_one(bench: Bench) -> None:
+    del bench.upstream.clusters[UUID]
+    await bench.reconcile()
+    bench.entry().read_due_at = 0.0
+    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER - 0.1)
+    assert bench.says(ConditionType.STALLED) == (False, "ClusterNotFound")
+
+
+async def test_another_answer_between_two_404s_begins_the_count_anew(bench: Bench) -> None:
+    del bench.upstream.clusters[UUID]
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER)
+    bench.upstream.trouble.clear()
+    await bench.refresh()
+    assert bench.says(ConditionType.STALLED) == (False, "ClusterNotFound")
+
+
+async def test_a_404_just_after_creation_heals_by_itself(bench: Bench) -> None:
+    cluster = bench.upstream.clusters.pop(UUID)
+    await bench.reconcile()
+    bench.upstream.clusters[UUID] = cluster
+    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER)
+    assert bench.ready == (True, "Synced")
+
+
+# --- drift -----------------------------------------------------------------------------------------------------------------
+
+
+async def repaired(bench: Bench) -> None:
+    """Reconciles as the mark asks for, with upstream out of reach."""
+    await settle()
+    assert bench.marked == {KEY}
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    bench.forget_writes()
+    await bench.reconcile()
+    assert bench.upstream.requests == []
+    assert bench.marked == set()
+
+
+async def test_an_edited_value_is_restored_without_upstream(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.edit_secret(KEY, set_value("password", "aGFja2Vk"))
+    await repaired(bench)
+    assert bench.password == "pw-1"
+    assert bench.event_reasons == ["SecretRepaired"]
+    assert bench.status().secret_revision == 1
+    assert bench.kubernetes.writes == ["Secret shop/orders-db"]
+
+
+async def test_a_deleted_secret_is_restored_without_upstream(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.remove_secret(KEY)
+    await repaired(bench)
+    assert bench.password == "pw-1"
+    assert bench.event_reasons == ["SecretRepaired"]
+
+
+async def test_a_removed_key_is_restored(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.edit_secret(KEY, lambda body: body["data"].pop("password"))
+    await repaired(bench)
+    assert bench.password == "pw-1"
+
+
+async def test_a_lost_label_is_restored(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"]["labels"].clear())
+    await repaired(bench)
+    assert bench.kubernetes.secrets[KEY]["metadata"]["labels"] == {MANAGED_BY: FIELD_MANAGER}
+
+
+async def test_a_lost_owner_is_restored(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"].pop("ownerReferences"))
+    await repaired(bench)
+    assert bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+
+
+async def test_a_key_that_somebody_added_is_left_alone(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    bench.kubernetes.edit_secret(KEY, set_value("extra", "eA=="))
+    await settle()
+    assert bench.marked == set()
+    bench.rotate("pw-2")
+    await bench.refresh()
+    assert bench.kubernetes.data()["extra"] == "x"
+
+
+async def test_an_edit_while_the_operator_was_away_is_undone_at_the_first_read(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.edit_secret(KEY, set_value("password", "aGFja2Vk"))
+    after = bench.restarted()
+    await after.reconcile()
+    assert bench.password == "pw-1"
+
+
+async def test_a_secret_recreated_by_somebody_is_a_conflict_and_not_overwritten(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.remove_secret(KEY)
+    bench.kubernetes.put_secret(secret_body({"theirs": "x"}, key=KEY))
+    await bench.reconcile()
+    assert bench.kubernetes.data() == {"theirs": "x"}
+    assert bench.ready == (False, "SecretConflict")
+
+
+async def test_a_secret_that_was_replaced_unseen_is_looked_at_again(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.watchers.clear()  # a watch that is behind
+    bench.kubernetes.remove_secret(KEY)
+    replacement = secret_body({"password": "theirs"}, key=KEY)
+    replacement["type"] = "servicebinding.io/postgresql"
+    bench.kubernetes.put_secret(replacement)
+    bench.rotate("pw-2")
+    with pytest.raises(KubernetesError):
+        await bench.refresh()
+    await bench.reconcile()
+    assert bench.kubernetes.data() == {"password": "theirs"}
+    assert bench.ready == (False, "SecretConflict")
+
+
+async def test_a_secret_that_vanished_unseen_is_written_anew(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.watchers.clear()
+    bench.kubernetes.remove_secret(KEY)
+    bench.rotate("pw-2")
+    with pytest.raises(KubernetesError):
+        await bench.refresh()
+    await bench.reconcile()
+    assert bench.password == "pw-2"
+
+
+# --- whose Secret it is ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_secret_of_somebody_else_is_never_touched(bench: Bench) -> None:
+    bench.kubernetes.put_secret(secret_body({"theirs": "x"}, key=KEY))
+    before = bench.kubernetes.secrets[KEY]
+    await bench.reconcile()
+    assert bench.kubernetes.secrets[KEY] == before
+    assert bench.says(ConditionType.STALLED) == (True, "SecretConflict")
+    assert f"kubectl annotate secret orders-db {ADOPT}=orders-db" in bench.status().conditions[ConditionType.READY].message
+
+
+async def test_a_conflict_resolves_itself_when_the_way_is_free(bench: Bench) -> None:
+    bench.kubernetes.put_secret(secret_body({"theirs": "x"}, key=KEY))
+    wait = await bench.reconcile()
+    assert wait is not None
+    assert wait < 60
+    bench.kubernetes.remove_secret(KEY)
+    await bench.refresh(after=wait)
+    assert bench.ready == (True, "Synced")
+    assert bench.password == "pw-1"
+
+
+async def test_a_conflict_that_stays_is_told_once(bench: Bench) -> None:
+    bench.kubernetes.put_secret(secret_body({"theirs": "x"}, key=KEY))
+    await bench.reconcile()
+    bench.forget_writes()
+    for _ in range(20):
+        await bench.refresh()
+    assert (bench.kubernetes.writes, bench.kubernetes.events) == ([], [])
+
+
+async def test_a_secret_that_is_offered_is_adopted_and_its_other_keys_stay(bench: Bench) -> None:
+    offered = secret_body({"theirs": "x", "password": "old"}, key=KEY)
+    offered["type"] = "servicebinding.io/postgresql"
+    offered["metadata"]["annotations"] = {ADOPT: "orders-db"}
+    bench.kubernetes.put_secret(offered)
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+    assert (bench.password, bench.kubernetes.data()["theirs"]) == ("pw-1", "x")
+
+
+async def test_of_two_resources_that_name_one_secret_the_first_keeps_it(bench: Bench) -> None:
+    await bench.reconcile()
+    second = ObjectKey("shop", "second")
+    bench.upstream.clusters[OTHER_UUID] = a_cluster(uuid=OTHER_UUID, password="other")
+    bench.kubernetes.put_reference(reference_body(key=second, uid="uid-2", clusterUUID=OTHER_UUID, secret={"name": KEY.name}))
+    await bench.reconcile(second)
+    assert bench.password == "pw-1"
+    assert bench.says(ConditionType.READY, second) == (False, "SecretConflict")
+    bench.kubernetes.remove_reference(KEY)
+    bench.kubernetes.remove_secret(KEY)
+    await settle()
+    assert second in bench.marked
+    await bench.reconcile(second)
+    assert bench.password == "other"
+
+
+async def test_a_secret_of_another_type_is_a_conflict_with_the_remedy(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.rotate("pw-1", engine="mysql")
+    await bench.refresh()
+    assert bench.ready == (False, "SecretConflict")
+    assert "delete it" in bench.status().conditions[ConditionType.READY].message
+    bench.kubernetes.remove_secret(KEY)
+    await bench.reconcile()
+    assert bench.kubernetes.secrets[KEY]["type"] == "servicebinding.io/mysql"
+
+
+async def test_a_secret_that_is_kept_has_no_owner(bench: Bench) -> None:
+    change_spec(bench, secret={"deletionPolicy": "Retain"})
+    await bench.reconcile()
+    assert "ownerReferences" not in bench.kubernetes.secrets[KEY]["metadata"]
+
+
+async def test_the_deletion_policy_is_followed_back_and_forth(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, secret={"deletionPolicy": "Retain"})
+    await bench.reconcile()
+    assert "ownerReferences" not in bench.kubernetes.secrets[KEY]["metadata"]
+    change_spec(bench, secret={"deletionPolicy": "Delete"})
+    await bench.reconcile()
+    assert bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    assert bench.status().secret_revision == 1
+
+
+# --- renaming --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_renamed_secret_is_written_first_and_the_former_one_removed_then(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    change_spec(bench, secret={"name": RENAMED.name})
+    await bench.reconcile()
+    assert bench.kubernetes.writes == [f"Secret {RENAMED}", f"Secret {KEY} deleted", f"Status {KEY}"]
+    assert bench.kubernetes.data(RENAMED)["password"] == "pw-1"
+    assert bench.status().binding_name == RENAMED.name
+
+
+async def test_a_former_secret_that_is_no_longer_ours_stays(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.watchers.clear()
+    bench.kubernetes.remove_secret(KEY)
+    bench.kubernetes.put_secret(secret_body({"theirs": "x"}, key=KEY))
+    change_spec(bench, secret={"name": RENAMED.name})
+    bench.see("Reference", bench.kubernetes.references[KEY], gone=False)
+    await bench.reconcile()
+    assert bench.kubernetes.data(KEY) == {"theirs": "x"}
+    assert bench.kubernetes.data(RENAMED)["password"] == "pw-1"
+
+
+async def test_a_rename_that_could_not_be_written_keeps_the_former_secret(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, secret={"name": RENAMED.name})
+    bench.kubernetes.trouble["apply_secret"] = KubernetesError("down", status=0)
+    with pytest.raises(KubernetesError):
+        await bench.reconcile()
+    assert KEY in bench.kubernetes.secrets
+    bench.kubernetes.trouble.clear()
+    await bench.reconcile()
+    assert set(bench.kubernetes.secrets) == {TOKEN_SECRET, RENAMED}
+
+
+# --- suspended, invalid, deleted -------------------------------------------------------------------------------------------
+
+
+async def test_suspended_means_no_read_and_no_repair_and_the_secret_stays(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, suspend=True)
+    bench.forget_writes()
+    assert await bench.reconcile() is None
+    assert bench.upstream.requests == []
+    assert bench.fresh == (False, "Suspended")
+    assert bench.ready == (True, "Suspended")
+    bench.rotate("pw-2")
+    await bench.refresh()
+    assert bench.password == "pw-1"
+    change_spec(bench, suspend=False)
+    await bench.reconcile()
+    assert bench.password == "pw-2"
+    assert bench.ready == (True, "Synced")
+
+
+async def test_a_spec_that_cannot_be_read_is_told_and_the_secret_stays(bench: Bench) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    change_spec(bench, refreshInterval="1s")
+    assert await bench.reconcile() is None
+    assert bench.says(ConditionType.STALLED) == (True, "InvalidSpec")
+    assert bench.kubernetes.secrets[KEY] == before
+    change_spec(bench, refreshInterval="10s")
+    assert await bench.reconcile() == 10.0
+    assert bench.ready == (True, "Synced")
+
+
+async def test_a_wrong_template_is_told_and_the_secret_stays(bench: Bench) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    change_spec(bench, secret={"template": {"URL": "{hots}"}})
+    await bench.reconcile()
+    assert bench.ready == (False, "InvalidSpec")
+    assert bench.kubernetes.secrets[KEY] == before
+
+
+async def test_a_resource_that_is_being_deleted_is_written_no_more(bench: Bench) -> None:
+    await bench.reconcile()
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    bench.kubernetes.put_reference(body)
+    bench.kubernetes.remove_secret(KEY)
+    bench.forget_writes()
+    assert await bench.refresh() is None
+    assert (bench.kubernetes.writes, bench.upstream.requests) == ([], [])
+
+
+# --- changes while a read is under way -------------------------------------------------------------------------------------
+
+
+async def changed_meanwhile(bench: Bench, task: "asyncio.Task[float | None]", gate: asyncio.Event) -> None:
+    """Lets the watch tell of the change first, and upstream answer then."""
+    await settle()
+    gate.set()
+    await task
+
+
+async def reading(bench: Bench) -> tuple["asyncio.Task[float | None]", asyncio.Event]:
+    """Begins to reconcile, up to where upstream is being asked."""
+    gate = bench.upstream.gate = asyncio.Event()
+    task = asyncio.create_task(bench.reconcile())
+    await settle()
+    return task, gate
+
+
+async def test_a_resource_deleted_while_it_is_read_gets_no_secret(bench: Bench) -> None:
+    task, gate = await reading(bench)
+    bench.kubernetes.remove_reference(KEY)
+    await changed_meanwhile(bench, task, gate)
+    assert bench.kubernetes.writes == []
+
+
+async def test_a_resource_that_begins_to_be_deleted_while_it_is_read_gets_no_secret(bench: Bench) -> None:
+    task, gate = await reading(bench)
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    bench.kubernetes.put_reference(body)
+    await changed_meanwhile(bench, task, gate)
+    assert bench.kubernetes.writes == []
+
+
+async def test_a_resource_recreated_while_its_former_self_is_read_gets_its_own_secret(bench: Bench) -> None:
+    task, gate = await reading(bench)
+    bench.kubernetes.remove_reference(KEY)
+    bench.kubernetes.put_reference(reference_body(uid="uid-2"))
+    await changed_meanwhile(bench, task, gate)
+    assert bench.kubernetes.writes == []
+    await bench.reconcile()
+    assert bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]["uid"] == "uid-2"
+    assert bench.ready == (True, "Synced")
+
+
+async def test_a_rename_while_a_read_is_under_way_leaves_no_secret_behind(bench: Bench) -> None:
+    task, gate = await reading(bench)
+    change_spec(bench, secret={"name": RENAMED.name})
+    await changed_meanwhile(bench, task, gate)
+    await bench.reconcile()
+    assert set(bench.kubernetes.secrets) == {TOKEN_SECRET, RENAMED}
+
+
+# --- changes while upstream is down ----------------------------------------------------------------------------------------
+
+
+async def test_a_change_of_the_secrets_looks_is_followed_while_upstream_is_down(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    change_spec(bench, secret={"labels": {"team": "a"}, "keySets": ["Env"]})
+    await bench.refresh()
+    assert bench.kubernetes.secrets[KEY]["metadata"]["labels"]["team"] == "a"
+    assert bench.kubernetes.data()["PGPASSWORD"] == "pw-1"
+    assert "password" not in bench.kubernetes.data()
+    assert bench.fresh == (False, "UpstreamUnavailable")
+    assert bench.status().observed_generation == 2
+
+
+async def test_a_change_of_the_user_while_upstream_is_down_does_not_publish_another_users_password(bench: Bench) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    change_spec(bench, user="app", secret={"labels": {"team": "a"}})
+    await bench.refresh()
+    assert bench.kubernetes.secrets[KEY] == before
+    assert bench.fresh == (False, "UpstreamUnavailable")
+    bench.upstream.trouble.clear()
+    await bench.refresh()
+    assert bench.kubernetes.data()["username"] == "app"
+
+
+async def test_a_pool_asked_for_while_upstream_is_down_is_not_taken_for_the_cluster_itself(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.pools["orders-pool"] = a_pool()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    change_spec(bench, pool="orders-pool", secret={"labels": {"team": "a"}})
+    await bench.refresh()
+    assert "team" not in bench.kubernetes.secrets[KEY]["metadata"]["labels"]
+    bench.upstream.trouble.clear()
+    await bench.refresh()
+    assert bench.kubernetes.data()["host"] == "pool-orders.db.example"
+
+
+# --- the API server's own trouble ------------------------------------------------------------------------------------------
+
+
+async def test_an_api_server_in_trouble_costs_nothing_but_time(bench: Bench) -> None:
+    bench.kubernetes.trouble["*"] = KubernetesError("down", status=0)
+    with pytest.raises(KubernetesError):
+        await bench.reconcile()
+    bench.kubernetes.trouble.clear()
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+
+
+async def test_a_status_that_could_not_be_written_is_written_at_the_next_try_without_a_read(bench: Bench) -> None:
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("busy", status=429)
+    with pytest.raises(KubernetesError):
+        await bench.reconcile()
+    bench.kubernetes.trouble.clear()
+    bench.upstream.requests.clear()
+    await bench.reconcile()
+    assert bench.upstream.requests == []
+    assert bench.ready == (True, "Synced")
+    assert bench.event_reasons == ["SecretCreated"]
+
+
+@pytest.mark.parametrize(("status", "said"), [(403, "exceeded quota: secrets=10"), (422, "admission webhook denied it")])
+async def test_a_secret_that_is_refused_says_so_in_the_servers_words(bench: Bench, status: int, said: str) -> None:
+    bench.kubernetes.trouble["apply_secret"] = KubernetesError(said, status=status)
+    await bench.reconcile()
+    assert bench.says(ConditionType.STALLED) == (True, "SecretRefused")
+    assert said in bench.status().conditions[ConditionType.READY].message
+    bench.kubernetes.trouble.clear()
+    await bench.refresh()
+    assert bench.ready == (True, "Synced")
+
+
+async def test_a_namespace_that_is_ending_is_no_refusal(bench: Bench) -> None:
+    said = "unable to create new content in namespace shop because it is being terminated"
+    bench.kubernetes.trouble["apply_secret"] = KubernetesError(said, status=403)
+    with pytest.raises(KubernetesError) as raised:
+        await bench.reconcile()
+    assert raised.value.namespace_is_terminating
+
+
+async def test_who_does_not_lead_writes_nothing(bench: Bench) -> None:
+    bench.leading = False
+    with pytest.raises(KubernetesError, match="not the leader"):
+        await bench.reconcile()
+    assert bench.kubernetes.writes == []
+    bench.leading = True
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+
+
+async def test_who_loses_the_lead_while_reading_writes_nothing(bench: Bench) -> None:
+    task, gate = await reading(bench)
+    bench.leading = False
+    gate.set()
+    with pytest.raises(KubernetesError, match="not the leader"):
+        await task
+    assert bench.kubernetes.writes == []
+
+
+# --- the canary ------------------------------------------------------------------------------------------------------------
+
+
+async def test_passwords_and_tokens_are_in_the_secret_and_nowhere_else(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    canary = "CANARY"
+    bench.kubernetes.put_secret(secret_body({"token": f"dop_{canary}"}, key=TOKEN_SECRET))
+    bench.rotate(f"{canary}-1")
+    await bench.reconcile()
+    bench.rotate(f"{canary}-2")
+    await bench.refresh()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.refresh()
+    told = caplog.text + repr(bench.kubernetes.events) + repr(bench.kubernetes.references) + repr(list(bench.store))
+    assert canary in bench.password
+    assert canary not in told

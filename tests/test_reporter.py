@@ -1,0 +1,241 @@
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from dbclusterref.cluster import DatabaseCluster
+from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailable
+from dbclusterref.kube import Event
+from dbclusterref.logs import JsonFormatter
+from dbclusterref.metrics import Metrics
+from dbclusterref.reporter import NOTE_LIMIT, Reporter, watch_reasons
+from dbclusterref.status import HEARTBEAT, ConditionType, Outcome, Published, Suspended
+from dbclusterref.store import Entry, Store
+from tests.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
+
+LOGGER = logging.getLogger("dbclusterref.test")
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.kubernetes = FakeKubernetes()
+        self.kubernetes.put_reference(reference_body())
+        self.clock = FakeClock()
+        self.metrics = Metrics()
+        self.reporter = Reporter(self.kubernetes, metrics=self.metrics, logger=LOGGER, instance="pod-1")
+        store = Store()
+        store.observe_reference(self.kubernetes.references[KEY])
+        entry = store.get(KEY)
+        assert entry is not None
+        self.entry: Entry = entry
+
+    async def report(self, outcome: Outcome, *, after: float = 60.0, **how: Any) -> None:
+        self.clock.advance(after)
+        await self.reporter.report(self.entry, outcome, **{"refreshed": True, "now": self.clock.now(), **how})
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        return self.kubernetes.references[KEY]["status"]  # type: ignore[no-any-return]
+
+    @property
+    def events(self) -> list[tuple[str, bool]]:
+        return [(event.reason, event.warning) for event in self.kubernetes.events]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def published(cluster: DatabaseCluster | None = None, *, revision: int = 1, changed: bool = False) -> Published:
+    cluster = cluster or a_cluster()
+    return Published(cluster=cluster, endpoints=cluster.endpoints, secret_name="orders-db", revision=revision, changed=changed)
+
+
+DOWN = UpstreamUnavailable("DigitalOcean answered 503; trying again.")
+
+
+# --- the status ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_status_is_written_where_it_differs_and_only_there(bench: Bench) -> None:
+    await bench.report(published(changed=True))
+    assert bench.status["binding"] == {"name": "orders-db"}
+    assert bench.kubernetes.writes == [f"Status {KEY}"]
+    await bench.report(published())
+    await bench.report(published())
+    assert bench.kubernetes.writes == [f"Status {KEY}"]
+
+
+async def test_what_went_is_removed_from_the_status(bench: Bench) -> None:
+    await bench.report(published())
+    assert "standby" in bench.status["endpoints"]
+    await bench.report(published(a_cluster(standby=False)))
+    assert "standby" not in bench.status["endpoints"]
+
+
+async def test_the_answer_to_the_write_is_what_is_known_from_then_on(bench: Bench) -> None:
+    await bench.report(published())
+    assert bench.entry.resource_version == bench.kubernetes.references[KEY]["metadata"]["resourceVersion"]
+    assert bench.entry.status.is_true(ConditionType.READY)
+
+
+async def test_the_heartbeat_is_a_write_without_an_event(bench: Bench) -> None:
+    await bench.report(published())
+    await bench.report(published(), after=HEARTBEAT.total_seconds())
+    assert len(bench.kubernetes.writes) == 2
+    assert bench.events == []
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_a_resource_that_is_gone_is_told_nothing(bench: Bench, status: int) -> None:
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("gone", status=status)
+    await bench.report(DOWN)
+    assert bench.events == []
+
+
+@pytest.mark.parametrize("status", [0, 403, 429, 500])
+async def test_any_other_failure_to_write_is_the_callers_and_told_when_it_works(bench: Bench, status: int) -> None:
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("no", status=status)
+    with pytest.raises(KubernetesError):
+        await bench.report(DOWN)
+    assert bench.events == []
+    bench.kubernetes.trouble.clear()
+    await bench.report(DOWN)
+    assert bench.events == [("UpstreamUnavailable", True)]
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_first_success_without_a_write_is_no_event(bench: Bench) -> None:
+    await bench.report(published())
+    assert bench.events == []
+
+
+async def test_a_transition_is_one_event_and_repeating_it_none(bench: Bench) -> None:
+    await bench.report(published())
+    for _ in range(3):
+        await bench.report(DOWN)
+    for _ in range(3):
+        await bench.report(TokenInvalid("No."))
+    for _ in range(3):
+        await bench.report(published())
+    assert bench.events == [("UpstreamUnavailable", True), ("TokenInvalid", True), ("Synced", False)]
+
+
+async def test_ready_that_turns_stale_is_no_event_of_its_own(bench: Bench) -> None:
+    await bench.report(published())
+    await bench.report(DOWN)
+    await bench.report(DOWN, after=3600)
+    assert not bench.entry.status.is_true(ConditionType.READY)
+    assert bench.events == [("UpstreamUnavailable", True)]
+
+
+async def test_suspending_is_told_once(bench: Bench) -> None:
+    await bench.report(published())
+    await bench.report(Suspended(), refreshed=False)
+    await bench.report(Suspended(), refreshed=False)
+    assert bench.events == [("Suspended", False)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "created", "reason", "text"),
+    [
+        (True, True, "SecretCreated", "Secret orders-db was created (revision 3)."),
+        (True, False, "SecretUpdated", "Secret orders-db was updated (revision 3)."),
+        (False, True, "SecretRepaired", "Secret orders-db had been deleted and was restored."),
+        (False, False, "SecretRepaired", "Secret orders-db had been changed by somebody and was restored."),
+    ],
+)
+async def test_a_write_of_the_secret_is_told_once_also_where_the_status_stays(
+    bench: Bench, *, changed: bool, created: bool, reason: str, text: str
+) -> None:
+    await bench.report(published())
+    bench.reporter.secret_written(bench.entry, "orders-db", revision=3, changed=changed, created=created)
+    await bench.report(published())
+    await bench.report(published())
+    assert [(event.reason, event.note) for event in bench.kubernetes.events] == [(reason, text)]
+
+
+async def test_a_write_of_the_secret_whose_report_failed_is_told_with_the_next(bench: Bench) -> None:
+    bench.reporter.secret_written(bench.entry, "orders-db", revision=1, changed=True, created=True)
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("down", status=0)
+    with pytest.raises(KubernetesError):
+        await bench.report(published())
+    bench.kubernetes.trouble.clear()
+    await bench.report(published())
+    assert bench.events == [("SecretCreated", False)]
+
+
+@pytest.mark.parametrize("status", [0, 403, 404, 409, 422, 500])
+async def test_an_event_that_fails_does_no_harm(bench: Bench, status: int) -> None:
+    bench.kubernetes.trouble["create_event"] = KubernetesError("no", status=status)
+    await bench.report(DOWN)
+    assert bench.status["conditions"][0]["reason"] == "UpstreamUnavailable"
+
+
+async def test_an_event_says_whose_it_is_and_keeps_within_the_limits(bench: Bench) -> None:
+    await bench.report(UpstreamUnavailable("x" * 5000))
+    event: Event = bench.kubernetes.events[0]
+    assert (event.regarding, event.regarding_uid, event.instance) == (KEY, "uid-1", "pod-1")
+    assert len(event.note) == NOTE_LIMIT
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)", event.time)
+    assert re.fullmatch(r"[a-z0-9.-]{1,253}", event.name)
+
+
+async def test_two_events_of_one_moment_have_two_names(bench: Bench) -> None:
+    bench.reporter.secret_written(bench.entry, "orders-db", revision=1, changed=True, created=False)
+    await bench.report(DOWN)
+    assert len({event.name for event in bench.kubernetes.events}) == 2
+
+
+# --- log and metrics -------------------------------------------------------------------------------------------------------
+
+
+async def test_there_is_a_line_for_each_change_and_none_for_an_idle_refresh(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await bench.report(published())
+    await bench.report(DOWN)
+    await bench.report(DOWN)
+    await bench.report(published())
+    await bench.report(published())
+    assert [(record.levelname, record.getMessage().split(": ")[:2]) for record in caplog.records] == [
+        ("WARNING", ["shop/orders-db", "UpstreamUnavailable"]),
+        ("INFO", ["shop/orders-db", "Synced"]),
+    ]
+
+
+async def test_a_json_line_has_the_resource_and_the_reason_as_members(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    await bench.report(DOWN)
+    line = json.loads(JsonFormatter().format(caplog.records[0]))
+    assert (line["namespace"], line["name"], line["reason"]) == ("shop", "orders-db", "UpstreamUnavailable")
+    assert line["level"] == "warning"
+
+
+async def test_reconciliations_and_writes_are_counted(bench: Bench) -> None:
+    await bench.report(published())
+    await bench.report(published())
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("no", status=500)
+    with pytest.raises(KubernetesError):
+        await bench.report(DOWN)
+    assert bench.value("dbclusterref_reconciles_total", reason="Synced") == 2
+    assert bench.value("dbclusterref_reconciles_total", reason="UpstreamUnavailable") == 1
+    assert bench.value("dbclusterref_kubernetes_writes_total", kind="Status", result="ok") == 1
+    assert bench.value("dbclusterref_kubernetes_writes_total", kind="Status", result="failed") == 1
+
+
+def test_the_gauge_of_references_forgets_reasons_nobody_has_any_more() -> None:
+    metrics = Metrics()
+    watch_reasons(lambda: {"Synced": 2, "TokenInvalid": 1}, metrics)
+    watch_reasons(lambda: {"Synced": 3}, metrics)
+    assert metrics.registry.get_sample_value("dbclusterref_references", {"reason": "Synced"}) == 3
+    assert metrics.registry.get_sample_value("dbclusterref_references", {"reason": "TokenInvalid"}) is None

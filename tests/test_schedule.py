@@ -1,0 +1,223 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dbclusterref.errors import Cause, RateLimited, SecretConflict, TokenInvalid, TokenSecretMissing, UpstreamUnavailable
+from dbclusterref.schedule import WorkQueue, after_failure, after_success, after_trouble
+from tests.builders import BOUNDED
+
+CAUSES: list[Cause] = [UpstreamUnavailable("x"), TokenInvalid("x"), TokenSecretMissing("x"), SecretConflict("x")]
+
+jitters = st.floats(0, 1, exclude_max=True)
+intervals = st.floats(10, 86400)
+
+
+def delays(cause: Cause, *, interval: float, count: int) -> list[float]:
+    return [after_failure(cause, failures=n, interval=interval, jitter=0.0) for n in range(1, count + 1)]
+
+
+# Back-off
+
+
+@pytest.mark.parametrize(("interval", "jitter", "expected"), [(60.0, 0.0, 60.0), (60.0, 0.5, 57.0), (100.0, 1.0, 90.0)])
+def test_a_routine_read_comes_up_to_a_tenth_early(interval: float, jitter: float, expected: float) -> None:
+    assert after_success(interval, jitter=jitter) == pytest.approx(expected)
+
+
+@BOUNDED
+@given(intervals, jitters)
+def test_a_routine_read_is_never_late(interval: float, jitter: float) -> None:
+    assert 0.9 * interval <= after_success(interval, jitter=jitter) <= interval
+
+
+def test_what_passes_by_itself_is_tried_again_within_a_minute_and_within_the_interval() -> None:
+    assert delays(UpstreamUnavailable("x"), interval=3600, count=8) == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert delays(UpstreamUnavailable("x"), interval=10, count=6) == [1, 2, 4, 8, 10, 10]
+
+
+def test_what_waits_for_a_person_is_tried_again_within_five_minutes() -> None:
+    assert delays(TokenInvalid("x"), interval=10, count=11) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
+def test_a_token_secret_is_looked_for_within_half_a_minute() -> None:
+    assert delays(TokenSecretMissing("x"), interval=3600, count=7) == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_what_the_other_side_asked_for_is_the_least() -> None:
+    assert delays(RateLimited("x", retry_after=45.0), interval=10, count=2) == [45, 45]
+    assert delays(RateLimited("x", retry_after=3.0), interval=60, count=4) == [3, 3, 4, 8]
+
+
+@BOUNDED
+@given(st.sampled_from(CAUSES), st.integers(1, 10**9), intervals, jitters, st.none() | st.floats(0, 10**6))
+def test_no_retry_is_before_it_was_asked_for_nor_far_behind(
+    cause: Cause, failures: int, interval: float, jitter: float, retry_after: float | None
+) -> None:
+    asked = type(cause)("x", retry_after=retry_after)
+    delay = after_failure(asked, failures=failures, interval=interval, jitter=jitter)
+    assert max(1.0, retry_after or 0.0) <= delay <= 1.1 * max(300.0, retry_after or 0.0)
+
+
+def test_an_api_server_in_trouble_is_tried_again_within_a_quarter_minute() -> None:
+    assert [after_trouble(n) for n in (1, 2, 3, 4, 5, 6, 7, 10**9)] == [0.25, 0.5, 1, 2, 4, 8, 15, 15]
+
+
+# The queue, by example
+
+
+def test_an_empty_queue_gives_nothing() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    assert (queue.take(0.0), queue.next_deadline(), queue.oldest_overdue(99.0), len(queue)) == (None, None, 0.0, 0)
+
+
+def test_keys_come_in_the_order_they_were_marked_and_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "abcab":
+        queue.mark(key)
+    assert [queue.take(0.0) for _ in range(4)] == ["a", "b", "c", None]
+
+
+def test_urgent_keys_come_first_also_if_they_were_waiting_already() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.mark("routine")
+    queue.mark("late")
+    queue.mark("new", urgent=True)
+    queue.mark("late", urgent=True)
+    queue.mark("new")
+    assert [queue.take(0.0) for _ in range(4)] == ["new", "late", "routine", None]
+
+
+def test_a_key_marked_while_it_is_worked_on_comes_again_after_that() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.mark("a")
+    assert queue.take(0.0) == "a"
+    queue.mark("a", urgent=True)
+    queue.mark("a")
+    queue.mark("b")
+    assert queue.take(0.0) == "b"
+    assert queue.take(0.0) is None
+    queue.done("a")
+    assert queue.take(0.0) == "a"
+    queue.done("a")
+    assert queue.take(0.0) is None
+
+
+def test_a_key_comes_when_its_deadline_has() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.schedule("a", at=10.0)
+    assert queue.take(9.9) is None
+    assert queue.take(10.0) == "a"
+    assert queue.next_deadline() is None
+
+
+@pytest.mark.parametrize(("first", "second"), [(10.0, 20.0), (20.0, 10.0)])
+def test_a_second_deadline_replaces_the_first_whichever_is_earlier(first: float, second: float) -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.schedule("a", at=first)
+    queue.schedule("a", at=second)
+    assert queue.next_deadline() == second
+    assert queue.take(second) == "a"
+    queue.done("a")
+    assert queue.take(99.0) is None
+
+
+def test_keys_of_one_deadline_need_no_order_of_their_own() -> None:
+    queue: WorkQueue[object] = WorkQueue()
+    one, other = object(), object()
+    queue.schedule(one, at=1.0)
+    queue.schedule(other, at=1.0)
+    assert [queue.take(1.0), queue.take(1.0)] == [one, other]
+
+
+def test_work_that_begins_early_makes_the_deadline_void() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.schedule("a", at=10.0)
+    queue.mark("a")
+    assert queue.take(0.0) == "a"
+    queue.done("a")
+    assert queue.take(99.0) is None
+
+
+def test_the_most_overdue_deadline_is_measured() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.schedule("a", at=10.0)
+    queue.schedule("b", at=5.0)
+    assert [queue.oldest_overdue(now) for now in (4.0, 5.0, 17.0)] == [0.0, 0.0, 12.0]
+
+
+# The queue, against a model
+
+KEYS = st.sampled_from("abcd")
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Any sequence of calls, against dictionaries that say the same without any cleverness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: WorkQueue[str] = WorkQueue()
+        self.now = 0.0
+        self.waiting: dict[str, bool] = {}  # key → urgent
+        self.working: dict[str, bool | None] = {}  # key → None, or how urgently it was marked meanwhile
+        self.deadlines: dict[str, float] = {}
+
+    def _mark(self, key: str, *, urgent: bool) -> None:
+        place: dict[str, bool | None] | dict[str, bool] = self.working if key in self.working else self.waiting
+        place[key] = urgent or bool(place.get(key))
+
+    @rule(key=KEYS, urgent=st.booleans())
+    def mark(self, key: str, urgent: bool) -> None:  # noqa: FBT001
+        self.queue.mark(key, urgent=urgent)
+        self._mark(key, urgent=urgent)
+
+    @rule(key=KEYS, delay=st.sampled_from([0.0, 1.0, 2.5, 60.0]))
+    def schedule(self, key: str, delay: float) -> None:
+        self.queue.schedule(key, at=self.now + delay)
+        self.deadlines[key] = self.now + delay
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 30.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def take(self) -> None:
+        for due in [key for key, at in self.deadlines.items() if at <= self.now]:
+            del self.deadlines[due]
+            self._mark(due, urgent=False)
+        key = self.queue.take(self.now)
+        if key is None:
+            assert not self.waiting
+            return
+        assert key not in self.working, "given out twice at once"
+        assert self.waiting.pop(key) or not any(self.waiting.values()), "routine before urgent"
+        self.working[key] = None
+        self.deadlines.pop(key, None)
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data())
+    def done(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.working)))
+        self.queue.done(key)
+        urgent = self.working.pop(key)
+        if urgent is not None:
+            self._mark(key, urgent=urgent)
+
+    @rule(key=KEYS)
+    def forget(self, key: str) -> None:
+        self.queue.forget(key)
+        self.waiting.pop(key, None)
+        self.deadlines.pop(key, None)
+        if key in self.working:
+            self.working[key] = None
+
+    @invariant()
+    def they_agree(self) -> None:
+        earliest = min(self.deadlines.values(), default=None)
+        assert len(self.queue) == len(self.waiting)
+        assert self.queue.next_deadline() == earliest
+        assert self.queue.oldest_overdue(self.now) == max(0.0, self.now - (self.now if earliest is None else earliest))
+
+
+TestQueueAgainstAModel = QueueMachine.TestCase
+TestQueueAgainstAModel.settings = BOUNDED

@@ -1,0 +1,294 @@
+from dbclusterref.cluster import Snapshot, User
+from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
+from dbclusterref.store import Store
+from tests.fakes import KEY, UUID, Body, a_cluster, a_pool, reference_body, secret_body
+
+SECRET_KEY = KEY
+LABEL = {MANAGED_BY: FIELD_MANAGER}
+
+
+def secret(*, version: int, uid: str = "secret-1", value: str = "x", owned: bool = True, key: ObjectKey = SECRET_KEY) -> Body:
+    body = secret_body({"password": value}, key=key, labels=LABEL)
+    body["metadata"] |= {"uid": uid, "resourceVersion": str(version)}
+    fields = {"f:data": {"f:password": {}}, "f:metadata": {"f:labels": {f"f:{MANAGED_BY}": {}}}}
+    if owned:
+        body["metadata"]["managedFields"] = [{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}]
+    return body
+
+
+def with_status(body: Body, **status: object) -> Body:
+    return body | {"status": status}
+
+
+# --- resources -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_resource_wants_work_and_can_be_found() -> None:
+    store = Store()
+    assert store.observe_reference(reference_body()) == KEY
+    entry = store.get(KEY)
+    assert entry is not None
+    assert entry.reference is not None
+    assert entry.reference.cluster_uuid == UUID
+    assert [known.identity.key for known in store] == [KEY]
+    assert len(store) == 1
+
+
+def test_a_resource_whose_spec_cannot_be_read_is_known_with_the_reason() -> None:
+    store = Store()
+    assert store.observe_reference(reference_body(clusterUUID="no")) == KEY
+    entry = store.get(KEY)
+    assert entry is not None
+    assert entry.reference is None
+    assert "spec.clusterUUID" in str(entry.invalid)
+
+
+def test_the_same_body_once_more_marks_nothing() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=5))
+    assert store.observe_reference(reference_body(version=5)) is None
+
+
+def test_a_body_older_than_what_is_known_is_ignored() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=10, generation=2, refreshInterval="30s"))
+    assert store.observe_reference(reference_body(version=9, generation=1)) is None
+    entry = store.get(KEY)
+    assert entry is not None
+    assert entry.identity.generation == 2
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=9))
+    assert store.observe_reference(reference_body(version=10, generation=2)) == KEY
+
+
+def test_a_changed_spec_marks_and_is_due_at_once() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=1))
+    before = store.get(KEY)
+    assert before is not None
+    before.read_due_at = 9e9
+    before.failures = 7
+    assert store.observe_reference(reference_body(version=2, generation=2, suspend=True)) == KEY
+    after = store.get(KEY)
+    assert after is not None
+    assert (after.read_due_at, after.failures) == (0.0, 0)
+
+
+def test_our_own_status_patch_does_not_mark() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=1))
+    entry = store.get(KEY)
+    assert entry is not None
+    # What the reporter does with the answer to its patch.
+    patched = with_status(reference_body(version=2), observedGeneration=1)
+    store.observe_reference(patched)
+    assert store.observe_reference(patched) is None
+    assert store.get(KEY) is entry
+
+
+def test_an_unrelated_change_to_the_metadata_does_not_mark() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=1))
+    changed = reference_body(version=2)
+    changed["metadata"]["labels"] = {"team": "a"}
+    assert store.observe_reference(changed) is None
+
+
+def test_a_status_that_somebody_else_changed_marks() -> None:
+    store = Store()
+    store.observe_reference(with_status(reference_body(version=1), secretRevision=3))
+    assert store.observe_reference(with_status(reference_body(version=2), secretRevision=99)) == KEY
+
+
+def test_a_requested_refresh_marks_and_is_open_until_it_is_acknowledged() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=1))
+    body = reference_body(version=2)
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "noon"}
+    assert store.observe_reference(body) == KEY
+    entry = store.get(KEY)
+    assert entry is not None
+    assert entry.refresh_is_requested
+    body["metadata"]["resourceVersion"] = "3"
+    store.observe_reference(with_status(body, lastHandledRefreshAt="noon"))
+    assert not entry.refresh_is_requested
+
+
+def test_a_resource_that_is_being_deleted_marks_and_says_so() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=1))
+    body = reference_body(version=2)
+    body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert store.observe_reference(body) == KEY
+    entry = store.get(KEY)
+    assert entry is not None
+    assert entry.identity.deleting
+
+
+def test_a_deleted_resource_is_forgotten() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=1))
+    assert store.observe_reference(reference_body(version=2), gone=True) is None
+    assert store.get(KEY) is None
+    assert store.observe_secret(secret(version=3)) == frozenset()
+
+
+def test_a_resource_recreated_under_its_name_begins_from_nothing() -> None:
+    store = Store()
+    store.observe_reference(reference_body(uid="old", version=1))
+    old = store.get(KEY)
+    assert old is not None
+    old.snapshot = Snapshot(cluster=a_cluster())
+    old.published_content = b"old"
+    assert store.observe_reference(reference_body(uid="new", version=5)) == KEY
+    new = store.get(KEY)
+    assert new is not None
+    assert (new.identity.uid, new.snapshot, new.published_content) == ("new", None, b"")
+
+
+def test_the_late_end_of_a_resource_does_not_take_its_successor_away() -> None:
+    store = Store()
+    store.observe_reference(reference_body(uid="new", version=5))
+    store.observe_reference(reference_body(uid="old", version=4), gone=True)
+    assert store.get(KEY) is not None
+
+
+def test_a_late_word_of_the_former_resource_does_not_displace_its_successor() -> None:
+    # kopf hands on each UID's events in a task of its own: between two UIDs there is no order.
+    store = Store()
+    store.observe_reference(reference_body(uid="new", version=5))
+    assert store.observe_reference(reference_body(uid="old", version=4)) is None
+    entry = store.get(KEY)
+    assert entry is not None
+    assert entry.identity.uid == "new"
+
+
+def test_what_was_read_outlives_a_change_that_asks_for_the_same_reads() -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=1))
+    entry = store.get(KEY)
+    assert entry is not None
+    entry.snapshot = snapshot = Snapshot(cluster=a_cluster())
+    store.observe_reference(reference_body(version=2, generation=2, secret={"name": "other"}))
+    after = store.get(KEY)
+    assert after is not None
+    assert after.snapshot is snapshot
+
+
+def test_what_was_read_for_another_user_or_pool_is_not_taken_over() -> None:
+    app = User.from_api({"name": "app", "password": "x"}, path="user")
+    pool = a_pool()
+    cases: tuple[tuple[Snapshot, Body], ...] = (
+        (Snapshot(cluster=a_cluster()), {"user": "app"}),
+        (Snapshot(cluster=a_cluster()), {"pool": "orders-pool"}),
+        (Snapshot(cluster=a_cluster(), user=app), {}),
+        (Snapshot(cluster=a_cluster(), user=app), {"user": "other"}),
+        (Snapshot(cluster=a_cluster(), pool=pool), {"pool": "another-pool"}),
+    )
+    for read, asked in cases:
+        store = Store()
+        store.observe_reference(reference_body(version=1))
+        entry = store.get(KEY)
+        assert entry is not None
+        entry.snapshot = read
+        store.observe_reference(reference_body(version=2, generation=2, **asked))
+        after = store.get(KEY)
+        assert after is not None
+        assert after.snapshot is None, asked
+
+
+# --- Secrets ---------------------------------------------------------------------------------------------------------------
+
+
+def observing() -> Store:
+    store = Store()
+    store.observe_reference(reference_body())
+    return store
+
+
+def test_a_secret_marks_the_resource_that_writes_it() -> None:
+    store = observing()
+    assert store.observe_secret(secret(version=10)) == {KEY}
+    live = store.secret(SECRET_KEY)
+    assert live is not None
+    assert live.resource_version == "10"
+
+
+def test_two_resources_that_name_one_secret_are_both_marked() -> None:
+    store = observing()
+    second = ObjectKey("shop", "second")
+    store.observe_reference(reference_body(key=second, uid="uid-2", secret={"name": SECRET_KEY.name}))
+    assert store.observe_secret(secret(version=10)) == {KEY, second}
+
+
+def test_a_secret_of_nobody_and_of_another_namespace_marks_nothing() -> None:
+    store = observing()
+    assert store.observe_secret(secret(version=10, key=ObjectKey("shop", "else"))) == frozenset()
+    assert store.observe_secret(secret(version=11, key=ObjectKey("elsewhere", SECRET_KEY.name))) == frozenset()
+
+
+def test_a_secret_marks_whoever_names_it_now() -> None:
+    store = observing()
+    store.observe_reference(reference_body(version=2, generation=2, secret={"name": "new"}))
+    assert store.observe_secret(secret(version=10)) == frozenset()
+    assert store.observe_secret(secret(version=11, key=ObjectKey("shop", "new"))) == {KEY}
+
+
+def test_the_watch_event_of_our_own_write_does_not_mark() -> None:
+    store = observing()
+    store.observe_secret(secret(version=10))
+    assert store.observe_secret(secret(version=10)) == frozenset()
+
+
+def test_a_newer_version_with_the_same_content_does_not_mark() -> None:
+    store = observing()
+    store.observe_secret(secret(version=10))
+    assert store.observe_secret(secret(version=11)) == frozenset()
+
+
+def test_edited_content_marks() -> None:
+    store = observing()
+    store.observe_secret(secret(version=10, value="x"))
+    assert store.observe_secret(secret(version=11, value="y")) == {KEY}
+
+
+def test_a_field_that_another_manager_took_over_marks() -> None:
+    store = observing()
+    store.observe_secret(secret(version=10))
+    assert store.observe_secret(secret(version=11, owned=False)) == {KEY}
+
+
+def test_a_lost_label_arrives_as_a_deletion_and_marks() -> None:
+    store = observing()
+    store.observe_secret(secret(version=10))
+    assert store.observe_secret(secret(version=11), gone=True) == {KEY}
+    assert store.secret(SECRET_KEY) is None
+
+
+def test_a_late_event_does_not_undo_the_answer_to_a_write() -> None:
+    store = observing()
+    store.observe_secret(secret(version=12, value="new"))
+    assert store.observe_secret(secret(version=11, value="old")) == frozenset()
+    assert store.observe_secret(secret(version=11), gone=True) == frozenset()
+    live = store.secret(SECRET_KEY)
+    assert live is not None
+    assert live.resource_version == "12"
+
+
+def test_the_late_end_of_a_secret_does_not_take_its_successor_away() -> None:
+    store = observing()
+    store.observe_secret(secret(version=12, uid="new"))
+    assert store.observe_secret(secret(version=13, uid="old"), gone=True) == frozenset()
+    assert store.secret(SECRET_KEY) is not None
+
+
+def test_a_forgotten_secret_is_unknown_until_it_is_seen_again() -> None:
+    store = observing()
+    store.observe_secret(secret(version=10))
+    store.forget_secret(SECRET_KEY)
+    assert store.secret(SECRET_KEY) is None
+    assert store.observe_secret(secret(version=10)) == {KEY}
