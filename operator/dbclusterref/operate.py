@@ -27,6 +27,7 @@ from dbclusterref.reconciler import Clocks, Reconciler, system_clocks
 from dbclusterref.reference import GROUP, ObjectKey
 from dbclusterref.reporter import Reporter, watch_reasons
 from dbclusterref.settings import Settings
+from dbclusterref.shard import Shard
 from dbclusterref.store import Store
 from dbclusterref.tokens import OperatorToken, Tokens
 
@@ -124,6 +125,7 @@ class _Operator:
                     dispatcher=self._dispatcher,
                     server=self._kubernetes.server,
                     session=self._kubernetes.session,
+                    shard=self._settings.shard,
                 ),
                 settings=make_settings(),
                 standalone=True,
@@ -228,10 +230,15 @@ class _Operator:
 
         return Leader(
             self._kubernetes,
-            key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), "dbclusterref"),
+            key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), _lease_name(self._settings.shard)),
             identity=identity,
             clock=self._clocks.monotonic,
             now=self._clocks.now,
             logger=LOGGER,
             on_change=changed,
         )
+
+
+def _lease_name(shard: Shard) -> str:
+    """One Lease for each shard: their leaders have nothing to do with each other."""
+    return "dbclusterref" if shard.count == 1 else f"dbclusterref-{shard.index}-of-{shard.count}"
