@@ -3,8 +3,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 CONTEXT ?=
+SIZE ?= 100,1000,10000
 
-.PHONY: help setup demo up test check unit e2e format lock clean
+.PHONY: help setup demo up test check unit e2e bench format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +30,9 @@ unit: .venv/.ready ## unit tests alone
 
 e2e: setup ## tests on the sandbox alone
 	@$(PY) -m pytest -m e2e $(ARGS)
+
+bench: setup ## benchmarks on the sandbox, about 20 minutes; SIZE=1000 for one size
+	@$(PY) -m benchmarks --sizes $(SIZE)
 
 format: .venv/.ready ## formats the code, mends what ruff can mend
 	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .
