@@ -171,7 +171,7 @@ engines = st.sampled_from(sorted(SCHEMES))
 @st.composite
 def credentials(draw: st.DrawFn) -> tuple[str, str, str]:
     """User, password and database."""
-    return draw(names), draw(passwords), draw(names)
+    return draw(names | passwords), draw(passwords), draw(names)
 
 
 @st.composite

@@ -243,10 +243,23 @@ async def test_a_deleted_lease_makes_no_two_leaders() -> None:
         history, a, _ = two_processes()
         await history.watch(5 + moment)
         del a.server.leases[LEASE]
-        await history.watch(60)
+        await history.watch(RETRY_PERIOD + 0.2)
         assert not a.leader.is_leading(), "who loses the Lease ends"
+        await history.watch(60)
         assert history.led[-1] == "b"
         await history.end()
+
+
+@in_fake_time
+async def test_a_lease_deleted_behind_the_back_of_a_leader_that_is_cut_off_makes_no_two_leaders() -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    a.server.frozen = True
+    del a.server.leases[LEASE]
+    await history.watch(60)
+    assert history.led == ["a", "b"]
+    assert b.leader.is_leading()
+    await history.end()
 
 
 @in_fake_time

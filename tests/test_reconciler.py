@@ -358,6 +358,16 @@ async def test_a_redacted_answer_keeps_the_good_secret_and_names_the_scope(bench
     assert bench.kubernetes.secrets[KEY] == before
 
 
+async def test_after_a_redacted_answer_the_last_good_one_still_repairs(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.rotate("")
+    await bench.refresh()
+    bench.kubernetes.remove_secret(KEY)
+    await bench.reconcile()
+    assert bench.password == "pw-1"
+    assert bench.ready == (False, "MissingScope")
+
+
 async def test_a_cluster_that_is_being_created_is_waited_for(bench: Bench) -> None:
     bench.upstream.clusters[UUID] = a_cluster(status="creating", private_connection=None)
     await bench.reconcile()
