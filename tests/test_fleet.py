@@ -97,6 +97,21 @@ async def test_a_change_reaches_its_reference_without_anybody_asking() -> None:
 
 
 @in_fake_time
+async def test_who_comes_long_after_the_first_walk_is_served_by_the_next_one() -> None:
+    found, upstream = small(200)
+    late = {key: found.references[key] for key in list(found.references)[100:]}
+    found.due[:] = [(at, key) for at, key in found.due if key not in late]
+    await found.run(20 * MINUTE)
+    assert len(found.snapshots) == 100
+    before = len(upstream.requests)
+    found.due += [(now(), key) for key in late]
+    found.due.sort()
+    await found.run(MINUTE)
+    assert len(found.snapshots) == 200
+    assert Counter(kind for kind, _ in upstream.requests[before:])["cluster"] < 30
+
+
+@in_fake_time
 async def test_an_idle_minute_costs_one_request_for_up_to_two_hundred_clusters() -> None:
     found, upstream = small(200)
     await found.run(10 * MINUTE)

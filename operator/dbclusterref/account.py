@@ -34,7 +34,7 @@ WITHOUT_LISTING = 600.0
 REPLAN = 30.0
 SOON = 0.001
 CHECK_LATE = 15.0
-SPARE = 60.0
+SPARE = 300.0
 """Seconds that a listed cluster is kept although nobody wants it yet."""
 
 _SLOWED = (
@@ -106,6 +106,9 @@ class Account:
             return 0.0  # the read itself says why, so that the status does too
         if max_age and (self._is_swept(uuid) or self._many_are_waiting()):
             self._waiting.add(uuid)
+            if uuid not in self._clusters:
+                # A page that is as it was would not bring it.
+                self._walk.read_afresh()
             self.keep_going()
             self._wake.set()
             return ANSWERS_SOON

@@ -13,11 +13,9 @@ class Flights:
     def __init__(self) -> None:
         self._under_way: dict[tuple[str, ...], asyncio.Future[object]] = {}
 
-    def __len__(self) -> int:
-        return len(self._under_way)
-
-    def __contains__(self, what: tuple[str, ...]) -> bool:
-        return what in self._under_way
+    def count(self, kind: str) -> int:
+        """How many reads of a kind, the first word of what they read, are under way."""
+        return sum(what[0] == kind for what in self._under_way)
 
     async def share(self, what: tuple[str, ...], read: Callable[[], Awaitable[V]]) -> V:
         """Has `read` done once for all who ask for the same meanwhile; they share its failure, too."""

@@ -69,8 +69,8 @@ class Reads:
 
     @property
     def under_way(self) -> int:
-        """How many reads have not been answered yet."""
-        return len(self._flights)
+        """How many single reads of clusters have not been answered yet."""
+        return self._flights.count("cluster")
 
     def forget_all_but(self, uuids: frozenset[str]) -> None:
         """Drops the pools and users of clusters that nobody wants any more."""

@@ -4,6 +4,7 @@ Everything is level-based: an entry says how things are, never what happened. A 
 that a late event cannot undo the answer to a write.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -92,7 +93,7 @@ class Store:
         """Takes a Secret in; returns the resources that want work because of it."""
         metadata = body["metadata"]
         assert isinstance(metadata, Mapping)
-        key = ObjectKey(str(metadata["namespace"]), str(metadata["name"]))
+        key = ObjectKey(sys.intern(str(metadata["namespace"])), sys.intern(str(metadata["name"])))
         known = self._secrets.get(key)
         if known and not _is_newer(_resource_version(body), than=known.resource_version):
             return frozenset()
