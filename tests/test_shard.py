@@ -3,9 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.errors import SettingsError
+from dbclusterref.reference import ObjectKey
 from dbclusterref.settings import add_run_flags, argument_parser, read_settings
 from dbclusterref.shard import Shard
+from dbclusterref.store import Store
 from tests.builders import BOUNDED
+from tests.fakes import reference_body
 
 
 def shard_from(*arguments: str, **environ: str) -> Shard:
@@ -44,3 +47,11 @@ def test_the_flag_wins_over_its_variable() -> None:
 def test_what_is_no_shard_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="--shard"):
         shard_from(f"--shard={text}")
+
+
+def test_what_belongs_to_another_shard_is_not_kept() -> None:
+    bodies = [reference_body(key=ObjectKey("shop", f"db-{number}"), uid=f"uid-{number}") for number in range(12)]
+    stores = [Store(shard=Shard(index=index, count=3)) for index in range(3)]
+    for body in bodies:
+        assert sum(store.observe_reference(body) is not None for store in stores) == 1
+    assert sum(len(store) for store in stores) == 12

@@ -8,8 +8,7 @@ import kopf
 
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.reference import GROUP, PLURAL, VERSION
-from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY, REFERENCE_UID
-from dbclusterref.shard import Shard
+from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 from dbclusterref.store import Store
 
 GONE = "DELETED"
@@ -26,12 +25,7 @@ class EndlessBackoff:
 
 
 def make_registry(
-    *,
-    store: Store,
-    dispatcher: Dispatcher,
-    server: str,
-    session: Callable[[], aiohttp.ClientSession],
-    shard: Shard = Shard(),  # noqa: B008 - a frozen value
+    *, store: Store, dispatcher: Dispatcher, server: str, session: Callable[[], aiohttp.ClientSession]
 ) -> kopf.OperatorRegistry:
     """Registers the handlers. They only ever watch: no annotation, no finalizer, no patch comes from kopf."""
     registry = kopf.OperatorRegistry()
@@ -43,18 +37,12 @@ def make_registry(
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def reference_seen(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
         body = event["object"]
-        if not shard.owns(body["metadata"]["uid"]):
-            return
         key = store.observe_reference(body, gone=event["type"] == GONE)
         if key:
             dispatcher.mark(key, urgent=event["type"] is not None)
 
     @kopf.on.event("", "v1", "secrets", registry=registry)
     async def secret_seen(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
-        owner = (event["object"]["metadata"].get("annotations") or {}).get(REFERENCE_UID)
-        if owner and not shard.owns(owner):
-            # Another process keeps it; where this one's resource wants its name, it looks before it writes.
-            return
         for key in store.observe_secret(event["object"], gone=event["type"] == GONE):
             dispatcher.mark(key, urgent=True)
 

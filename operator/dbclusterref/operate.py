@@ -68,7 +68,7 @@ class _Operator:
         self._kubernetes = kubernetes
         self._clocks: Clocks = system_clocks(random.random)
         self._metrics = Metrics()
-        self._store = Store()
+        self._store = Store(shard=settings.shard)
         self._stop = asyncio.Event()
         self._watching = False
         self._exit_status = 0
@@ -125,7 +125,6 @@ class _Operator:
                     dispatcher=self._dispatcher,
                     server=self._kubernetes.server,
                     session=self._kubernetes.session,
-                    shard=self._settings.shard,
                 ),
                 settings=make_settings(),
                 standalone=True,
