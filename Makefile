@@ -3,8 +3,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 CONTEXT ?=
+SIZE ?= 100,1000,10000
 
-.PHONY: help setup demo up test check unit e2e chaos format lock clean
+.PHONY: help setup demo up test check unit e2e chaos bench format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,6 +33,9 @@ e2e: setup ## tests on the sandbox alone
 
 chaos: setup ## random faults on both sides, then the proof that nothing was lost (ARGS="--seed 7 --seconds 600")
 	@$(PY) -m tests.chaos.chaos $(ARGS)
+
+bench: setup ## benchmarks on the sandbox, about 20 minutes; SIZE=1000 for one size
+	@$(PY) -m benchmarks --sizes $(SIZE)
 
 format: .venv/.ready ## formats the code, mends what ruff can mend
 	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .

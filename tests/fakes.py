@@ -7,14 +7,14 @@ import itertools
 import selectors
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec
 
-from dbclusterref.account import ObserveReply
-from dbclusterref.cluster import DatabaseCluster, Pool, User
+from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.errors import Cause, KubernetesError, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
 from dbclusterref.kube import Event
+from dbclusterref.reads import ObserveReply
 from dbclusterref.reference import API_VERSION, KIND, ObjectKey
 from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 
@@ -161,7 +161,9 @@ def secret_body(data: Mapping[str, str], *, key: ObjectKey, labels: Mapping[str,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeBudget:
+    limit: int | None = 5000
     remaining: int | None = 4999
+    reset: int | None = None
     retry_after: float | None = None
 
 
@@ -177,12 +179,30 @@ class FakeUpstream:
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    per_page: int = 200
+    remaining: int = 4999
 
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
         await self._enter("cluster", token, uuid, observe=observe)
         if uuid not in self.clusters:
             raise UnconfirmedNotFound("No such cluster.")
         return self.clusters[uuid]
+
+    async def get_page(self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply) -> ClusterPage:
+        await self._enter("page", token, after or "", observe=observe)
+        first = int(after or 0)
+        page = tuple(self.clusters.values())[first : first + self.per_page]
+        digest = repr([(c.uuid, c.name, c.endpoints.private and c.endpoints.private.password) for c in page]).encode()
+        more = first + self.per_page < len(self.clusters)
+        if known and known.digest == digest:
+            return replace(known, clusters=None)
+        return ClusterPage(
+            clusters=page,
+            length=len(page),
+            next=str(first + self.per_page) if more else None,
+            total=len(self.clusters),
+            digest=digest,
+        )
 
     async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes:
         await self._enter("ca", token, uuid, observe=observe)
@@ -212,7 +232,7 @@ class FakeUpstream:
             observe(0, FakeBudget(remaining=None))
         if error:
             raise error
-        observe(200, FakeBudget())
+        observe(200, FakeBudget(remaining=self.remaining))
 
 
 # --- Kubernetes ------------------------------------------------------------------------------------------------------------

@@ -414,7 +414,7 @@ def test_a_secret_without_managed_fields_differs() -> None:
 
 def test_a_bare_secret_can_be_read() -> None:
     bare = live({"metadata": {"uid": "u", "resourceVersion": "1"}})
-    assert (bare.type, bare.reference_uids, bare.adopt, bare.revision) == ("Opaque", frozenset(), "", 0)
+    assert (bare.type, bare.reference_uids, bare.adopt, bare.revision) == ("Opaque", (), "", 0)
 
 
 def foreign(**metadata: object) -> LiveSecret:

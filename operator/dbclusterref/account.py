@@ -1,63 +1,59 @@
-"""One DigitalOcean account as seen through one API token: shares answers, keeps the token's budget, takes turns.
+"""One DigitalOcean account as seen through one API token: plans its reads, shares their answers, keeps the token's budget.
 
 Everyone who asks for the same cluster within an answer's age gets that answer; everyone who asks while a read is under way
-gets that read's. An account never waits itself: it says how long to stay away, so that no token holds up another.
+gets that read's. Where many clusters are wanted, a task of the account's own walks the listing, page by page and evenly, and
+tells those whose cluster changed: nobody has to ask. An account never makes its callers wait for a turn: it says how long
+to stay away, so that no token holds up another.
 """
 
 import asyncio
+import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar, cast
 
-from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot, User
-from dbclusterref.errors import Cause, RateLimited
-from dbclusterref.reference import Reference
+from dbclusterref.authorities import AFTER_FAILURE
+from dbclusterref.cluster import DatabaseCluster, Snapshot
+from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
+from dbclusterref.listing import Walk
+from dbclusterref.planner import LOOK, Demand, Plan, plan
+from dbclusterref.reads import KnownCa, Reads, Upstream
+from dbclusterref.reference import ObjectKey, Reference
+from dbclusterref.schedule import after_failure
 
-V = TypeVar("V")
+BREAK_EVEN = 4
+"""With as many reads wanted at once, and as many as the listing has pages, pages are read."""
+ANSWERS_SOON = 5.0
+"""Seconds after which who waits for a page looks again; the page's arrival calls earlier."""
+LATE = 1.25
+"""A swept cluster's answer is late when it is older than this many refresh intervals."""
+LISTING_TRIES = 3
+WITHOUT_LISTING = 600.0
+"""Seconds for which clusters are read singly after the listing failed LISTING_TRIES times in a row."""
+REPLAN = 30.0
+SOON = 0.001
+CHECK_LATE = 15.0
+SPARE = 300.0
+"""Seconds that a listed cluster is kept although nobody wants it yet."""
 
-CA_MAX_AGE = 24 * 3600.0
-"""A CA changes about never; it is read once a day, in seconds, spread so that no hour reads them all."""
-NO_CA_MAX_AGE = 600.0
-"""An answer without a CA may be a 404 that passes: it is believed for this many seconds, and never against a known CA."""
-
-PACE_BURST = 100.0
-PACE_PER_SECOND = 2.5
-"""DigitalOcean allows 250 requests a minute: a full burst and a minute of the pace together stay within it."""
-
-QUOTA_PAUSE = 60.0
-"""Seconds to stay away after a 429 that does not say for how long."""
-
-
-class Budget(Protocol):
-    """What a reply says of the token's quota."""
-
-    @property
-    def remaining(self) -> int | None: ...  # noqa: D102
-    @property
-    def retry_after(self) -> float | None: ...  # noqa: D102
-
-
-ObserveReply = Callable[[int, Budget], None]
-
-
-class Upstream(Protocol):
-    """The reads an account needs of DigitalOcean's API."""
-
-    async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster: ...  # noqa: D102
-    async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes: ...  # noqa: D102
-    async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User: ...  # noqa: D102
-    async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool: ...  # noqa: D102
+_SLOWED = (
+    "The API token's request quota at DigitalOcean runs low, so that reads are fewer than spec.refreshInterval asks for. Raise "
+    "it, or use fewer tools with one token."
+)
 
 
 @dataclass(slots=True)
-class _Kept(Generic[V]):
-    value: V = field(repr=False)
+class _Kept:
+    value: DatabaseCluster = field(repr=False)
     read_at: float
 
 
 class Account:
-    """Reads through one token. `clock` is monotonic, in seconds; `observe` is told every reply (for metrics)."""
+    """Reads through one token. `clock` is monotonic, in seconds.
+
+    `observe` is told every reply (for metrics), `on_news` who should look because there is news of its cluster.
+    """
 
     def __init__(
         self,
@@ -66,124 +62,289 @@ class Account:
         upstream: Upstream,
         clock: Callable[[], float],
         observe: Callable[[int, int | None], None],
+        on_news: Callable[[ObjectKey], object] = lambda _: None,
         chance: Callable[[], float] = random.random,
+        unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self._token = token
-        self._upstream = upstream
-        self._clock = clock
-        self._observe = observe
+        self._now = clock
         self._chance = chance
-        self._clusters: dict[str, _Kept[DatabaseCluster]] = {}
-        self._cas: dict[str, _Kept[bytes]] = {}
-        self._under_way: dict[tuple[str, ...], asyncio.Future[object]] = {}
-        self._stay_away_until = 0.0
-        self._tokens_left = PACE_BURST
-        self._counted_at = clock()
-        self.used_at = clock()
+        self._reads = Reads(token, upstream=upstream, clock=clock, observe=observe, chance=chance, unix_time=unix_time)
+        self._on_news = on_news
+        self._demand = Demand()
+        self._walk = Walk()
+        self._plan = Plan(sweep_every=None, covers=0.0, per_second=0.0)
+        self._plan_is_old = True
+        self._planned_at = 0.0
+        self._clusters: dict[str, _Kept] = {}
+        self._waiting: set[str] = set()
+        self._late: set[str] = set()
+        self._unlisted: frozenset[str] = frozenset()
+        self._late_checked_at = 0.0
+        self._trouble: Cause | None = None
+        self._failures = 0
+        self._walk_again_at = 0.0
+        self._without_listing_until = 0.0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.used_at = self._now()
 
-    def seconds_to_wait(self, cluster_uuid: str, *, max_age: float) -> float:
+    @property
+    def slowdown(self) -> float:
+        """By what factor reads are fewer than wanted because the token's hour runs low: 1 for not at all."""
+        return self._reads.budget.slowdown
+
+    # what the reconciler asks
+
+    def seconds_to_wait(self, reference: Reference, *, max_age: float) -> float:
         """How long to stay away before a read is this account's turn; 0 where it is, or where no request would be needed."""
-        if self._fresh_cluster(cluster_uuid, max_age=max_age):
+        now, uuid = self._now(), reference.cluster_uuid
+        self._take_note(reference, now)
+        self._replan(now)
+        if self._fresh_cluster(uuid, max_age=max_age):
             return 0.0
-        now = self._clock()
-        if now < self._stay_away_until:
-            return 0.0  # the read itself says RateLimited, so that the status does too
-        self._refill(now)
-        return 0.0 if self._tokens_left >= 1 else (1 - self._tokens_left) / PACE_PER_SECOND
+        if now < self._reads.budget.stay_away_until or (max_age and self._why_not_swept(uuid)):
+            return 0.0  # the read itself says why, so that the status does too
+        if max_age and (self._is_swept(uuid) or self._many_are_waiting()):
+            self._waiting.add(uuid)
+            if uuid not in self._clusters:
+                # A page that is as it was would not bring it.
+                self._walk.read_afresh()
+            self.keep_going()
+            self._wake.set()
+            return ANSWERS_SOON
+        wait = self._reads.budget.seconds_until(now)
+        if wait:
+            self._waiting.add(uuid)
+        return wait
 
-    async def read(self, reference: Reference, *, max_age: float, known_ca: Callable[[], Awaitable[bytes]]) -> Snapshot:
+    async def read(self, reference: Reference, *, max_age: float, known_ca: KnownCa) -> Snapshot:
         """Reads all that the reference's Secret is rendered from; an answer up to `max_age` seconds old will do.
 
-        `known_ca` is asked for the CA last seen where the CA alone cannot be read now.
-        Raises the cause where any other read fails.
+        `known_ca` is asked for the CA that this very reference's Secret had, where upstream has not been asked for it yet.
+        Raises the cause where any read fails.
         """
-        self.used_at = self._clock()
+        self._take_note(reference, self._now())
         uuid = reference.cluster_uuid
-        cluster = self._fresh_cluster(uuid, max_age=max_age) or await self._read_cluster(uuid)
+        cluster = self._fresh_cluster(uuid, max_age=max_age)
+        if cluster is None:
+            if max_age and (cause := self._why_not_swept(uuid)):
+                self._late.add(uuid)
+                raise cause
+            cluster = await self._read_cluster(uuid)
         user = pool = None
         if reference.user:
             # The cluster's own list has every engine's users but their certificates, which only Kafka has.
             user = cluster.user(reference.user) if cluster.engine != "kafka" else None
-            user = user or await self._shared(
-                lambda: self._upstream.get_user(self._token, uuid, reference.user, observe=self._on_reply),
-                "user", uuid, reference.user,
-            )  # fmt: skip
+            user = user or await self._reads.user(uuid, reference.user, of=cluster, forced=not max_age)
         if reference.pool:
-            pool = await self._shared(
-                lambda: self._upstream.get_pool(self._token, uuid, reference.pool, observe=self._on_reply),
-                "pool", uuid, reference.pool,
-            )  # fmt: skip
-        return Snapshot(cluster=cluster, ca=await self._read_ca(uuid, known=known_ca), user=user, pool=pool)
+            pool = await self._reads.pool(uuid, reference.pool, of=cluster, forced=not max_age)
+        ca, pending = await self._reads.find_ca(uuid, known=known_ca)
+        self.keep_going()
+        return Snapshot(cluster=cluster, ca=ca, ca_pending=pending, user=user, pool=pool)
+
+    def next_look(self, reference: Reference, snapshot: Snapshot) -> float:
+        """In how many seconds the reference should look again, news apart; 0 where there is news already."""
+        uuid = reference.cluster_uuid
+        kept, ca = self._clusters.get(uuid), self._reads.authorities.get(uuid)
+        if (kept and kept.value != snapshot.cluster) or (ca is not None and snapshot.ca_pending):
+            return 0.0
+        return max(LOOK, reference.refresh_interval) if self._is_swept(uuid) else reference.refresh_interval
+
+    def _take_note(self, reference: Reference, now: float) -> None:
+        self.used_at = now
+        self._plan_is_old |= self._demand.want(
+            reference.cluster_uuid, reference.key, interval=reference.refresh_interval, now=now
+        )
 
     def _fresh_cluster(self, uuid: str, *, max_age: float) -> DatabaseCluster | None:
         kept = self._clusters.get(uuid)
-        return kept.value if kept and self._clock() - kept.read_at < max_age else None
+        if kept is None or not max_age:
+            return None
+        age, swept = self._now() - kept.read_at, self._is_swept(uuid)
+        if swept and self._trouble and self._trouble.stalled:
+            return None  # a person must act, and is told at once
+        swept = swept and age < self._demand.interval(uuid) * LATE
+        return kept.value if swept or age < max_age else None
+
+    def _is_swept(self, uuid: str) -> bool:
+        """Tells whether walks over the listing keep a cluster fresh."""
+        swept = self._plan.swept(self._demand.interval(uuid))
+        return swept and uuid in self._clusters and uuid not in self._unlisted and self._may_list()
+
+    def _may_list(self) -> bool:
+        return self._now() >= self._without_listing_until
+
+    def _many_are_waiting(self) -> bool:
+        many = len(self._waiting) + self._reads.under_way >= max(BREAK_EVEN, self._walk.pages)
+        return self._may_list() and (many or (self._plan.sweep_every is not None and self._reads.under_way >= BREAK_EVEN))
+
+    def _why_not_swept(self, uuid: str) -> Cause | None:
+        """Why a cluster that the walk should have brought is not fresh."""
+        if not (self._is_swept(uuid) or uuid in self._waiting) or not self._may_list():
+            return None
+        if self._trouble:
+            return self._trouble
+        return RateLimited(_SLOWED) if uuid in self._late else None
+
+    # single reads
 
     async def _read_cluster(self, uuid: str) -> DatabaseCluster:
-        cluster = await self._shared(
-            lambda: self._upstream.get_cluster(self._token, uuid, observe=self._on_reply), "cluster", uuid
-        )
-        self._clusters[uuid] = _Kept(cluster, self._clock())
-        return cluster
+        self._waiting.discard(uuid)
+        cluster = await self._reads.cluster(uuid)
+        self._put(uuid, cluster)
+        if uuid not in self._unlisted:
+            self._walk.read_afresh()
+        return self._clusters[uuid].value
 
-    async def _read_ca(self, uuid: str, *, known: Callable[[], Awaitable[bytes]]) -> bytes:
-        kept = self._cas.get(uuid)
-        if kept and self._clock() - kept.read_at < (CA_MAX_AGE if kept.value else NO_CA_MAX_AGE):
-            return kept.value or await known()
+    # the account's own task
+
+    def keep_going(self) -> Exception | None:
+        """Sees to it that the account's own task runs while it has anything to do; returns the bug that ended it, if any."""
+        bug = None
+        if self._task and self._task.done():
+            error = None if self._task.cancelled() else self._task.exception()
+            bug = error if isinstance(error, Exception) else None
+            self._task = None
+        if self._task is None and self._next_step(self._now()) is not None:
+            self._task = asyncio.get_running_loop().create_task(self._tend(), name="account")
+        return bug
+
+    def close(self) -> None:
+        """Ends the task."""
+        if self._task:
+            self._task.cancel()
+
+    async def _tend(self) -> None:
+        while (step := self._next_step(self._now())) is not None:
+            wait, act = step
+            if wait <= SOON:
+                await act()
+                continue
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(wait, REPLAN)):
+                    await self._wake.wait()
+            self._replan(self._now())
+            self._tell_late(self._now())
+
+    def _next_step(self, now: float) -> tuple[float, Callable[[], Awaitable[None]]] | None:
+        """What the task does next, and in how many seconds; None where there is nothing to do."""
+        budget = self._reads.budget
+        steps: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+        if self._may_list() and (self._plan.sweep_every is not None or self._many_are_waiting()):
+            due = 0.0 if self._waiting else self._walk.due_at - now
+            steps.append((max(due, self._walk_again_at - now, budget.seconds_until(now)), self._read_page))
+        at = self._reads.authorities.next_at()
+        if at is not None and self._demand:
+            steps.append((max(at - now, budget.seconds_until(now, spare=budget.background)), self._read_next_ca))
+        return min(steps, key=lambda step: step[0], default=None)
+
+    async def _read_page(self) -> None:
         try:
-            ca = await self._shared(lambda: self._upstream.get_ca(self._token, uuid, observe=self._on_reply), "ca", uuid)
+            page = await self._reads.page(self._walk.after, known=self._walk.known)
+        except Cause as cause:
+            self._walk_failed(cause)
+            return
+        self._trouble, self._failures, now = None, 0, self._now()
+        uuids, last = self._walk.take(page)
+        for cluster in page.clusters or ():
+            # Those that nobody wants yet, too: at a start, references come one after the other.
+            self._put(cluster.uuid, cluster)
+        if page.clusters is None:
+            for uuid in uuids:
+                if uuid in self._demand and (kept := self._clusters.get(uuid)):
+                    self._put(uuid, kept.value)
+        if last:
+            self._walk_ended()
+        self._plan_is_old |= last
+        self._replan(now)
+        if self._plan.sweep_every is not None:
+            # A short budget stretches the walk, evenly.
+            every = max(self._plan.sweep_every, self._walk.pages / self._reads.budget.pace)
+            self._walk.space_out(now, every=every)
+
+    def _walk_ended(self) -> None:
+        before, self._unlisted = self._unlisted, self._walk.missing(self._demand.clusters())
+        for uuid in (self._unlisted - before) | (self._unlisted & self._waiting):
+            # Missing from a complete list proves nothing yet: a read of its own says what became of it.
+            self._tell(uuid)
+        self._waiting.clear()
+        self._walk.start_again()
+
+    def _walk_failed(self, cause: Cause) -> None:
+        now = self._now()
+        self._failures += 1
+        tell = self._trouble is None
+        self._trouble = cause
+        self._walk_again_at = now + after_failure(cause, failures=self._failures, interval=REPLAN, jitter=self._chance())
+        self._walk.start_again()
+        lasting = not isinstance(cause, (RateLimited, TokenInvalid))
+        if lasting and (self._failures >= LISTING_TRIES or not isinstance(cause, UpstreamUnavailable)):
+            self._without_listing_until, tell = now + WITHOUT_LISTING, True
+            self._trouble, self._failures = None, 0
+            self._waiting.clear()
+        if tell:
+            self._tell_all()
+
+    async def _read_next_ca(self) -> None:
+        uuid = self._reads.authorities.pop()
+        if uuid not in self._demand:
+            self._reads.authorities.forget(uuid)
+            return
+        try:
+            if await self._reads.ca(uuid):
+                self._tell(uuid)
         except Cause:
-            last = (kept.value if kept else b"") or await known()
-            if not last:
-                raise
-            return last
-        if not ca and kept:
-            ca = kept.value
-        # Up to a tenth of a day older than it is, so that CAs read together are not read together again.
-        self._cas[uuid] = _Kept(ca, self._clock() - (self._chance() * CA_MAX_AGE / 10 if ca else 0.0))
-        # What one reference knows is not kept for others: it may come from a Secret that its users can write.
-        return ca or await known()
+            self._reads.authorities.plan(uuid, at=self._now() + AFTER_FAILURE)
 
-    async def _shared(self, read: Callable[[], Awaitable[V]], *what: str) -> V:
-        under_way = self._under_way.get(what)
-        if under_way is not None:
-            return cast("V", await asyncio.shield(under_way))
-        self._take_turn()
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._under_way[what] = future
-        try:
-            value = await read()
-        except BaseException as error:
-            # Whoever shares the read shares its end; nobody may be there to see it.
-            future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
-            future.exception()
-            raise
+    # the picture
+
+    def _put(self, uuid: str, cluster: DatabaseCluster) -> None:
+        now = self._now()
+        kept = self._clusters.get(uuid)
+        news = uuid in self._waiting or uuid in self._late
+        if kept is None or (kept.value is not cluster and kept.value != cluster):
+            news |= kept is not None
+            self._clusters[uuid] = _Kept(cluster, now)
         else:
-            future.set_result(value)
-            return value
-        finally:
-            del self._under_way[what]
+            # The object stays the same one: whoever holds it shares it.
+            kept.read_at = now
+        self._waiting.discard(uuid)
+        self._late.discard(uuid)
+        if news:
+            self._tell(uuid)
 
-    def _take_turn(self) -> None:
-        now = self._clock()
-        if now < self._stay_away_until:
-            raise RateLimited(
-                "The API token's request quota at DigitalOcean is used up; reading goes on when it allows. Raise "
-                "spec.refreshInterval, or use fewer tools with one token.",
-                retry_after=self._stay_away_until - now,
-            )
-        self._refill(now)
-        # May go below zero: the second read of one refresh (its CA, its pool) is not worth another round.
-        self._tokens_left -= 1
+    def _tell(self, uuid: str) -> None:
+        for key in self._demand.followers(uuid):
+            self._on_news(key)
 
-    def _refill(self, now: float) -> None:
-        self._tokens_left = min(PACE_BURST, self._tokens_left + (now - self._counted_at) * PACE_PER_SECOND)
-        self._counted_at = now
+    def _tell_all(self) -> None:
+        for uuid in self._demand.clusters():
+            self._tell(uuid)
 
-    def _on_reply(self, status: int, budget: Budget) -> None:
-        self._observe(status, budget.remaining)
-        if status == 429:  # noqa: PLR2004
-            self._stay_away_until = self._clock() + (budget.retry_after or QUOTA_PAUSE)
+    def _tell_late(self, now: float) -> None:
+        if now - self._late_checked_at < CHECK_LATE:
+            return
+        self._late_checked_at = now
+        for uuid, kept in self._clusters.items():
+            if uuid not in self._late and now - kept.read_at > LATE * self._demand.interval(uuid) and self._is_swept(uuid):
+                self._late.add(uuid)
+                self._tell(uuid)
+
+    def _replan(self, now: float) -> None:
+        age = now - self._planned_at
+        few = len(self._demand) < 50  # noqa: PLR2004 - a plan for few costs nothing
+        if not (self._plan_is_old and (few or age >= 1)) and age < REPLAN:
+            return
+        self._planned_at, self._plan_is_old = now, False
+        for uuid in [u for u, kept in self._clusters.items() if u not in self._demand and now - kept.read_at > SPARE]:
+            del self._clusters[uuid]
+        if self._demand.lapse(now):
+            self._reads.forget_all_but(self._demand.clusters())
+        before, self._plan = self._plan, plan(self._demand.intervals(), pages=self._walk.pages)
+        if before.sweep_every is not None and (self._plan.sweep_every is None or self._plan.covers > before.covers):
+            # Who relied on walks looks for itself from now on.
+            self._tell_all()
 
 
 class Accounts:
@@ -200,8 +361,18 @@ class Accounts:
             account = self._by_token[token] = self._make_account(token)
         return account
 
+    @property
+    def slowdown(self) -> float:
+        """The greatest slowdown of any token."""
+        return max((account.slowdown for account in self._by_token.values()), default=1.0)
+
+    def keep_going(self) -> list[Exception]:
+        """Sees to it that every account's own task runs; returns the bugs that ended any."""
+        return [bug for account in self._by_token.values() if (bug := account.keep_going())]
+
     def drop_unused(self, *, since: float) -> None:
         """Forgets accounts that nobody has read through since then: rotated tokens and what was read with them."""
         for token, account in list(self._by_token.items()):
             if account.used_at < since:
+                account.close()
                 del self._by_token[token]

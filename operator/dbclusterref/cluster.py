@@ -4,6 +4,7 @@ Every member of the API's object but five is optional, and each may be absent, `
 engines are normal. A member of the wrong type is refused by name, never by value: the value may be a password.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -39,10 +40,10 @@ class Connection:
             host=host,
             # Kafka has been seen with port 0: no port at all is the truer reading.
             port=_member(members, "port", int, path=path) or None,
-            user=_member(members, "user", str, path=path) or "",
+            user=sys.intern(_member(members, "user", str, path=path) or ""),
             password=_member(members, "password", str, path=path) or "",
             # Often '' while the URI's path says /defaultdb.
-            database=_member(members, "database", str, path=path) or _database_of(uri),
+            database=sys.intern(_member(members, "database", str, path=path) or _database_of(uri)),
             uri=uri,
         )
 
@@ -126,20 +127,21 @@ class DatabaseCluster:
         Raises UpstreamUnavailable, naming the member, where a required member is missing or any has the wrong type.
         """
         members = _mapping(value, path=path)
+        # Ten thousand clusters are of a few sizes and regions: one copy of each such word is enough.
         users = members.get("users")
         if users is not None and not isinstance(users, list):
             raise _wrong_type(f"{path}.users", "a list")
         return cls(
             uuid=(_member(members, "id", str, path=path) or "").lower(),
             name=_required(members, "name", str, path=path),
-            engine=_required(members, "engine", str, path=path),
-            version=_member(members, "version", str, path=path) or "",
-            region=_required(members, "region", str, path=path),
-            status=_member(members, "status", str, path=path) or "",
+            engine=sys.intern(_required(members, "engine", str, path=path)),
+            version=sys.intern(_member(members, "version", str, path=path) or ""),
+            region=sys.intern(_required(members, "region", str, path=path)),
+            status=sys.intern(_member(members, "status", str, path=path) or ""),
             nodes=_required(members, "num_nodes", int, path=path),
-            size=_required(members, "size", str, path=path),
+            size=sys.intern(_required(members, "size", str, path=path)),
             created_at=_member(members, "created_at", str, path=path) or "",
-            version_end_of_life=_member(members, "version_end_of_life", str, path=path) or "",
+            version_end_of_life=sys.intern(_member(members, "version_end_of_life", str, path=path) or ""),
             maintenance_window=_maintenance_window(members.get("maintenance_window"), path=f"{path}.maintenance_window"),
             endpoints=Endpoints.from_api(members, path=path, standby_private="standby_private_connection"),
             users=tuple(User.from_api(user, path=f"{path}.users[{i}]") for i, user in enumerate(users or ())),
@@ -148,6 +150,21 @@ class DatabaseCluster:
     def user(self, name: str) -> User | None:
         """Finds a user among those the cluster object itself lists."""
         return next((user for user in self.users if user.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPage:
+    """One page of the listing. `clusters` is None where the page is, byte for byte, the one the caller knows already.
+
+    `next` is what to ask for the page after it, None on the last; `total` counts the clusters on all pages, if it was said;
+    `length` counts those on this page, those that cannot be read among them.
+    """
+
+    clusters: tuple[DatabaseCluster, ...] | None = field(repr=False)
+    length: int
+    next: str | None
+    total: int | None
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,10 +187,14 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All that one refresh learned upstream: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none."""
+    """All that one refresh learned upstream: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
+
+    `ca_pending` tells that nobody has asked for the CA yet: the budget was short, and it follows.
+    """
 
     cluster: DatabaseCluster
     ca: bytes = b""
+    ca_pending: bool = False
     user: User | None = None
     pool: Pool | None = None
 

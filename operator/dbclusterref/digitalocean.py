@@ -1,20 +1,22 @@
-"""The edge to DigitalOcean's API: four reads over one pooled client, each reply parsed once.
+"""The edge to DigitalOcean's API: five reads over one pooled client, each reply parsed once.
 
 Every way to fail leaves here as one of the causes in `errors`. A message says what DigitalOcean answered, but quotes a reply's
 body only where the API's own error object says something short and printable.
 """
 
 import asyncio
+import contextlib
+import hashlib
 import json
 from base64 import b64decode
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
-from dbclusterref.cluster import DatabaseCluster, Pool, User
+from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.errors import (
     Cause,
     Forbidden,
@@ -28,6 +30,8 @@ from dbclusterref.errors import (
 
 V = TypeVar("V")
 
+PER_PAGE = 200
+"""The most the API gives of a listing at once."""
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """Per step (connect, each read), in seconds."""
 DEADLINE = 30.0
@@ -73,6 +77,44 @@ class DigitalOcean:
             raise UpstreamUnavailable(f"DigitalOcean answered for another cluster than {uuid}; trying again.")
         return cluster
 
+    async def get_page(self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply) -> ClusterPage:
+        """Reads the listing's first page, or the one that a former page's `next` named; `known` is what it was last time.
+
+        A cluster on it that makes no sense is left out: it is no reason to do without the others, and a read of its own says
+        what is wrong with it. Raises UpstreamUnavailable where the next page is said to be on another host.
+        """
+        path = after or f"/v2/databases?per_page={PER_PAGE}"
+        missing = UpstreamUnavailable("DigitalOcean's API has no listing of clusters (404).")
+        content = await self._content(token, path, observe=observe, not_found=missing)
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        if known and known.digest == digest:
+            return replace(known, clusters=None)
+        body = _json_object(content)
+        items = body.get("databases")
+        if not isinstance(items, list):
+            raise _garbled("its listing has no clusters")
+        return ClusterPage(
+            clusters=tuple(_readable(items)),
+            length=len(items),
+            next=self._next_page(body),
+            total=_total(body),
+            digest=digest,
+        )
+
+    def _next_page(self, body: Mapping[str, object]) -> str | None:
+        url = _inner(_inner(body.get("links")).get("pages")).get("next")
+        if not url:
+            return None
+        own = urlsplit(self._base_url).hostname
+        try:
+            parts = urlsplit(str(url))
+        except ValueError:
+            raise _garbled("the address of its listing's next page is none") from None
+        if (parts.hostname or own) != own:
+            # The token goes to the configured host alone, wherever a reply points.
+            raise _garbled("the next page of its listing is on another host")
+        return f"/v2/databases?{parts.query}"
+
     async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes:
         """Reads the CA's PEM; b"" where the cluster has none (its certificate is publicly trusted then)."""
         try:
@@ -110,6 +152,9 @@ class DigitalOcean:
         return Pool.from_api(body.get("pool"))
 
     async def _get(self, token: str, path: str, *, observe: ObserveReply, not_found: Cause) -> Mapping[str, object]:
+        return _json_object(await self._content(token, path, observe=observe, not_found=not_found))
+
+    async def _content(self, token: str, path: str, *, observe: ObserveReply, not_found: Cause) -> bytes:
         try:
             async with asyncio.timeout(DEADLINE):
                 reply = await self._client.get(self._base_url + path, headers={"Authorization": f"Bearer {token}"})
@@ -119,7 +164,7 @@ class DigitalOcean:
         budget = Budget.from_headers(reply.headers)
         observe(reply.status_code, budget)
         _raise_for_status(reply, said=_message_in(reply, token=token), budget=budget, not_found=not_found)
-        return _json_object(reply)
+        return reply.content
 
 
 def _raise_for_status(reply: httpx.Response, *, said: str, budget: Budget, not_found: Cause) -> None:
@@ -171,9 +216,24 @@ def _no_reply(error: Exception) -> UpstreamUnavailable:
     return UpstreamUnavailable(f"DigitalOcean's API {what}; trying again.")
 
 
-def _json_object(reply: httpx.Response) -> Mapping[str, object]:
+def _readable(items: list[object]) -> Iterator[DatabaseCluster]:
+    for item in items:
+        with contextlib.suppress(UpstreamUnavailable):
+            yield DatabaseCluster.from_api(item)
+
+
+def _total(body: Mapping[str, object]) -> int | None:
+    total = _inner(body.get("meta")).get("total")
+    return total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None
+
+
+def _inner(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _json_object(content: bytes) -> Mapping[str, object]:
     try:
-        body = json.loads(reply.content)
+        body = json.loads(content)
     except (ValueError, RecursionError):
         raise _garbled("its body is no JSON") from None
     if not isinstance(body, Mapping):

@@ -27,6 +27,11 @@ class Metrics:
             "Requests that the last reply said are left in the hour, of the token that made it.",
             registry=registry,
         )
+        self.upstream_slowdown = Gauge(
+            "dbclusterref_digitalocean_slowdown",
+            "By what factor reads are fewer because a token's hour runs low, 1 for not at all; the worst of all tokens.",
+            registry=registry,
+        )
         self.writes = Counter(
             "dbclusterref_kubernetes_writes", "Writes by kind of object and result.", ["kind", "result"], registry=registry
         )

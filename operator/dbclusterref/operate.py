@@ -26,6 +26,7 @@ from dbclusterref.reconciler import Clocks, Reconciler, system_clocks
 from dbclusterref.reference import ObjectKey
 from dbclusterref.reporter import Reporter, watch_reasons
 from dbclusterref.settings import Settings
+from dbclusterref.shard import Shard
 from dbclusterref.store import Store
 from dbclusterref.tokens import OperatorToken, Tokens
 from dbclusterref.watching import Watching
@@ -67,7 +68,7 @@ class _Operator:
         self._kubernetes = kubernetes
         self._clocks: Clocks = system_clocks(random.random)
         self._metrics = Metrics()
-        self._store = Store()
+        self._store = Store(shard=settings.shard)
         self._stop = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._exit_status = 0
@@ -129,6 +130,9 @@ class _Operator:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
+            for bug in self._accounts.keep_going():
+                self._metrics.bugs.inc()
+                LOGGER.error("Reading the listing: unexpected %s; please report it.", type(bug).__name__)
             self._accounts.drop_unused(since=self._clocks.monotonic() - 3600.0)
 
     def _may_write(self) -> bool:
@@ -157,6 +161,7 @@ class _Operator:
     def _render_metrics(self) -> bytes:
         self._dispatcher.measure()
         self._watching.measure()
+        self._metrics.upstream_slowdown.set(self._accounts.slowdown)
         watch_reasons(lambda: Counter(entry.status.reason or "Pending" for entry in self._store), self._metrics)
         return self._metrics.render()
 
@@ -194,7 +199,13 @@ class _Operator:
             if remaining is not None:
                 self._metrics.upstream_remaining.set(remaining)
 
-        return lambda token: Account(token, upstream=upstream, clock=self._clocks.monotonic, observe=observe)
+        def look(key: ObjectKey) -> None:
+            entry = self._store.get(key)
+            if entry:
+                entry.read_due_at = 0.0
+                self._dispatcher.mark(key, urgent=True)
+
+        return lambda token: Account(token, upstream=upstream, clock=self._clocks.monotonic, observe=observe, on_news=look)
 
     def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> Leader:
         def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback
@@ -204,7 +215,7 @@ class _Operator:
 
         return Leader(
             self._kubernetes,
-            key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), "dbclusterref"),
+            key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), _lease_name(self._settings.shard)),
             identity=identity,
             clock=self._clocks.monotonic,
             now=self._clocks.now,
@@ -212,3 +223,8 @@ class _Operator:
             on_change=changed,
             timing=self._settings.timing,
         )
+
+
+def _lease_name(shard: Shard) -> str:
+    """One Lease for each shard: their leaders have nothing to do with each other."""
+    return "dbclusterref" if shard.count == 1 else f"dbclusterref-{shard.index}-of-{shard.count}"

@@ -149,7 +149,7 @@ class Reconciler:
             token = await self._tokens.find(reference, fresh=doubtful)
             account = self._accounts.of(token)
             breaker = self._breakers.setdefault(account, Breaker())
-            if wait := account.seconds_to_wait(reference.cluster_uuid, max_age=max_age):
+            if wait := account.seconds_to_wait(reference, max_age=max_age):
                 return wait
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             render_secret(reference, snapshot)
@@ -163,7 +163,7 @@ class Reconciler:
             entry.snapshot = snapshot
             entry.cause = entry.not_found_since = entry.failed_at = None
             entry.failures = 0
-            delay = after_success(interval, jitter=self._clocks.jitter())
+            delay = after_success(account.next_look(reference, snapshot), jitter=self._clocks.jitter())
         entry.read_due_at = self._clocks.monotonic() + delay
         return 0.0
 
@@ -262,6 +262,7 @@ class Reconciler:
             secret_name=rendered.key.name,
             revision=revision,
             changed=changed,
+            ca_pending=snapshot.ca_pending,
         )
 
     def _require_no_rival(self, live: LiveSecret, reference: Reference) -> None:

@@ -5,6 +5,7 @@ than the operator, and an object older than the CRD.
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -99,8 +100,8 @@ class Identity:
         assert isinstance(metadata, Mapping)
         annotations = metadata.get("annotations") or {}
         return cls(
-            key=ObjectKey(namespace=str(metadata["namespace"]), name=str(metadata["name"])),
-            uid=str(metadata["uid"]),
+            key=ObjectKey(namespace=sys.intern(str(metadata["namespace"])), name=sys.intern(str(metadata["name"]))),
+            uid=sys.intern(str(metadata["uid"])),
             generation=int(metadata.get("generation", 0)),
             refresh_requested_at=str(annotations.get(REFRESH_REQUESTED_AT, "")),
             deleting="deletionTimestamp" in metadata,

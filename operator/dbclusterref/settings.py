@@ -8,6 +8,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from dbclusterref.errors import SettingsError
+from dbclusterref.shard import Shard
 from dbclusterref.timing import Timing
 
 DEFAULT_API_URL = "https://api.digitalocean.com"
@@ -34,6 +35,7 @@ class Settings:
     log_format: str = "plain"
     log_level: str = "info"
     workers: int = 16
+    shard: Shard = field(default_factory=Shard)
     timing: Timing = field(default_factory=Timing)
 
 
@@ -54,6 +56,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         ("--token-namespaces", "GLOBS", "namespaces that may use that token [DBCLUSTERREF_TOKEN_NAMESPACES; none]"),
         ("--namespaces", "NAMES", "watch only these, comma-separated [DBCLUSTERREF_NAMESPACES; all]"),
         ("--metrics-address", "HOST:PORT", "probes and metrics [DBCLUSTERREF_METRICS_ADDRESS; 0.0.0.0:8080]"),
+        ("--shard", "I/N", "be process I of N, from 0, each with its share of the resources [DBCLUSTERREF_SHARD; 0/1]"),
         ("--lease-namespace", "NAME", "where the leader's Lease is [DBCLUSTERREF_LEASE_NAMESPACE; the pod's own]"),
         ("--log-format", "FORMAT", "plain or json [DBCLUSTERREF_LOG_FORMAT; plain]"),
         ("--log-level", "LEVEL", "debug, info, warning or error [DBCLUSTERREF_LOG_LEVEL; info]"),
@@ -92,6 +95,7 @@ def read_settings(flags: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         metrics_port=port,
         leader_elect=_flag(getattr(flags, "leader_elect", None), environ.get("DBCLUSTERREF_LEADER_ELECT", "")),
         lease_namespace=text("lease_namespace", "DBCLUSTERREF_LEASE_NAMESPACE"),
+        shard=_shard(text("shard", "DBCLUSTERREF_SHARD", "0/1")),
         log_format=_choice(text("log_format", "DBCLUSTERREF_LOG_FORMAT", "plain"), setting="--log-format", known=LOG_FORMATS),
         log_level=_choice(text("log_level", "DBCLUSTERREF_LOG_LEVEL", "info"), setting="--log-level", known=LOG_LEVELS),
         timing=Timing.from_text(environ.get("DBCLUSTERREF_TIMING", "")),
@@ -119,6 +123,13 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or not int(port) < 2**16:
         raise SettingsError(f"--metrics-address is {text!r}; write HOST:PORT, for example 0.0.0.0:8080 or [::]:8080.")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104
+
+
+def _shard(text: str) -> Shard:
+    match = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise SettingsError(f"--shard is {text!r}; write I/N, for example 0/3, 1/3 and 2/3 for three processes.")
+    return Shard(index=int(match[1]), count=int(match[2]))
 
 
 def _names(text: str, *, setting: str, pattern: re.Pattern[str]) -> tuple[str, ...]:

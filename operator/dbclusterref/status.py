@@ -4,10 +4,12 @@ Conditions follow kstatus and the Kubernetes API conventions: `lastTransitionTim
 stays the same for as long as its cause does, so that repeating an outcome changes nothing and costs no write.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from dbclusterref.cluster import Connection, DatabaseCluster, Endpoints
 from dbclusterref.errors import Cause
@@ -79,8 +81,8 @@ class Status:
             observed_generation=_whole(status.get("observedGeneration"), default=-1),
             conditions=_read_conditions(status.get("conditions")),
             binding_name=_text(_mapping(status.get("binding")).get("name")),
-            cluster=_mapping(status.get("cluster")),
-            endpoints={name: _text(value) for name, value in _mapping(status.get("endpoints")).items()},
+            cluster=_interned(_mapping(status.get("cluster"))),
+            endpoints={sys.intern(name): _text(value) for name, value in _mapping(status.get("endpoints")).items()},
             secret_revision=_whole(status.get("secretRevision"), default=0),
             last_change_time=parse_time(status.get("lastChangeTime")),
             last_sync_time=parse_time(status.get("lastSyncTime")),
@@ -115,13 +117,17 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The Secret is in place and holds what upstream says. `changed` tells whether a pod would notice a difference."""
+    """The Secret is in place and holds what upstream says. `changed` tells whether a pod would notice a difference.
+
+    `ca_pending` tells that the CA certificate is still to come.
+    """
 
     cluster: DatabaseCluster
     endpoints: Endpoints
     secret_name: str
     revision: int
     changed: bool
+    ca_pending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +201,8 @@ def _shown_published(outcome: Published, *, reference: Reference | None) -> Mapp
     kinds = "the private primary and standby" if standby else "the private primary"
     version = f" {cluster.version}" if cluster.version else ""
     message = f"Secret {outcome.secret_name} holds {kinds} of {cluster.name} ({cluster.engine}{version}, {cluster.region})."
+    if outcome.ca_pending:
+        message += " Its ca.crt follows: the API token's request budget is short."
     return {
         ConditionType.READY: _Shown.true(SYNCED, message),
         ConditionType.FRESH: _Shown.true(SYNCED, "The Secret matches what DigitalOcean last answered."),
@@ -326,12 +334,24 @@ def _read_conditions(value: object) -> Mapping[ConditionType, Condition]:
             conditions[kind] = Condition(
                 type=kind,
                 status=item.get("status") == "True",
-                reason=_text(item.get("reason")),
-                message=_text(item.get("message")),
+                reason=sys.intern(_text(item.get("reason"))),
+                message=sys.intern(_text(item.get("message"))),
                 observed_generation=_whole(item.get("observedGeneration"), default=0),
                 last_transition_time=when,
             )
     return conditions
+
+
+def _interned(facts: Mapping[str, object]) -> Mapping[str, object]:
+    """The same with one copy of each word: every decoded body brings its own, and there are ten thousand of them."""
+    return {
+        sys.intern(name): sys.intern(value)
+        if isinstance(value, str)
+        else _interned(value)
+        if isinstance(value, Mapping)
+        else value
+        for name, value in facts.items()
+    }
 
 
 def _mapping(value: object) -> Mapping[str, object]:
@@ -353,8 +373,12 @@ def format_time(time: datetime) -> str:
 
 def parse_time(text: object) -> datetime | None:
     """Reads an RFC 3339 time; None for anything else."""
-    if not isinstance(text, str):
-        return None
+    return _parsed_time(text) if isinstance(text, str) else None
+
+
+@lru_cache(maxsize=1024)
+def _parsed_time(text: str) -> datetime | None:
+    """Kept, since what was written together bears the same time: one object serves all."""
     try:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)

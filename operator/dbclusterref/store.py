@@ -4,13 +4,15 @@ Everything is level-based: an entry says how things are, never what happened. A 
 that a late event cannot undo the answer to a write.
 """
 
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec
 from dbclusterref.reference import Identity, ObjectKey, Reference
-from dbclusterref.secret import LiveSecret
+from dbclusterref.secret import REFERENCE_UID, LiveSecret
+from dbclusterref.shard import Shard
 from dbclusterref.status import Status
 
 
@@ -43,9 +45,10 @@ class Entry:
 
 
 class Store:
-    """The entries by resource, and the live Secrets that carry our label."""
+    """The entries by resource, and the live Secrets that carry our label; of another shard's nothing is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shard: Shard | None = None) -> None:
+        self._shard = shard or Shard()
         self._entries: dict[ObjectKey, Entry] = {}
         self._secrets: dict[ObjectKey, LiveSecret] = {}
         self._by_secret: dict[ObjectKey, set[ObjectKey]] = {}
@@ -69,6 +72,8 @@ class Store:
     def observe_reference(self, body: Mapping[str, object], *, gone: bool = False) -> ObjectKey | None:
         """Takes a resource in; returns its key if it wants work now."""
         identity = Identity.from_body(body)
+        if not self._shard.owns(identity.uid):
+            return None
         version = _resource_version(body)
         known = self._entries.get(identity.key)
         if gone:
@@ -91,7 +96,11 @@ class Store:
         """Takes a Secret in; returns the resources that want work because of it."""
         metadata = body["metadata"]
         assert isinstance(metadata, Mapping)
-        key = ObjectKey(str(metadata["namespace"]), str(metadata["name"]))
+        owner = (metadata.get("annotations") or {}).get(REFERENCE_UID)
+        if owner and not self._shard.owns(owner):
+            # Another process keeps it; where a resource of this one wants its name, it looks before it writes.
+            return frozenset()
+        key = ObjectKey(sys.intern(str(metadata["namespace"])), sys.intern(str(metadata["name"])))
         known = self._secrets.get(key)
         if known and not _is_newer(_resource_version(body), than=known.resource_version):
             return frozenset()

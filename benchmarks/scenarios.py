@@ -1,0 +1,186 @@
+"""The scenarios: each returns plain numbers, in the units that their names say."""
+
+import asyncio
+import base64
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from benchmarks.subject import Subject, start_idiom, start_operator
+from benchmarks.world import MANAGED, REFERENCES, Json, Kubernetes, World, side_by_side
+
+Numbers = dict[str, float]
+IDLE = 60.0
+"""Seconds of idling that are measured: one refresh interval, so that each resource is due once."""
+PATIENCE = 400.0
+
+
+def _references(namespace: str) -> str:
+    return f"{REFERENCES}/namespaces/{namespace}/databaseclusterrefs"
+
+
+def _secrets(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/secrets"
+
+
+@contextlib.asynccontextmanager
+async def noticing(
+    kubernetes: Kubernetes, path: str, wanted: Callable[[Json], bool], *, count: int
+) -> AsyncIterator[tuple[dict[str, float], asyncio.Task[Any]]]:
+    """Notes when each object was first seen as wanted; the task ends when so many were."""
+    seen: dict[str, float] = {}
+
+    async def look() -> None:
+        async for body in kubernetes.watch(path):
+            if wanted(body) and body["metadata"]["name"] not in seen:
+                seen[body["metadata"]["name"]] = time.perf_counter()
+                if len(seen) == count:
+                    return
+
+    task = asyncio.create_task(look())
+    await asyncio.sleep(0.3)  # until the watch is open
+    try:
+        yield seen, task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _is_bound(body: Json) -> bool:
+    return bool(body.get("status", {}).get("binding", {}).get("name"))
+
+
+async def cold_start(
+    kubernetes: Kubernetes, start: Callable[[World, str], Subject], world: World, namespace: str, *, count: int
+) -> tuple[Subject, Numbers]:
+    """From the process's start until every Secret and status is written."""
+    async with noticing(kubernetes, _references(namespace), _is_bound, count=count) as (seen, task):
+        began = time.perf_counter()
+        subject = start(world, namespace)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(task, PATIENCE)
+    first, last = min(seen.values(), default=began), max(seen.values(), default=began)
+    return subject, {
+        "cold_seconds": last - began,
+        "cold_first_seconds": first - began,
+        "cold_writing_seconds": last - first,
+        "cold_written": len(seen),
+        "cold_cpu_seconds": subject.cpu_seconds,
+        "cold_peak_mib": subject.peak_mib,
+    }
+
+
+async def idle(subject: Subject, world: World) -> Numbers:
+    """One refresh interval in which nothing changes."""
+    await asyncio.sleep(10)
+    cpu, began = subject.cpu_seconds, time.perf_counter()
+    requests, writes = world.control.requests(limit=0).total, await _writes(subject)
+    await asyncio.sleep(IDLE)
+    took = time.perf_counter() - began
+    return {
+        "idle_cpu_percent": 100 * (subject.cpu_seconds - cpu) / took,
+        "idle_requests": world.control.requests(limit=0).total - requests,
+        "idle_writes": await _writes(subject) - writes,
+    }
+
+
+async def _writes(subject: Subject) -> float:
+    return await subject.metric("dbclusterref_kubernetes_writes_total")
+
+
+async def rotation_wave(kubernetes: Kubernetes, world: World, namespace: str, clusters: Sequence[str]) -> Numbers:
+    """Passwords of many clusters change at once: until the last Secret has the new one."""
+    async with noticing(kubernetes, f"{_secrets(namespace)}?labelSelector={MANAGED}", lambda _: True, count=len(clusters)) as (
+        seen,
+        task,
+    ):
+        began = time.perf_counter()
+        await asyncio.to_thread(world.control.rotate_passwords, clusters)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(task, 180)
+    return {"wave_seconds": max(seen.values(), default=began) - began, "wave_secrets": len(seen)}
+
+
+async def drift_burst(kubernetes: Kubernetes, namespace: str, *, count: int) -> Numbers:
+    """Somebody spoils so many Secrets at once: for each, until it is as it was."""
+    path = _secrets(namespace)
+    spoilt: dict[str, float] = {}
+    marker = base64.b64encode(b"spoilt").decode()
+
+    def spoil(number: int) -> Callable[[], Any]:
+        name = f"db-{number:05d}"
+
+        async def patch() -> None:
+            body = {"data": {"password": marker}}
+            await kubernetes.call("PATCH", f"{path}/{name}", body, content_type="application/merge-patch+json")
+            spoilt[name] = time.perf_counter()
+
+        return patch
+
+    def is_mended(body: Json) -> bool:
+        return bool(body["data"].get("password") != marker)
+
+    async with noticing(kubernetes, f"{path}?labelSelector={MANAGED}", is_mended, count=count) as (seen, task):
+        await side_by_side(spoil(number) for number in range(count))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(task, 60)
+    delays = sorted(seen[name] - spoilt[name] for name in seen if name in spoilt)
+    return {
+        "drift_mended": len(delays),
+        "drift_median_seconds": delays[len(delays) // 2],
+        "drift_p99_seconds": delays[int(len(delays) * 0.99)],
+    }
+
+
+async def warm_restart(world: World, namespace: str, *, count: int) -> Numbers:
+    """A new process where everything is in place already: until it has looked at every resource."""
+    began = time.perf_counter()
+    subject = start_operator(world, namespace)
+    try:
+        while await subject.metric("dbclusterref_reconciles_total", having="Synced") < count:
+            if time.perf_counter() - began > PATIENCE:
+                break
+            await asyncio.sleep(0.25)
+        took = time.perf_counter() - began
+        return {
+            "warm_seconds": took,
+            "warm_writes": await _writes(subject),
+            "warm_cpu_seconds": subject.cpu_seconds,
+            "warm_peak_mib": subject.peak_mib,
+        }
+    finally:
+        subject.stop()
+
+
+async def bare_client(kubernetes: Kubernetes, source: str, namespace: str) -> Numbers:
+    """The limit: the very Secrets and statuses that the operator wrote, pushed by a client that does nothing else."""
+    secrets = await kubernetes.list_all(f"{_secrets(source)}?labelSelector={MANAGED}")
+    references = {item["metadata"]["name"]: item for item in await kubernetes.list_all(_references(source))}
+
+    def push(secret: Json) -> Callable[[], Any]:
+        name = secret["metadata"]["name"]
+        metadata = {key: secret["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
+        manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": secret["type"], "data": secret["data"]}
+        status = {"status": references[name]["status"]}
+
+        async def write() -> None:
+            path = f"{_secrets(namespace)}/{name}?fieldManager=bench&force=true"
+            await kubernetes.call("PATCH", path, manifest, content_type="application/apply-patch+yaml")
+            path = f"{_references(namespace)}/{name}/status"
+            await kubernetes.call("PATCH", path, status, content_type="application/merge-patch+json")
+
+        return write
+
+    return {"bare_seconds": await side_by_side(push(secret) for secret in secrets)}
+
+
+async def idiom(kubernetes: Kubernetes, world: World, namespace: str, *, count: int) -> Numbers:
+    """The baseline's cold start and idling."""
+    subject, numbers = await cold_start(kubernetes, start_idiom, world, namespace, count=count)
+    try:
+        numbers |= await idle(subject, world)
+        numbers["peak_mib"] = subject.peak_mib
+    finally:
+        subject.stop()
+    return {f"idiom_{name}": value for name, value in numbers.items()}

@@ -1,0 +1,69 @@
+"""A walk over the pages of the listing, again and again: where it is, when the next page is due, what it did not find. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from dbclusterref.cluster import ClusterPage
+
+UNKNOWN_PAGES = 4
+"""How long a listing is taken to be before its first page has told: a few single reads are cheaper than finding out."""
+LONGEST = 2000
+"""More pages than this are no listing but a loop."""
+
+
+class Walk:
+    """One walk after the other. Of a page is kept what it was last time without its clusters, and which were on it."""
+
+    def __init__(self) -> None:
+        self.after: str | None = None
+        self.position = 0
+        self.due_at = 0.0
+        self._pages: list[tuple[ClusterPage, tuple[str, ...]]] = []
+        self._seen: set[str] = set()
+        self._expected: int | None = None
+        self._afresh = [True, False]
+
+    @property
+    def pages(self) -> int:
+        """How many pages the listing has, as far as is known."""
+        return self._expected or UNKNOWN_PAGES
+
+    @property
+    def known(self) -> ClusterPage | None:
+        """The next page as it was last time; None where it must be read as if nothing were known of it."""
+        return self._pages[self.position][0] if not self._afresh[0] and self.position < len(self._pages) else None
+
+    def read_afresh(self) -> None:
+        """Has the rest of this walk and the whole next one read as if nothing were known."""
+        self._afresh = [True, True]
+
+    def take(self, page: ClusterPage) -> tuple[tuple[str, ...], bool]:
+        """Takes the next page in; returns which clusters are on it, and whether it was the walk's last."""
+        uuids = self._pages[self.position][1] if page.clusters is None else tuple(c.uuid for c in page.clusters)
+        self._pages[self.position : self.position + 1] = [(replace(page, clusters=None), uuids)]
+        self._seen.update(uuids)
+        last = not page.next or self.position + 1 >= LONGEST
+        if last:
+            self._expected = self.position + 1
+            del self._pages[self.position + 1 :]
+        else:
+            self.after, self.position = page.next, self.position + 1
+            told = -(-page.total // page.length) if page.total and page.length else 0
+            self._expected = max(told or self._expected or 0, self.position + 1)
+        return uuids, last
+
+    def missing(self, wanted: Iterable[str]) -> frozenset[str]:
+        """Which of the wanted clusters a complete walk did not find."""
+        return frozenset(wanted) - self._seen
+
+    def start_again(self) -> None:
+        """Goes back to the first page."""
+        self.after, self.position = None, 0
+        self._seen.clear()
+        self._afresh = [self._afresh[1], False]
+
+    def space_out(self, now: float, *, every: float) -> None:
+        """Sets when the next page is due, such that a whole walk takes `every` seconds and its pages are spread evenly."""
+        spacing = every / self.pages
+        # What is a little late is caught up with; what came early moves the rest up.
+        self.due_at = (self.due_at if 0 <= now - self.due_at < every / 2 else now) + spacing

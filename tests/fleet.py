@@ -1,0 +1,100 @@
+"""Many references on one token in time that is only a number: what the reconciler does to an account, and nothing else."""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import httpx
+
+from dbclusterref.account import Account
+from dbclusterref.cluster import Snapshot
+from dbclusterref.digitalocean import DigitalOcean
+from dbclusterref.errors import Cause
+from dbclusterref.reference import ObjectKey, Reference
+from sandbox.digitalocean.simulator import Simulator
+from tests.fakes import TOKEN, FakeUpstream, reference_body
+
+
+def in_memory(simulator: Simulator) -> DigitalOcean:
+    """The edge in front of a real simulator, without sockets."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        delivery = simulator.handle(
+            request.method,
+            request.url.path,
+            query=dict(request.url.params),
+            path_qs=request.url.raw_path.decode(),
+            token=request.headers["authorization"].removeprefix("Bearer "),
+            base_url="http://digitalocean.test",
+        )
+        return httpx.Response(delivery.reply.status, content=delivery.reply.body, headers=dict(delivery.reply.headers))
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return DigitalOcean(client, base_url="http://digitalocean.test")
+
+
+@dataclass
+class Fleet:
+    """References by cluster. `snapshots` is what each has read last, `read_at` when, `causes` why the last read failed."""
+
+    account: Account
+    clock: Callable[[], float]
+    references: Mapping[ObjectKey, Reference]
+    due: list[tuple[float, ObjectKey]]
+    snapshots: dict[ObjectKey, Snapshot] = field(default_factory=dict)
+    causes: dict[ObjectKey, Cause] = field(default_factory=dict)
+    looks: int = 0
+
+    async def run(self, seconds: float) -> None:
+        """Looks whenever a look is due, for so long."""
+        end = self.clock() + seconds
+        while (now := self.clock()) < end:
+            if self.due and self.due[0][0] <= now:
+                _, key = heapq.heappop(self.due)
+                heapq.heappush(self.due, (now + await self.look(self.references[key]), key))
+                if self.looks % 16 == 0:
+                    await asyncio.sleep(0)
+            else:
+                # News may come at any time: they are looked for every second.
+                await asyncio.sleep(max(0.001, min(1.0, end - now, self.due[0][0] - now)))
+
+    async def look(self, reference: Reference) -> float:
+        self.looks += 1
+        key, max_age = reference.key, reference.refresh_interval / 2
+        if wait := self.account.seconds_to_wait(reference, max_age=max_age):
+            return wait
+
+        async def known_ca() -> bytes:
+            return self.snapshots[key].ca if key in self.snapshots else b""
+
+        try:
+            snapshot = await self.account.read(reference, max_age=max_age, known_ca=known_ca)
+        except Cause as cause:
+            self.causes[key] = cause
+            return 30.0
+        self.causes.pop(key, None)
+        self.snapshots[key] = snapshot
+        return max(0.1, self.account.next_look(reference, snapshot))
+
+
+def fleet(
+    upstream: DigitalOcean | FakeUpstream, uuids: list[str], *, clock: Callable[[], float], interval: str = "1m"
+) -> Fleet:
+    """One reference for each cluster."""
+    references = {}
+    for number, uuid in enumerate(uuids):
+        key = ObjectKey("shop", f"db-{number}")
+        body = reference_body(key=key, uid=f"uid-{number}", clusterUUID=uuid, refreshInterval=interval)
+        references[key] = Reference.from_body(body)
+    due = [(clock(), key) for key in references]
+    account = Account(
+        TOKEN,
+        upstream=upstream,
+        clock=clock,
+        observe=lambda *_: None,
+        on_news=lambda key: heapq.heappush(due, (clock(), key)),
+        chance=lambda: 0.5,
+        unix_time=clock,
+    )
+    return Fleet(account=account, clock=clock, references=references, due=due)

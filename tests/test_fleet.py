@@ -1,0 +1,193 @@
+"""Many references on one token: the account's own task, in front of the real simulator with its rate limiter on."""
+
+import asyncio
+import itertools
+from collections import Counter
+from typing import cast
+
+import pytest
+
+from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from sandbox.digitalocean.simulator import Simulator
+from sandbox.digitalocean.tokens import Token
+from sandbox.digitalocean.world import Recipe
+from tests.fakes import TOKEN, FakeUpstream, a_cluster, in_fake_time
+from tests.fleet import Fleet, fleet, in_memory
+
+MINUTE = 60.0
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def uuids(count: int) -> list[str]:
+    return [f"00000000-0000-4000-8000-{number:012d}" for number in range(count)]
+
+
+def small(count: int = 100, *, interval: str = "1m", per_page: int = 200) -> tuple[Fleet, FakeUpstream]:
+    upstream = FakeUpstream(clusters={uuid: a_cluster(uuid=uuid) for uuid in uuids(count)}, per_page=per_page)
+    return fleet(upstream, uuids(count), clock=asyncio.get_running_loop().time, interval=interval), upstream
+
+
+def kinds(upstream: FakeUpstream) -> Counter[str]:
+    return Counter(kind for kind, _ in upstream.requests)
+
+
+async def simulated(count: int) -> tuple[Fleet, Simulator]:
+    clock = asyncio.get_running_loop().time
+    simulator = Simulator(seed=1, clock=clock)
+    simulator.tokens.put(Token(value=TOKEN))
+    ids = simulator.world.seed_clusters(count, Recipe())
+    return fleet(in_memory(simulator), list(ids), clock=clock), simulator
+
+
+def oldest(found: Fleet) -> float:
+    return max(now() - kept.read_at for kept in found.account._clusters.values())
+
+
+@in_fake_time
+async def test_a_thousand_references_are_fresh_within_both_limits() -> None:
+    found, simulator = await simulated(1000)
+    worst = 0.0
+    for _ in range(20):
+        await found.run(MINUTE)
+        worst = max(worst, oldest(found))
+    report = simulator.log.report(limit=0)
+    assert report["statuses"] == {"200": report["total"]}, "no 429, ever"
+    assert worst <= MINUTE
+    assert len(found.snapshots) == 1000
+    assert not any(snapshot.ca_pending for snapshot in found.snapshots.values()), "all CAs have come, one by one"
+    found.account.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@in_fake_time
+async def test_ten_thousand_references_are_fresh_within_both_limits() -> None:
+    found, simulator = await simulated(10_000)
+    hour, worst = [0], 0.0
+    for minute in range(65):
+        await found.run(MINUTE)
+        hour.append(cast("int", simulator.log.report(limit=0)["total"]))
+        if minute:
+            worst = max(worst, oldest(found))
+    report = simulator.log.report(limit=0)
+    assert report["statuses"] == {"200": report["total"]}, "no 429, ever"
+    assert max(after - before for before, after in itertools.pairwise(hour)) <= 250
+    assert hour[60] < 5000
+    assert worst <= MINUTE
+    assert len(found.snapshots) == 10_000
+    found.account.close()
+
+
+@in_fake_time
+async def test_a_change_reaches_its_reference_without_anybody_asking() -> None:
+    found, upstream = small()
+    await found.run(3 * MINUTE)
+    looks = found.looks
+    changed = uuids(100)[42]
+    upstream.clusters[changed] = a_cluster(uuid=changed, password="pw-2")
+    await found.run(MINUTE)
+    keys = [key for key, reference in found.references.items() if reference.cluster_uuid == changed]
+    private = found.snapshots[keys[0]].cluster.endpoints.private
+    assert private is not None
+    assert private.password == "pw-2"
+    assert found.looks - looks <= 2, "those whose cluster is as it was are left alone"
+
+
+@in_fake_time
+async def test_who_comes_long_after_the_first_walk_is_served_by_the_next_one() -> None:
+    found, upstream = small(200)
+    late = {key: found.references[key] for key in list(found.references)[100:]}
+    found.due[:] = [(at, key) for at, key in found.due if key not in late]
+    await found.run(20 * MINUTE)
+    assert len(found.snapshots) == 100
+    before = len(upstream.requests)
+    found.due += [(now(), key) for key in late]
+    found.due.sort()
+    await found.run(MINUTE)
+    assert len(found.snapshots) == 200
+    assert Counter(kind for kind, _ in upstream.requests[before:])["page"] < 10, "no walk goes in circles"
+
+
+@in_fake_time
+async def test_an_idle_minute_costs_one_request_for_up_to_two_hundred_clusters() -> None:
+    found, upstream = small(200)
+    await found.run(10 * MINUTE)
+    before = kinds(upstream)
+    await found.run(9 * MINUTE)
+    assert kinds(upstream)["page"] - before["page"] == pytest.approx(10, abs=1)
+    assert kinds(upstream)["cluster"] == before["cluster"]
+
+
+@in_fake_time
+async def test_pages_are_spread_evenly_over_the_interval() -> None:
+    found, upstream = small(100, per_page=10)
+    await found.run(5 * MINUTE)
+    before = kinds(upstream)["page"]
+    await found.run(27)
+    assert kinds(upstream)["page"] - before == pytest.approx(5, abs=1), "half a walk in half the time"
+
+
+@in_fake_time
+async def test_a_cluster_that_the_listing_lacks_is_asked_for_singly() -> None:
+    found, upstream = small()
+    await found.run(2 * MINUTE)
+    gone = uuids(100)[7]
+    del upstream.clusters[gone]
+    await found.run(2 * MINUTE)
+    assert [type(cause) for cause in found.causes.values()] == [UnconfirmedNotFound]
+    assert ("cluster", gone) in upstream.requests
+    upstream.clusters[gone] = a_cluster(uuid=gone)
+    await found.run(2 * MINUTE)
+    assert not found.causes
+
+
+@in_fake_time
+async def test_a_revoked_token_is_news_for_everyone_and_costs_a_request_at_a_time() -> None:
+    found, upstream = small()
+    await found.run(2 * MINUTE)
+    before = len(upstream.requests)
+    upstream.trouble["*"] = TokenInvalid("no")
+    await found.run(2 * MINUTE)
+    assert {type(cause) for cause in found.causes.values()} == {TokenInvalid}
+    assert len(found.causes) == 100
+    assert len(upstream.requests) - before < 15
+    upstream.trouble.clear()
+    await found.run(2 * MINUTE)
+    assert not found.causes
+
+
+@in_fake_time
+async def test_a_listing_that_keeps_failing_is_done_without() -> None:
+    found, upstream = small(20)
+    upstream.trouble["page"] = UpstreamUnavailable("another host")
+    await found.run(3 * MINUTE)
+    assert len(found.snapshots) == 20
+    assert not found.causes
+    assert kinds(upstream)["page"] <= 4
+
+
+@in_fake_time
+async def test_a_low_hour_stretches_the_walks_and_says_so() -> None:
+    found, upstream = small(100, per_page=2)
+    await found.run(3 * MINUTE)
+    found.account._reads.budget.limit, upstream.per_page = 5000, 2
+    before = len(upstream.requests)
+    upstream.remaining = 10
+    await found.run(10 * MINUTE)
+    assert len(upstream.requests) - before < 60
+    assert {type(cause) for cause in found.causes.values()} == {RateLimited}
+    assert found.account.slowdown > 10
+    upstream.remaining = 4999
+    await found.run(20 * MINUTE)
+    assert not found.causes
+
+
+@in_fake_time
+async def test_who_wants_a_cluster_often_reads_it_singly_beside_slow_walks() -> None:
+    found, upstream = small(100, interval="1h")
+    await found.run(5 * MINUTE)
+    assert kinds(upstream)["page"] <= 2
+    assert not any(isinstance(cause, ClusterNotFound) for cause in found.causes.values())
