@@ -59,7 +59,8 @@ class Resync:
         Raises KubernetesError where a listing cannot be had whole: then nothing was judged by it.
         """
         missed = await self._references()
-        if self._sees_secrets():
+        # At first nothing is known, and each Secret would be asked for by name: the watch lists them all at once.
+        if self._sees_secrets() and not first:
             missed += await self._secrets()
         if missed and not first:
             self._metrics.missed_changes.inc(missed)
@@ -93,6 +94,8 @@ class Resync:
         for namespace in self._namespaces:
             async for body in self._api.list_secrets(namespace):
                 key = _key(body)
+                if not self._store.keeps(body):
+                    continue
                 listed.add(key)
                 if known.get(key) != _version(body):
                     doubtful.add(key)

@@ -96,9 +96,7 @@ class Store:
         """Takes a Secret in; returns the resources that want work because of it."""
         metadata = body["metadata"]
         assert isinstance(metadata, Mapping)
-        owner = (metadata.get("annotations") or {}).get(REFERENCE_UID)
-        if owner and not self._shard.owns(owner):
-            # Another process keeps it; where a resource of this one wants its name, it looks before it writes.
+        if not self.keeps(body):
             return frozenset()
         key = ObjectKey(sys.intern(str(metadata["namespace"])), sys.intern(str(metadata["name"])))
         known = self._secrets.get(key)
@@ -114,6 +112,13 @@ class Store:
         self._secrets[key] = live
         same = known is not None and (known.content, known.shape) == (live.content, live.shape)
         return frozenset() if same else interested
+
+    def keeps(self, secret: Mapping[str, object]) -> bool:
+        """Tells whether a Secret is this shard's; where a resource wants the name of another's, it looks before it writes."""
+        metadata = secret["metadata"]
+        assert isinstance(metadata, Mapping)
+        owner = (metadata.get("annotations") or {}).get(REFERENCE_UID)
+        return not owner or self._shard.owns(owner)
 
     def drop(self, key: ObjectKey, *, uid: str) -> None:
         """Drops a resource that is gone, if it is still that very object."""
