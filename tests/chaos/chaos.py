@@ -94,6 +94,11 @@ class History(threading.Thread):
         self.states: list[Json] = []
         self.ended = threading.Event()
 
+    def close(self) -> None:
+        """Ends it, and waits for its last words."""
+        self.ended.set()
+        self.join(10)
+
     def run(self) -> None:
         since = self._admin.get(self._path)["metadata"]["resourceVersion"]
         while not self.ended.is_set():
@@ -126,15 +131,17 @@ class Chaos:
         )
         self.control = self.sandbox.control
         self.tenant: Tenant = stack.enter_context(as_tenant(self.sandbox))
-        # Several tokens, so that their requests a minute are enough for everybody.
+        # Every restart reads everything anew, so an ordinary hour's requests would be used up within the minute: budgets have
+        # tests of their own.
         for number in range(TOKENS):
-            self.control.set_token(f"{self.tenant.token}-{number}")
+            self.control.set_token(f"{self.tenant.token}-{number}", per_hour=100_000, per_minute=100_000)
             self.tenant.put_token(f"{self.tenant.token}-{number}", name=f"do-token-{number}")
         style: dict[str, str | bool] = {"marker": MARKER, "hostile": True}
         self.clusters = self.control.seed_clusters(CLUSTERS, engine="pg", num_nodes=2, password_style=style)
         self.names = [f"ref-{number:03}" for number in range(references)]
         self.history = History(self.sandbox, self.tenant.namespace)
         self.history.start()
+        stack.callback(self.history.close)
         self.replicas = [Replica(self, number) for number in range(2)]
         for replica in self.replicas:
             stack.callback(replica.kill)
@@ -290,9 +297,22 @@ class Chaos:
     def _has_converged(self, word: str) -> bool:
         for replica in self.replicas:
             replica.ensure_running()  # a leader that was frozen ends when it wakes
+        self._clear_orphans()
         wrong = list(self.differences(word))
         assert not wrong, f"{len(wrong)}: {wrong[:5]}"
         return True
+
+    def _clear_orphans(self) -> None:
+        """Deletes Secrets that lost their owner before their resource was made anew, as SecretConflict asks a person to."""
+        references = {item["metadata"]["name"]: item for item in self.tenant.admin.get(self.tenant.references_path)["items"]}
+        for name in self.names:
+            conditions = {item["type"]: item for item in references[name]["status"].get("conditions", [])}
+            if conditions.get("Ready", {}).get("reason") != "SecretConflict":
+                continue
+            secret = self.tenant.secret(name)
+            if secret and not secret["metadata"].get("ownerReferences"):
+                self.tenant.admin.delete(self.tenant.secret_path(name))
+                self.tally["orphans cleared"] += 1
 
     def differences(self, word: str) -> Iterator[str]:
         """What is not as upstream says, a word each."""
@@ -320,8 +340,8 @@ class Chaos:
     # the judgement
 
     def judge(self) -> None:
-        self.history.ended.set()
-        self.history.join(10)
+        assert self.history.is_alive(), "nobody wrote the history any more"
+        self.history.close()
         self._no_incomplete_secret()
         self._no_two_writers()
         self._no_leak()

@@ -220,10 +220,10 @@ def test_a_port_that_is_taken_is_a_bad_setting(served: Served, start_operator: S
 
 def test_probes_and_metrics_answer(served: Served, tenant: Tenant) -> None:
     tenant.ready(tenant.control.create_cluster()["id"])
-    for path in ("/healthz", "/readyz"):
+    for path, says in (("/healthz", "ok\n"), ("/readyz", "ok\nalone\n")):
         reply = served.operator.probe(path)
         assert reply is not None
-        assert (reply.status_code, reply.text) == (200, "ok\n")
+        assert (reply.status_code, reply.text) == (200, says)
     assert served.operator.metric("dbclusterref_references", reason="Synced") >= 1
     assert served.operator.metric("dbclusterref_digitalocean_replies_total", status="200") >= 2
     assert served.operator.metric("dbclusterref_kubernetes_writes_total", kind="Secret", result="ok") >= 1
