@@ -8,13 +8,14 @@ cd "$(dirname "$0")/.."
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-# Debian packages: command that shows it is there, package, what goes without it.
+# Debian packages: command (or path) that shows it is there, package, what goes without it.
 debian_packages() {
   cat <<'LIST'
 pg_ctlcluster postgresql tests/clients with PostgreSQL
 psql postgresql-client tests/clients with psql
 pgbouncer pgbouncer tests/clients with connection pools
 mariadbd mariadb-server tests/clients with MariaDB and MySQL
+/usr/lib/python3/dist-packages/MySQLdb python3-mysqldb tests/clients with mysqlclient
 redis-server redis-server tests/clients with Redis and Valkey
 javac default-jdk-headless tests/clients with JDBC, Spring and Kafka
 mvn maven tests/clients with JDBC, Spring and Kafka
@@ -72,7 +73,7 @@ make_environment() {
 
 install_debian_packages() {
   debian_packages | while read -r program package without; do
-    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$program" >/dev/null && continue
+    [ -e "$program" ] || PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$program" >/dev/null && continue
     apt_install "$package" </dev/null ||
       say "not installed: $package (as root: apt-get install $package); without it these are reported as skipped: $without"
   done

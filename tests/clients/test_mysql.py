@@ -1,5 +1,8 @@
 """MySQL's clients, against MariaDB, which speaks the same protocol; the server refuses unencrypted connections."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from sandbox.servers import MariaDb
@@ -27,6 +30,27 @@ with pymysql.connect(
 ) as connection, connection.cursor() as cursor:
     cursor.execute(sys.argv[1])
     print(cursor.fetchone()[0])
+"""
+
+# Built on the C library, and so brought by Debian for its own interpreter rather than by PyPI for ours.
+DEBIANS_PYTHON = "/usr/bin/python3"
+
+MYSQLCLIENT = """
+import os, sys, MySQLdb
+connection = MySQLdb.connect(
+    host=os.environ["MYSQL_HOST"], port=int(os.environ["MYSQL_TCP_PORT"]), user=os.environ["MYSQL_USER"],
+    passwd=os.environ["MYSQL_PASSWORD"], db=os.environ["MYSQL_DATABASE"], ssl={"ca": os.environ["ca.crt-path"]},
+)
+cursor = connection.cursor()
+cursor.execute(sys.argv[1])
+print(cursor.fetchone()[0])
+"""
+
+MYSQLCLIENT_OPTION_FILE = """
+import sys, MySQLdb
+cursor = MySQLdb.connect(read_default_file=sys.argv[2] + "/my.cnf", read_default_group="mysql").cursor()
+cursor.execute(sys.argv[1])
+print(cursor.fetchone()[0])
 """
 
 SQLALCHEMY = """
@@ -92,6 +116,27 @@ def test_pymysql_connects_with_the_environment(mariadb: Single[MariaDb], mount: 
 def test_pymysql_connects_with_the_mounted_files_and_verifies_the_server(mariadb: Single[MariaDb], mount: Mount) -> None:
     binding = mount(mariadb.cluster, secret={"keySets": ["Binding"]})
     assert binding.python(PYMYSQL_FILES, WHO, str(binding.directory), environ={}) == EXPECTED
+
+
+@pytest.fixture(scope="module")
+def debians_python() -> str:
+    """Debian's interpreter, if it has mysqlclient."""
+    probe = [DEBIANS_PYTHON, "-c", "import MySQLdb"]
+    if not Path(DEBIANS_PYTHON).exists() or subprocess.run(probe, check=False, capture_output=True).returncode:
+        pytest.skip("mysqlclient is not installed (as root: apt-get install python3-mysqldb)")
+    return DEBIANS_PYTHON
+
+
+def test_mysqlclient_connects_with_the_environment(mariadb: Single[MariaDb], mount: Mount, debians_python: str) -> None:
+    binding = mount(mariadb.cluster, secret={"template": {"ca.crt-path": "{ca-path}"}})
+    assert binding.run(debians_python, "-c", MYSQLCLIENT, WHO) == EXPECTED
+
+
+def test_mysqlclient_connects_with_the_mounted_option_file_alone(
+    mariadb: Single[MariaDb], mount: Mount, debians_python: str
+) -> None:
+    binding = mount(mariadb.cluster, secret={"keySets": ["Files"]})
+    assert binding.run(debians_python, "-c", MYSQLCLIENT_OPTION_FILE, WHO, str(binding.directory), environ={}) == EXPECTED
 
 
 def test_sqlalchemy_connects_by_the_pymysql_recipe(mariadb: Single[MariaDb], mount: Mount) -> None:
