@@ -14,7 +14,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.reference import API_VERSION, GROUP, PLURAL, VERSION, ObjectKey
+from dbclusterref.reference import API_VERSION, GROUP, KIND, PLURAL, VERSION, ObjectKey
 from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 
 TIMEOUT = 15.0
@@ -163,7 +163,7 @@ class KubernetesApi:
                 "reportingInstance": event.instance,
                 "regarding": {
                     "apiVersion": API_VERSION,
-                    "kind": "DatabaseClusterRef",
+                    "kind": KIND,
                     "namespace": event.regarding.namespace,
                     "name": event.regarding.name,
                     "uid": event.regarding_uid,

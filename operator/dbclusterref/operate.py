@@ -1,7 +1,6 @@
 """The operator put together and run: everything is wired here, and nothing anywhere else."""
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
@@ -210,8 +209,7 @@ class _Operator:
     def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> Leader:
         def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback
             self._metrics.leading.set(leading)
-            with contextlib.suppress(AttributeError):
-                self._dispatcher.wake()
+            self._dispatcher.wake()
 
         return Leader(
             self._kubernetes,

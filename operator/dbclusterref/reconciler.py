@@ -138,7 +138,7 @@ class Reconciler:
     async def _observe(self, entry: Entry, reference: Reference) -> float:
         """Reads upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0."""
         interval = reference.refresh_interval
-        # Half an interval: references to one cluster share reads, and none is ever more than an interval behind.
+        # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
         if entry.failed_at is not None:
             # An answer from before the failure does not disprove it.

@@ -147,7 +147,6 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> RenderedSecret:
         )
     return RenderedSecret(
         key=reference.secret_key,
-        # An engine nobody has heard of must not be able to break the write.
         type=f"servicebinding.io/{engine.type}",
         data={name: value.encode() for name, value in data.items()},
         labels={**reference.secret.labels, MANAGED_BY: FIELD_MANAGER},

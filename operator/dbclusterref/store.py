@@ -34,7 +34,6 @@ class Entry:
     not_found_since: float | None = None
     failures: int = 0
     failed_at: float | None = None
-    kubernetes_failures: int = 0
     published_content: bytes = b""
 
     @property
