@@ -7,8 +7,10 @@ import pytest
 
 from dbclusterref.account import Account, Accounts
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.planner import LOOK
+from dbclusterref.publisher import Publisher
 from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, Clocks, Reconciler
 from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.reporter import Reporter
@@ -49,17 +51,20 @@ class Bench:
         self.marked: set[ObjectKey] = set()
         self.leading = True
         metrics = Metrics()
+        fence = Fence(kubernetes, seconds_left=lambda: float("inf") if self.leading else 0.0)
+        reporter = Reporter(
+            fence, record=kubernetes.events.append, metrics=metrics, logger=logging.getLogger("test"), instance="test"
+        )
         self.reconciler = Reconciler(
             store=self.store,
             tokens=Tokens(kubernetes, own=OperatorToken(), allowed=(), clock=clock),
             accounts=Accounts(
                 lambda token: Account(token, upstream=upstream, clock=clock, observe=lambda *_: None, chance=lambda: 0.0)
             ),
-            secrets=kubernetes,
-            reporter=Reporter(kubernetes, metrics=metrics, logger=logging.getLogger("test"), instance="test"),
+            publisher=Publisher(fence, store=self.store, reporter=reporter, metrics=metrics, clock=clock),
+            reporter=reporter,
             metrics=metrics,
             clocks=Clocks(monotonic=clock, now=clock.now, jitter=lambda: 0.0),
-            may_write=lambda: self.leading,
         )
         for body in kubernetes.references.values():
             self.see("Reference", body, gone=False)

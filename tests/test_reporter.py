@@ -25,7 +25,9 @@ class Bench:
         self.kubernetes.put_reference(reference_body())
         self.clock = FakeClock()
         self.metrics = Metrics()
-        self.reporter = Reporter(self.kubernetes, metrics=self.metrics, logger=LOGGER, instance="pod-1")
+        self.reporter = Reporter(
+            self.kubernetes, record=self.kubernetes.events.append, metrics=self.metrics, logger=LOGGER, instance="pod-1"
+        )
         store = Store()
         store.observe_reference(self.kubernetes.references[KEY])
         entry = store.get(KEY)

@@ -4,6 +4,7 @@ Every member of the API's object but five is optional, and each may be absent, `
 engines are normal. A member of the wrong type is refused by name, never by value: the value may be a password.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 from dbclusterref.errors import UpstreamUnavailable
 
 T = TypeVar("T", str, int, bool)
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +243,7 @@ def _member(members: Mapping[str, object], name: str, kind: type[T], *, path: st
 
 def _is_text(value: str) -> bool:
     r"""Tells whether a string has UTF-8: JSON can spell half a character (`"\ud800"`), which no Secret can hold."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    return value.isascii() or not _HALF_CHARACTER.search(value)
 
 
 def _required(members: Mapping[str, object], name: str, kind: type[T], *, path: str) -> T:

@@ -54,6 +54,11 @@ class Dispatcher:
         self._trouble_is_known = False
         self._unvisited: set[ObjectKey] | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Tells whether resources wait for a worker."""
+        return len(self._queue) > 0
+
     def expect(self, keys: Iterable[ObjectKey]) -> None:
         """Names the resources whose first reconciliations make the first pass."""
         if self._unvisited is None:

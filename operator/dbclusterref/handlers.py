@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.reference import GROUP, PLURAL, VERSION, ObjectKey
@@ -13,6 +14,28 @@ from dbclusterref.store import Store
 from dbclusterref.timing import Timing
 
 GONE = "DELETED"
+
+
+class NoDiffs(kopf.DiffBaseStorage):
+    """Spares kopf the deep copies it makes of each object to tell changes: handlers that only watch get the whole object."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:  # noqa: ANN401
+        """Finds nothing worth comparing."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:  # noqa: ANN401
+        """Remembers nothing."""
+
+    def store(self, **_: Any) -> None:  # noqa: ANN401
+        """Writes nothing."""
+
+
+class NoMemories(ResourceMemories):
+    """Keeps nothing of an object once its event is handled: kopf's record of it, 884 bytes for ever, is for timers and such."""
+
+    async def recall(self, raw_body: kopf.RawBody, **options: Any) -> ResourceMemory:  # noqa: ANN401
+        """Makes a record for this one event."""
+        return await super().recall(raw_body, **{**options, "ephemeral": True})
 
 
 class EndlessBackoff:
@@ -72,6 +95,7 @@ def make_settings(timing: Timing | None = None) -> kopf.OperatorSettings:
     # Needs rights on CRDs and namespaces cluster-wide; we look for our CRD ourselves before kopf starts.
     settings.scanning.disabled = True
     # kopf strips finalizers of this name from what it watches, and its default is shared by every kopf operator.
+    settings.persistence.diffbase_storage = NoDiffs()
     settings.persistence.finalizer = f"{GROUP}/never-set"
     settings.watching.label_selectors["", "v1", "secrets"] = f"{MANAGED_BY}={FIELD_MANAGER}"
     settings.watching.server_timeout = 300

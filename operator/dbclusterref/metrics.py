@@ -35,6 +35,9 @@ class Metrics:
         self.writes = Counter(
             "dbclusterref_kubernetes_writes", "Writes by kind of object and result.", ["kind", "result"], registry=registry
         )
+        self.events_dropped = Counter(
+            "dbclusterref_events_dropped", "Events that were not posted: refused, or too many of them.", registry=registry
+        )
         self.references = Gauge(
             "dbclusterref_references", "Resources known, by the reason of their Ready condition.", ["reason"], registry=registry
         )

@@ -14,6 +14,7 @@ import httpx
 from dbclusterref.account import Account, Accounts
 from dbclusterref.digitalocean import TIMEOUT, DigitalOcean
 from dbclusterref.dispatch import Dispatcher
+from dbclusterref.events import EventRecorder
 from dbclusterref.fence import Fence
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.kubeconfig import load_configuration, own_namespace
@@ -21,6 +22,7 @@ from dbclusterref.leader import Leader
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.probes import serve_probes
+from dbclusterref.publisher import Publisher
 from dbclusterref.reconciler import Clocks, Reconciler, system_clocks
 from dbclusterref.reference import ObjectKey
 from dbclusterref.reporter import Reporter, watch_reasons
@@ -74,8 +76,15 @@ class _Operator:
         identity = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         self._leader = self._make_leader(environ, identity=identity) if settings.leader_elect else None
         self._accounts = Accounts(self._account_maker(client))
+        fence = Fence(kubernetes, seconds_left=self._seconds_left)
+        self._events = EventRecorder(
+            fence,
+            is_busy=lambda: self._dispatcher.is_busy,
+            metrics=self._metrics,
+            logger=LOGGER,
+        )
         self._dispatcher = Dispatcher(
-            self._make_reconciler(identity=identity),
+            self._make_reconciler(fence, identity=identity),
             workers=settings.workers,
             clock=self._clocks.monotonic,
             may_work=self._may_write,
@@ -105,13 +114,17 @@ class _Operator:
             healthy=self._problems, ready=self._not_ready, metrics=self._render_metrics, describe=self._describe,
         )  # fmt: skip
         # Everything long-lived starts before kopf: at its end kopf cancels each task that began after it did.
-        tasks = [asyncio.create_task(self._keep_house(), name="housekeeping")]
+        tasks = [
+            asyncio.create_task(self._keep_house(), name="housekeeping"),
+            asyncio.create_task(self._events.run(), name="events"),
+        ]
         if self._leader:
             tasks.append(asyncio.create_task(self._lead(self._leader), name="leader"))
         self._dispatcher.start()
         watch = self._watch = asyncio.create_task(self._watching.run(), name="watch")
         await self._stop.wait()
         await self._dispatcher.stop(grace=GRACE)
+        await self._events.drain(seconds=GRACE / 3)
         if self._leader:
             await self._leader.release()
         for task in (watch, *tasks):
@@ -169,9 +182,9 @@ class _Operator:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    def _make_reconciler(self, *, identity: str) -> Reconciler:
+    def _make_reconciler(self, fence: Fence, *, identity: str) -> Reconciler:
         settings = self._settings
-        fence = Fence(self._kubernetes, seconds_left=self._seconds_left)
+        reporter = Reporter(fence, record=self._events.record, metrics=self._metrics, logger=LOGGER, instance=identity)
         return Reconciler(
             store=self._store,
             tokens=Tokens(
@@ -181,12 +194,18 @@ class _Operator:
                 clock=self._clocks.monotonic,
             ),
             accounts=self._accounts,
-            secrets=fence,
-            reporter=Reporter(fence, metrics=self._metrics, logger=LOGGER, instance=identity),
+            publisher=Publisher(
+                fence,
+                store=self._store,
+                reporter=reporter,
+                metrics=self._metrics,
+                clock=self._clocks.monotonic,
+                sees_secrets=lambda: self._watching.sees_secrets,
+                timing=settings.timing,
+            ),
+            reporter=reporter,
             metrics=self._metrics,
             clocks=self._clocks,
-            may_write=self._may_write,
-            sees_secrets=lambda: self._watching.sees_secrets,
             timing=settings.timing,
         )
 

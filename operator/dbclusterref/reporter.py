@@ -18,17 +18,25 @@ NOTE_LIMIT = 1000
 
 
 class StatusApi(Protocol):
-    """The calls that reporting needs."""
+    """The call that reporting needs."""
 
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> dict[str, object]: ...  # noqa: D102
-    async def create_event(self, event: Event) -> None: ...  # noqa: D102
 
 
 class Reporter:
-    """Reports outcomes. `instance` names this process in Events."""
+    """Reports outcomes. `record` takes an Event without waiting; `instance` names this process in Events."""
 
-    def __init__(self, api: StatusApi, *, metrics: Metrics, logger: logging.Logger, instance: str) -> None:
+    def __init__(
+        self,
+        api: StatusApi,
+        *,
+        record: Callable[[Event], object],
+        metrics: Metrics,
+        logger: logging.Logger,
+        instance: str,
+    ) -> None:
         self._api = api
+        self._record = record
         self._metrics = metrics
         self._logger = logger
         self._instance = instance
@@ -61,7 +69,7 @@ class Reporter:
         )
         if new != old and not await self._write(entry, new):
             return
-        await self._tell(entry, old, new, outcome, now=now)
+        self._tell(entry, old, new, outcome, now=now)
 
     async def _write(self, entry: Entry, new: Status) -> bool:
         identity = entry.identity
@@ -80,23 +88,23 @@ class Reporter:
         entry.resource_version = str(metadata["resourceVersion"])
         return True
 
-    async def _tell(self, entry: Entry, old: Status, new: Status, outcome: Outcome, *, now: datetime) -> None:
+    def _tell(self, entry: Entry, old: Status, new: Status, outcome: Outcome, *, now: datetime) -> None:
         key = entry.identity.key
         if key in self._news:
             reason, text = self._news.pop(key)
-            await self._announce(entry, reason, text, warning=False, now=now)
+            self._announce(entry, reason, text, warning=False, now=now)
         before, after = _news_in(old), _news_in(new)
         if before == after or (before is None and isinstance(outcome, Published)):
             return
         match outcome:
             case Cause():
-                await self._announce(entry, outcome.reason, outcome.message, warning=True, now=now)
+                self._announce(entry, outcome.reason, outcome.message, warning=True, now=now)
             case Suspended():
-                await self._announce(entry, "Suspended", new.conditions[ConditionType.FRESH].message, warning=False, now=now)
+                self._announce(entry, "Suspended", new.conditions[ConditionType.FRESH].message, warning=False, now=now)
             case Published():
-                await self._announce(entry, SYNCED, new.conditions[ConditionType.READY].message, warning=False, now=now)
+                self._announce(entry, SYNCED, new.conditions[ConditionType.READY].message, warning=False, now=now)
 
-    async def _announce(self, entry: Entry, reason: str, text: str, *, warning: bool, now: datetime) -> None:
+    def _announce(self, entry: Entry, reason: str, text: str, *, warning: bool, now: datetime) -> None:
         key = entry.identity.key
         self._logger.log(
             logging.WARNING if warning else logging.INFO,
@@ -114,11 +122,7 @@ class Reporter:
             name=_event_name(key.name, entry.identity.uid, reason, now),
             instance=self._instance,
         )
-        try:
-            await self._api.create_event(event)
-        except KubernetesError as error:
-            # An Event is a courtesy: the status says the same.
-            self._logger.debug("%s: no Event: %s", key, error.message)
+        self._record(event)
 
 
 def watch_reasons(entries: Callable[[], Mapping[str, int]], metrics: Metrics) -> None:

@@ -11,6 +11,7 @@ import secrets
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from dbclusterref.cluster import Connection, Endpoints, Snapshot
@@ -82,7 +83,10 @@ class RenderedSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSecret:
-    """What is kept in memory of a Secret in the cluster: enough to tell whose it is and whether it differs, and no data."""
+    """What is kept in memory of a Secret in the cluster: enough to tell whose it is and whether it differs.
+
+    Of its data only `ca` is kept, the CA's PEM and no secret, b"" for none: upstream need not be asked again after a restart.
+    """
 
     uid: str
     resource_version: str
@@ -92,6 +96,7 @@ class LiveSecret:
     reference_uids: tuple[str, ...]
     adopt: str
     revision: int
+    ca: bytes
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "LiveSecret":
@@ -123,6 +128,7 @@ class LiveSecret:
             reference_uids=tuple(sorted(map(sys.intern, uids - {""}))),
             adopt=annotations.get(ADOPT, ""),
             revision=_revision(annotations.get(REVISION, "")),
+            ca=_one_copy(_decoded(data.get("ca.crt", ""))),
         )
 
     def belongs_to(self, reference: Reference) -> bool:
@@ -344,6 +350,12 @@ def _digest(value: object) -> bytes:
 
 def _decoded(value: object) -> bytes:
     return base64.b64decode(str(value))
+
+
+@lru_cache(maxsize=64)
+def _one_copy(pem: bytes) -> bytes:
+    """Gives equal CAs as one object: a project's clusters share theirs."""
+    return pem
 
 
 def _revision(text: str) -> int:

@@ -34,6 +34,7 @@ class Entry:
     not_found_since: float | None = None
     failures: int = 0
     failed_at: float | None = None
+    waiting_since: float | None = None
     published_content: bytes = b""
 
     @property

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 _QUOTED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -28,6 +29,7 @@ class TemplateError(Exception):
     """The template's text is wrong; the message says where and what is allowed."""
 
 
+@lru_cache(maxsize=4096)
 def placeholders_in(template: str) -> frozenset[str]:
     """Names the placeholders a template uses. Raises TemplateError where its text is no template."""
     names: set[str] = set()

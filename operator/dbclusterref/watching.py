@@ -8,7 +8,7 @@ import kopf
 
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.errors import KubernetesError
-from dbclusterref.handlers import make_registry, make_settings, scope
+from dbclusterref.handlers import NoMemories, make_registry, make_settings, scope
 from dbclusterref.kube import KubernetesApi, references_path, secrets_path
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
@@ -151,6 +151,7 @@ class Watching:
                 with_secrets=self.sees_secrets,
             ),
             settings=make_settings(self._settings.timing),
+            memories=NoMemories(),
             standalone=True,
             **scope(self._settings.namespaces),
         )

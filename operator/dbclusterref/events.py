@@ -1,0 +1,76 @@
+"""Kubernetes Events, posted when there is nothing more urgent: the Secret and the status come first, and say the same."""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from dbclusterref.errors import KubernetesError
+from dbclusterref.kube import Event
+from dbclusterref.metrics import Metrics
+
+PERIOD = 0.5
+"""Seconds between two Events while resources wait for a worker; else one is posted right after the other."""
+CAPACITY = 10_000
+"""Events that may wait; beyond, the oldest is dropped, and counted."""
+
+
+class EventApi(Protocol):
+    """The call that posting needs."""
+
+    async def create_event(self, event: Event) -> None: ...  # noqa: D102
+
+
+class EventRecorder:
+    """Takes Events in without waiting. `is_busy` tells whether more important work is under way."""
+
+    def __init__(
+        self,
+        api: EventApi,
+        *,
+        is_busy: Callable[[], bool],
+        metrics: Metrics,
+        logger: logging.Logger,
+    ) -> None:
+        self._api = api
+        self._is_busy = is_busy
+        self._metrics = metrics
+        self._logger = logger
+        self._waiting: deque[Event] = deque()
+        self._news = asyncio.Event()
+
+    def record(self, event: Event) -> None:
+        """Has an Event posted soon, after those recorded before it."""
+        if len(self._waiting) >= CAPACITY:
+            self._waiting.popleft()
+            self._metrics.events_dropped.inc()
+        self._waiting.append(event)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Posts for ever."""
+        while True:
+            if not self._waiting:
+                self._news.clear()
+                await self._news.wait()
+            if self._is_busy():
+                await asyncio.sleep(PERIOD)
+            await self._post()
+
+    async def drain(self, *, seconds: float) -> None:
+        """Posts what is waiting, for so long at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._waiting:
+                    await self._post()
+
+    async def _post(self) -> None:
+        event = self._waiting.popleft()
+        try:
+            await self._api.create_event(event)
+        except KubernetesError as error:
+            # An Event is a courtesy: the status says the same.
+            self._metrics.events_dropped.inc()
+            self._logger.debug("%s: no Event: %s", event.regarding, error.message)

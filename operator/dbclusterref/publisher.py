@@ -1,0 +1,219 @@
+"""The Secret of one resource, made what was last read upstream: only where it is ours, only where it differs."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Protocol
+
+from dbclusterref.cluster import Snapshot
+from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConflict, SecretContested, SecretRefused
+from dbclusterref.fights import Fights
+from dbclusterref.metrics import Metrics
+from dbclusterref.reference import ObjectKey, Reference
+from dbclusterref.reporter import Reporter
+from dbclusterref.secret import ADOPT, LiveSecret, RenderedSecret, render_secret
+from dbclusterref.status import Outcome, Published
+from dbclusterref.store import Entry, Store
+from dbclusterref.timing import Timing
+
+LOOK_HOLDS = 1.0
+"""Seconds for which a look at a Secret still counts: the first read of a resource looks for its CA, the first write at all."""
+
+
+class SecretApi(Protocol):
+    """The calls on Secrets that publishing needs."""
+
+    async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
+    async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]: ...  # noqa: D102
+    async def delete_secret(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
+
+
+class Overtaken(Exception):
+    """What is being worked on is no longer how things are."""
+
+
+class Publisher:
+    """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` tells whether a watch keeps the store up to date."""
+
+    def __init__(
+        self,
+        api: SecretApi,
+        *,
+        store: Store,
+        reporter: Reporter,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        sees_secrets: Callable[[], bool] = lambda: True,
+        timing: Timing | None = None,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._reporter = reporter
+        self._metrics = metrics
+        self._now = clock
+        self._sees_secrets = sees_secrets
+        self._fights = Fights(timing or Timing())
+        self._looks: dict[ObjectKey, tuple[float, LiveSecret | None]] = {}
+
+    async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
+        """The CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
+        if entry.snapshot:
+            return entry.snapshot.ca
+        live = await self._live(reference.secret_key)
+        return live.ca if live and live.belongs_to(reference) else b""
+
+    async def publish(self, entry: Entry, reference: Reference) -> tuple[Outcome, Published | None]:
+        """Makes the Secret what the last good snapshot says, while the last read may have failed.
+
+        Raises Overtaken where the resource was changed, deleted or made anew meanwhile, and KubernetesError where the API
+        server is in trouble.
+        """
+        self._require_current(entry)
+        try:
+            if entry.snapshot is None:
+                assert entry.cause is not None
+                return entry.cause, None
+            published = await self._apply_if_different(entry, reference, entry.snapshot)
+            self._require_current(entry)
+        except (SecretConflict, SecretRefused, InvalidSpec) as cause:
+            # Only a person can mend these: they are shown before what passes by itself.
+            return cause, None
+        except Cause as cause:
+            return entry.cause or cause, None
+        finally:
+            self._looks.pop(reference.secret_key, None)
+        if not entry.cause and self._fights.is_on(reference.secret_key, now=self._now()):
+            return _contested(reference.secret.name), published
+        return entry.cause or published, published
+
+    def seconds_until_repair(self, reference: Reference) -> float | None:
+        """When a Secret that another writer fights over wants another look; None where there is no fight."""
+        key, now = reference.secret_key, self._now()
+        if not self._fights.is_on(key, now=now):
+            return None
+        return self._fights.seconds_to_wait(key, now=now) or self._fights.seconds_until_over(key, now=now)
+
+    def _require_current(self, entry: Entry) -> None:
+        if not self._store.is_current(entry):
+            raise Overtaken
+
+    async def _apply_if_different(self, entry: Entry, reference: Reference, snapshot: Snapshot) -> Published:
+        rendered = render_secret(reference, snapshot)
+        live = await self._live(rendered.key)
+        self._require_current(entry)
+        if live:
+            self._require_no_rival(live, reference)
+            _require_ours(live, rendered, reference)
+        changed = rendered.content != (entry.published_content or (live.content if live else b""))
+        counted = max(entry.status.secret_revision, live.revision if live else 0)
+        revision = max(counted + changed, 1)
+        if live is None or (live.content, live.shape) != (rendered.content, rendered.shape):
+            self._require_peace(rendered, changed=changed)
+            await self._apply(rendered, live=live, revision=revision)
+            now = self._now()
+            if not changed:
+                self._fights.repaired(rendered.key, now=now)
+            if changed or not self._fights.is_on(rendered.key, now=now):
+                self._reporter.secret_written(
+                    entry, rendered.key.name, revision=revision, changed=changed, created=live is None
+                )
+        entry.published_content = rendered.content
+        await self._remove_former(entry, reference)
+        return Published(
+            cluster=snapshot.cluster,
+            endpoints=snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints,
+            secret_name=rendered.key.name,
+            revision=revision,
+            changed=changed,
+            ca_pending=snapshot.ca_pending,
+        )
+
+    def _require_no_rival(self, live: LiveSecret, reference: Reference) -> None:
+        """Of two resources that name one Secret the first keeps it, also where it is offered to the second."""
+        if reference.identity.uid in live.reference_uids:
+            return
+        if rival := self._store.rival_of(reference, uids=live.reference_uids):
+            raise SecretConflict(
+                f"Secret {reference.secret.name} belongs to DatabaseClusterRef {rival.name}, which names it too; "
+                "give one of the two another spec.secret.name."
+            )
+
+    def _require_peace(self, rendered: RenderedSecret, *, changed: bool) -> None:
+        """New content is written at once; a repair waits where another writer undoes each one."""
+        now = self._now()
+        if not changed and self._fights.seconds_to_wait(rendered.key, now=now):
+            raise _contested(rendered.key.name)
+
+    async def _live(self, key: ObjectKey) -> LiveSecret | None:
+        """The Secret as the watch last showed it, or as it is now."""
+        known = self._store.secret(key) if self._sees_secrets() else None
+        if known:
+            return known
+        looked_at, live = self._looks.get(key, (-LOOK_HOLDS, None))
+        if self._now() - looked_at >= LOOK_HOLDS:
+            live = await self._look(key)
+            self._looks[key] = (self._now(), live)
+        return live
+
+    async def _look(self, key: ObjectKey) -> LiveSecret | None:
+        """Looks before the first write: a Secret that is not ours has no label and is in no watch."""
+        try:
+            body = await self._api.get_secret(key)
+        except KubernetesError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                raise SecretRefused(
+                    f"The operator may not read Secret {key.name}, and so cannot tell whose it is; give its ServiceAccount the "
+                    "verb get on it."
+                ) from None
+            raise
+        return LiveSecret.from_body(body) if body else None
+
+    async def _apply(self, rendered: RenderedSecret, *, live: LiveSecret | None, revision: int) -> None:
+        manifest = rendered.manifest(revision=revision, uid=live.uid if live else None)
+        try:
+            body = await self._api.apply_secret(manifest, force=live is not None)
+        except KubernetesError as error:
+            self._metrics.writes.labels(kind="Secret", result="failed").inc()
+            # Whatever was believed of the live one may be what was wrong: 409 if it is gone, 422 for another's `metadata.uid`.
+            self._store.forget_secret(rendered.key)
+            if error.status in {403, 422} and not error.namespace_is_terminating and "metadata.uid" not in error.message:
+                raise SecretRefused(_why_refused(rendered, error)) from None
+            raise
+        self._metrics.writes.labels(kind="Secret", result="ok").inc()
+        self._store.observe_secret(body)
+
+    async def _remove_former(self, entry: Entry, reference: Reference) -> None:
+        """Removes the Secret of the former `spec.secret.name`, once the new one stands, and only if it is ours."""
+        former = ObjectKey(reference.key.namespace, entry.status.binding_name)
+        if not former.name or former == reference.secret_key:
+            return
+        live = await self._look(former)
+        self._require_current(entry)
+        if live and reference.identity.uid in live.reference_uids:
+            await self._api.delete_secret(former, uid=live.uid)
+            self._metrics.writes.labels(kind="Secret", result="ok").inc()
+        self._store.forget_secret(former)
+
+
+def _require_ours(live: LiveSecret, rendered: RenderedSecret, reference: Reference) -> None:
+    name = rendered.key.name
+    if not live.belongs_to(reference):
+        raise SecretConflict(
+            f"Secret {name} exists and is not this resource's; it is left alone. Choose another spec.secret.name, delete that "
+            f"Secret, or hand it over: kubectl annotate secret {name} {ADOPT}={reference.key.name}"
+        )
+    if live.type != rendered.type:
+        raise SecretConflict(
+            f"Secret {name} has type {live.type}, which can never change, and must have {rendered.type}; delete it, and it is "
+            "written anew at once."
+        )
+
+
+def _contested(name: str) -> SecretContested:
+    return SecretContested(
+        f"Another writer changes Secret {name} as often as it is restored; it is restored now and then only, until that ends. "
+        f"`kubectl get secret {name} --show-managed-fields -o yaml` names the other."
+    )
+
+
+def _why_refused(rendered: RenderedSecret, error: KubernetesError) -> str:
+    return f"The Kubernetes API refuses Secret {rendered.key.name} ({error.status}): {error.message[:400]}"
