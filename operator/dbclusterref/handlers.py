@@ -8,6 +8,7 @@ import kopf
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from dbclusterref.dispatch import Dispatcher
+from dbclusterref.kube import PAGE
 from dbclusterref.reference import GROUP, PLURAL, VERSION, ObjectKey
 from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 from dbclusterref.store import Store
@@ -100,7 +101,7 @@ def make_settings(timing: Timing | None = None) -> kopf.OperatorSettings:
     settings.watching.label_selectors["", "v1", "secrets"] = f"{MANAGED_BY}={FIELD_MANAGER}"
     settings.watching.server_timeout = 300
     settings.watching.inactivity_timeout = (timing or Timing()).watch_idle
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
     settings.queueing.idle_timeout = 0.1
     settings.networking.error_backoffs = EndlessBackoff()
     settings.networking.connect_timeout = 5

@@ -19,9 +19,11 @@ from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 
 TIMEOUT = 15.0
 """For one call, in seconds; the library's own is five minutes."""
-PAGE = 500
+PAGE = 100
+"""Objects in a page of a listing: one of Secrets is a megabyte then, and twenty once it is parsed."""
+PAGE_OF_METADATA = 500
 PAGE_TIMEOUT = 60.0
-"""Objects in a page of a listing, and seconds for it."""
+"""Seconds for a page."""
 
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
@@ -139,11 +141,13 @@ class KubernetesApi:
 
     def list_references(self, namespace: str) -> AsyncIterator[Json]:
         """Lists the resources of a namespace, or of all where it is empty, as they are at this moment, page by page."""
-        return self._list(references_path(namespace), selector="", accept=_JSON)
+        return self._list(references_path(namespace), selector="", accept=_JSON, page_size=PAGE)
 
-    def list_secrets(self, namespace: str) -> AsyncIterator[Json]:
-        """Lists the metadata alone of our Secrets."""
-        return self._list(secrets_path(namespace), selector=f"{MANAGED_BY}={FIELD_MANAGER}", accept=_METADATA_ALONE)
+    def list_secrets(self, namespace: str, *, metadata_alone: bool = False) -> AsyncIterator[Json]:
+        """Lists our Secrets, whole or their metadata alone."""
+        accept, page_size = (_METADATA_ALONE, PAGE_OF_METADATA) if metadata_alone else (_JSON, PAGE)
+        selector = f"{MANAGED_BY}={FIELD_MANAGER}"
+        return self._list(secrets_path(namespace), selector=selector, accept=accept, page_size=page_size)
 
     async def create_event(self, event: Event) -> None:
         """Posts an Event beside the resource."""
@@ -208,9 +212,9 @@ class KubernetesApi:
         status = answer.get("status")
         return isinstance(status, Mapping) and bool(status.get("allowed"))
 
-    async def _list(self, path: str, *, selector: str, accept: str) -> AsyncIterator[Json]:
+    async def _list(self, path: str, *, selector: str, accept: str, page_size: int) -> AsyncIterator[Json]:
         # No resourceVersion: only such a listing is sure to show all that was written before it.
-        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        query = {"limit": str(page_size)} | ({"labelSelector": selector} if selector else {})
         position = ""
         while True:
             page = await self._call(

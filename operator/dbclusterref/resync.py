@@ -19,7 +19,7 @@ class ListingApi(Protocol):
     """The reads that a comparison needs; an empty namespace means all of them."""
 
     def list_references(self, namespace: str) -> AsyncIterator[Json]: ...  # noqa: D102
-    def list_secrets(self, namespace: str) -> AsyncIterator[Json]: ...  # noqa: D102
+    def list_secrets(self, namespace: str, *, metadata_alone: bool = False) -> AsyncIterator[Json]: ...  # noqa: D102
     async def get_reference(self, key: ObjectKey) -> Json | None: ...  # noqa: D102
     async def get_secret(self, key: ObjectKey) -> Json | None: ...  # noqa: D102
 
@@ -58,8 +58,10 @@ class Resync:
 
         Raises KubernetesError where a listing cannot be had whole: then nothing was judged by it.
         """
+        if self._sees_secrets() and first:
+            # Before the resources, whose reconciliation then need not ask for each Secret by name.
+            await self._all_secrets()
         missed = await self._references()
-        # At first nothing is known, and each Secret would be asked for by name: the watch lists them all at once.
         if self._sees_secrets() and not first:
             missed += await self._secrets()
         if missed and not first:
@@ -87,12 +89,17 @@ class Resync:
                 missed += self._take(body_now)
         return missed
 
+    async def _all_secrets(self) -> None:
+        for namespace in self._namespaces:
+            async for body in self._api.list_secrets(namespace):
+                self._store.observe_secret(body)
+
     async def _secrets(self) -> int:
         known = self._store.secret_versions()
         listed: set[ObjectKey] = set()
         doubtful: set[ObjectKey] = set()
         for namespace in self._namespaces:
-            async for body in self._api.list_secrets(namespace):
+            async for body in self._api.list_secrets(namespace, metadata_alone=True):
                 key = _key(body)
                 if not self._store.keeps(body):
                     continue

@@ -163,7 +163,7 @@ class Listing:
             if key not in self.hidden:
                 yield body
 
-    async def list_secrets(self, namespace: str) -> AsyncIterator[dict[str, object]]:
+    async def list_secrets(self, namespace: str, *, metadata_alone: bool = False) -> AsyncIterator[dict[str, object]]:
         for key, body in self.api.secrets.items():
             if key not in self.hidden:
                 yield body
