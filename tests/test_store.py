@@ -176,7 +176,7 @@ def test_what_was_read_outlives_a_change_that_asks_for_the_same_reads() -> None:
     store.observe_reference(reference_body(version=2, generation=2, secret={"name": "other"}))
     after = store.get(KEY)
     assert after is not None
-    assert after.snapshot is snapshot
+    assert after.snapshot == snapshot
 
 
 def test_what_was_read_for_another_user_or_pool_is_not_taken_over() -> None:

@@ -17,6 +17,7 @@ from dbclusterref.authorities import AFTER_FAILURE
 from dbclusterref.cluster import DatabaseCluster, Snapshot
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.listing import Walk
+from dbclusterref.packing import pack_cluster, unpack_cluster
 from dbclusterref.planner import LOOK, Demand, Plan, plan
 from dbclusterref.reads import KnownCa, Reads, Upstream
 from dbclusterref.reference import ObjectKey, Reference
@@ -45,7 +46,7 @@ _SLOWED = (
 
 @dataclass(slots=True)
 class _Kept:
-    value: DatabaseCluster = field(repr=False)
+    packed: bytes = field(repr=False)
     read_at: float
 
 
@@ -146,7 +147,7 @@ class Account:
         """In how many seconds the reference should look again, news apart; 0 where there is news already."""
         uuid = reference.cluster_uuid
         kept, ca = self._clusters.get(uuid), self._reads.authorities.get(uuid)
-        if (kept and kept.value != snapshot.cluster) or (ca is not None and snapshot.ca_pending):
+        if (kept and kept.packed != pack_cluster(snapshot.cluster)) or (ca is not None and snapshot.ca_pending):
             return 0.0
         return max(LOOK, reference.refresh_interval) if self._is_swept(uuid) else reference.refresh_interval
 
@@ -164,7 +165,7 @@ class Account:
         if swept and self._trouble and self._trouble.stalled:
             return None  # a person must act, and is told at once
         swept = swept and age < self._demand.interval(uuid) * LATE
-        return kept.value if swept or age < max_age else None
+        return unpack_cluster(kept.packed) if swept or age < max_age else None
 
     def _is_swept(self, uuid: str) -> bool:
         """Tells whether walks over the listing keep a cluster fresh."""
@@ -191,10 +192,10 @@ class Account:
     async def _read_cluster(self, uuid: str) -> DatabaseCluster:
         self._waiting.discard(uuid)
         cluster = await self._reads.cluster(uuid)
-        self._put(uuid, cluster)
+        self._put(uuid, pack_cluster(cluster))
         if uuid not in self._unlisted:
             self._walk.read_afresh()
-        return self._clusters[uuid].value
+        return cluster
 
     # the account's own task
 
@@ -249,11 +250,11 @@ class Account:
         uuids, last = self._walk.take(page)
         for cluster in page.clusters or ():
             # Those that nobody wants yet, too: at a start, references come one after the other.
-            self._put(cluster.uuid, cluster)
+            self._put(cluster.uuid, pack_cluster(cluster))
         if page.clusters is None:
             for uuid in uuids:
                 if uuid in self._demand and (kept := self._clusters.get(uuid)):
-                    self._put(uuid, kept.value)
+                    self._put(uuid, kept.packed)
         if last:
             self._walk_ended()
         self._plan_is_old |= last
@@ -299,15 +300,14 @@ class Account:
 
     # the picture
 
-    def _put(self, uuid: str, cluster: DatabaseCluster) -> None:
+    def _put(self, uuid: str, packed: bytes) -> None:
         now = self._now()
         kept = self._clusters.get(uuid)
         news = uuid in self._waiting or uuid in self._late
-        if kept is None or (kept.value is not cluster and kept.value != cluster):
+        if kept is None or kept.packed != packed:
             news |= kept is not None
-            self._clusters[uuid] = _Kept(cluster, now)
+            self._clusters[uuid] = _Kept(packed, now)
         else:
-            # The object stays the same one: whoever holds it shares it.
             kept.read_at = now
         self._waiting.discard(uuid)
         self._late.discard(uuid)

@@ -50,6 +50,12 @@ class Connection:
             uri=uri,
         )
 
+    def to_api(self) -> dict[str, object]:
+        """Writes it as the API spells it."""
+        return _given(
+            host=self.host, port=self.port, user=self.user, password=self.password, database=self.database, uri=self.uri
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
@@ -70,6 +76,16 @@ class User:
             for name in ("name", "role", "password", "access_cert", "access_key")
         }
         return cls(**text)
+
+    def to_api(self) -> dict[str, object]:
+        """Writes it as the API spells it."""
+        return _given(
+            name=self.name,
+            role=self.role,
+            password=self.password,
+            access_cert=self.access_cert,
+            access_key=self.access_key,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +166,31 @@ class DatabaseCluster:
             users=tuple(User.from_api(user, path=f"{path}.users[{i}]") for i, user in enumerate(users or ())),
         )
 
+    def to_api(self) -> dict[str, object]:
+        """Writes it as the API spells it: what `from_api` reads as an equal cluster."""
+        window, endpoints = self.maintenance_window, self.endpoints
+        connections = {
+            "private_connection": endpoints.private,
+            "standby_private_connection": endpoints.standby,
+            "connection": endpoints.public,
+            "standby_connection": endpoints.public_standby,
+        }
+        return _given(
+            id=self.uuid,
+            name=self.name,
+            engine=self.engine,
+            version=self.version,
+            region=self.region,
+            status=self.status,
+            num_nodes=self.nodes,
+            size=self.size,
+            created_at=self.created_at,
+            version_end_of_life=self.version_end_of_life,
+            maintenance_window={"day": window.day, "hour": window.hour, "pending": window.pending} if window else None,
+            users=[user.to_api() for user in self.users] or None,
+            **{name: connection.to_api() for name, connection in connections.items() if connection},
+        )
+
     def user(self, name: str) -> User | None:
         """Finds a user among those the cluster object itself lists."""
         return next((user for user in self.users if user.name == name), None)
@@ -200,6 +241,10 @@ class Snapshot:
     ca_pending: bool = False
     user: User | None = None
     pool: Pool | None = None
+
+
+def _given(**members: object) -> dict[str, object]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def _maintenance_window(value: object, *, path: str) -> MaintenanceWindow | None:

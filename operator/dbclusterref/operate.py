@@ -174,7 +174,7 @@ class _Operator:
         self._dispatcher.measure()
         self._watching.measure()
         self._metrics.upstream_slowdown.set(self._accounts.slowdown)
-        watch_reasons(lambda: Counter(entry.status.reason or "Pending" for entry in self._store), self._metrics)
+        watch_reasons(lambda: Counter(entry.reason or "Pending" for entry in self._store), self._metrics)
         return self._metrics.render()
 
     def _take_signals(self) -> None:

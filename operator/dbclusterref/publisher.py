@@ -56,8 +56,8 @@ class Publisher:
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
         """The CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
-        if entry.snapshot:
-            return entry.snapshot.ca
+        if entry.packed_snapshot:
+            return entry.packed_snapshot.ca
         live = await self._live(reference.secret_key)
         return live.ca if live and live.belongs_to(reference) else b""
 
@@ -69,10 +69,11 @@ class Publisher:
         """
         self._require_current(entry)
         try:
-            if entry.snapshot is None:
+            snapshot = entry.snapshot
+            if snapshot is None:
                 assert entry.cause is not None
                 return entry.cause, None
-            published = await self._apply_if_different(entry, reference, entry.snapshot)
+            published = await self._apply_if_different(entry, reference, snapshot)
             self._require_current(entry)
         except (SecretConflict, SecretRefused, InvalidSpec) as cause:
             # Only a person can mend these: they are shown before what passes by itself.
@@ -104,7 +105,8 @@ class Publisher:
             self._require_no_rival(live, reference)
             _require_ours(live, rendered, reference)
         changed = rendered.content != (entry.published_content or (live.content if live else b""))
-        counted = max(entry.status.secret_revision, live.revision if live else 0)
+        status = entry.status
+        counted = max(status.secret_revision, live.revision if live else 0)
         revision = max(counted + changed, 1)
         if live is None or (live.content, live.shape) != (rendered.content, rendered.shape):
             self._require_peace(rendered, changed=changed)
@@ -117,7 +119,8 @@ class Publisher:
                     entry, rendered.key.name, revision=revision, changed=changed, created=live is None
                 )
         entry.published_content = rendered.content
-        await self._remove_former(entry, reference)
+        if status.binding_name not in {"", rendered.key.name}:
+            await self._remove_former(entry, reference, former=ObjectKey(rendered.key.namespace, status.binding_name))
         return Published(
             cluster=snapshot.cluster,
             endpoints=snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints,
@@ -181,11 +184,8 @@ class Publisher:
         self._metrics.writes.labels(kind="Secret", result="ok").inc()
         self._store.observe_secret(body)
 
-    async def _remove_former(self, entry: Entry, reference: Reference) -> None:
+    async def _remove_former(self, entry: Entry, reference: Reference, *, former: ObjectKey) -> None:
         """Removes the Secret of the former `spec.secret.name`, once the new one stands, and only if it is ours."""
-        former = ObjectKey(reference.key.namespace, entry.status.binding_name)
-        if not former.name or former == reference.secret_key:
-            return
         live = await self._look(former)
         self._require_current(entry)
         if live and reference.identity.uid in live.reference_uids:

@@ -9,6 +9,7 @@ from dbclusterref.budget import Budget, Headers
 from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.errors import RateLimited
 from dbclusterref.flight import Flights
+from dbclusterref.packing import pack_cluster
 
 EXTRA_MAX_AGE = 3600.0
 """A pool, or a user that the cluster does not list, is read when the cluster changed, and in any case this often."""
@@ -40,7 +41,7 @@ KnownCa = Callable[[], Awaitable[bytes]]
 class _Extra:
     value: User | Pool = field(repr=False)
     read_at: float
-    cluster: DatabaseCluster = field(repr=False)
+    cluster: bytes = field(repr=False)
 
 
 class Reads:
@@ -120,11 +121,11 @@ class Reads:
         cluster: DatabaseCluster,
         forced: bool,
     ) -> User | Pool:
-        kept = self._extras.get(what)
-        if kept and not forced and kept.cluster == cluster and self._now() - kept.read_at < EXTRA_MAX_AGE:
+        kept, packed = self._extras.get(what), pack_cluster(cluster)
+        if kept and not forced and kept.cluster == packed and self._now() - kept.read_at < EXTRA_MAX_AGE:
             return kept.value
         value = await self._flights.share(what, read)
-        self._extras[what] = _Extra(value, self._now(), cluster)
+        self._extras[what] = _Extra(value, self._now(), packed)
         return value
 
     async def find_ca(self, uuid: str, *, known: KnownCa) -> tuple[bytes, bool]:

@@ -100,7 +100,7 @@ class Reconciler:
             return None
         read_is_due = entry.refresh_is_requested or self._clocks.monotonic() >= entry.read_due_at
         wait = await self._observe(entry, entry.reference) if read_is_due else 0.0
-        if wait and entry.snapshot is None and entry.cause is None:
+        if wait and not entry.was_read and entry.cause is None:
             return wait
         try:
             outcome, published = await self._publisher.publish(entry, entry.reference)
@@ -179,7 +179,7 @@ class Reconciler:
             entry.not_found_since = None
             return cause
         now = self._clocks.monotonic()
-        was_known = entry.snapshot is not None or bool(entry.status.binding_name)
+        was_known = entry.was_read or bool(entry.status.binding_name)
         breaker.missing(reference.cluster_uuid, now=now, was_known=was_known)
         if entry.not_found_since is None:
             entry.not_found_since = now

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TypeVar
 
 from dbclusterref.errors import InvalidSpec
@@ -43,6 +45,10 @@ _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _UPSTREAM_NAME = re.compile(r"[^\s/.][^\s/]*")
 _SECRET_KEY = re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]{1,253}")
 _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+"""One empty mapping for all who have no labels, annotations or templates of their own."""
 
 
 class KeySet(StrEnum):
@@ -124,10 +130,10 @@ class SecretSpec:
     key_sets: frozenset[KeySet] = frozenset({KeySet.BINDING, KeySet.ENV})
     endpoints: frozenset[Endpoint] = frozenset({Endpoint.PRIVATE, Endpoint.STANDBY})
     mount_path: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    annotations: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
-    template: Mapping[str, str] = field(default_factory=dict)
+    template: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +209,12 @@ def is_reserved(key: str) -> bool:
     domain, slash, _ = key.partition("/")
     reserved_domain = slash == "/" and any(f".{domain}".endswith(f".{name}") for name in RESERVED_DOMAINS)
     return key in RESERVED_KEYS or key.startswith(RESERVED_PREFIXES) or reserved_domain
+
+
+@lru_cache(maxsize=64)
+def _one_copy(chosen: frozenset[E]) -> frozenset[E]:
+    """Gives equal choices as one object: there are few, and ten thousand resources make them."""
+    return chosen
 
 
 def _object_name(text: str, *, path: str) -> str:
@@ -297,7 +309,7 @@ class _Fields:
         value = self._value.get(name) or {}
         if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
             raise InvalidSpec(f"{self._path}.{name} is not a map of strings.")
-        return dict(value)
+        return dict(value) or NOTHING
 
     def choice(self, name: str, kind: type[E]) -> E | None:
         value = self.text(name)
@@ -307,7 +319,7 @@ class _Fields:
         value = self._value.get(name) or []
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise InvalidSpec(f"{self._path}.{name} is not a list.")
-        return frozenset(kind(self._known(name, item, kind)) for item in value)
+        return _one_copy(frozenset(kind(self._known(name, item, kind)) for item in value))
 
     def _known(self, name: str, value: object, kind: type[StrEnum]) -> str:
         if value not in [member.value for member in kind]:

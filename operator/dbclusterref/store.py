@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec
+from dbclusterref.packing import PackedSnapshot, pack_status, unpack_status
 from dbclusterref.reference import Identity, ObjectKey, Reference
 from dbclusterref.secret import REFERENCE_UID, LiveSecret
 from dbclusterref.shard import Shard
@@ -20,15 +21,16 @@ from dbclusterref.status import Status
 class Entry:
     """One resource. `reference` is None where its spec cannot be read, and `invalid` says why.
 
-    `snapshot` is the last one that made a complete Secret; `cause` is why the last read did not. Times are monotonic seconds.
+    `cause` is why the last read did not make a complete Secret. Times are monotonic seconds.
     """
 
     identity: Identity
     reference: Reference | None
     invalid: InvalidSpec | None
-    status: Status
+    packed_status: bytes
+    reason: str
     resource_version: str
-    snapshot: Snapshot | None = field(default=None, repr=False)
+    packed_snapshot: PackedSnapshot | None = field(default=None, repr=False)
     cause: Cause | None = None
     read_due_at: float = 0.0
     not_found_since: float | None = None
@@ -36,6 +38,30 @@ class Entry:
     failed_at: float | None = None
     waiting_since: float | None = None
     published_content: bytes = b""
+
+    @property
+    def status(self) -> Status:
+        """The status as it was last seen or written; unpacked for each who asks."""
+        return unpack_status(self.packed_status)
+
+    @status.setter
+    def status(self, status: Status) -> None:
+        self.packed_status = pack_status(status)
+        self.reason = status.reason
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The last one that made a complete Secret; unpacked for each who asks."""
+        return self.packed_snapshot.unpacked() if self.packed_snapshot else None
+
+    @snapshot.setter
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self.packed_snapshot = PackedSnapshot.of(snapshot)
+
+    @property
+    def was_read(self) -> bool:
+        """Tells whether there is a snapshot."""
+        return self.packed_snapshot is not None
 
     @property
     def refresh_is_requested(self) -> bool:
@@ -51,7 +77,8 @@ class Store:
         self._shard = shard or Shard()
         self._entries: dict[ObjectKey, Entry] = {}
         self._secrets: dict[ObjectKey, LiveSecret] = {}
-        self._by_secret: dict[ObjectKey, set[ObjectKey]] = {}
+        # Tuples: nearly always there is one, and a set of one is four times as large.
+        self._by_secret: dict[ObjectKey, tuple[ObjectKey, ...]] = {}
 
     def __len__(self) -> int:
         """Counts the resources."""
@@ -86,9 +113,8 @@ class Store:
             status = Status.from_body(body)
             if known.identity == identity:
                 known.resource_version = version
-                same = known.status == status
-                known.status = status
-                return None if same else identity.key
+                before, known.status = known.packed_status, status
+                return None if before == known.packed_status else identity.key
         self._replace(_entry(body, identity=identity, version=version), known=known)
         return identity.key
 
@@ -156,18 +182,18 @@ class Store:
             self._unlink(known)
             if known.identity.uid == entry.identity.uid:
                 # The spec changed, the object is the same: what was read and published still stands until the next read.
-                entry.snapshot = known.snapshot if _answers(known.snapshot, entry.reference) else None
+                entry.packed_snapshot = known.packed_snapshot if _answers(known.packed_snapshot, entry.reference) else None
                 entry.published_content = known.published_content
         self._entries[entry.identity.key] = entry
         if entry.reference:
-            self._by_secret.setdefault(entry.reference.secret_key, set()).add(entry.identity.key)
+            key = entry.reference.secret_key
+            self._by_secret[key] = (*self._by_secret.get(key, ()), entry.identity.key)
 
     def _unlink(self, entry: Entry) -> None:
         if entry.reference:
-            keys = self._by_secret.get(entry.reference.secret_key, set())
-            keys.discard(entry.identity.key)
-            if not keys:
-                self._by_secret.pop(entry.reference.secret_key, None)
+            keys = self._by_secret.pop(entry.reference.secret_key, ())
+            if others := tuple(key for key in keys if key != entry.identity.key):
+                self._by_secret[entry.reference.secret_key] = others
 
 
 def _entry(body: Mapping[str, object], *, identity: Identity, version: str) -> Entry:
@@ -177,16 +203,18 @@ def _entry(body: Mapping[str, object], *, identity: Identity, version: str) -> E
         reference = Reference.from_body(body)
     except InvalidSpec as cause:
         invalid = cause
+    status = Status.from_body(body)
     return Entry(
         identity=identity,
         reference=reference,
         invalid=invalid,
-        status=Status.from_body(body),
+        packed_status=pack_status(status),
+        reason=status.reason,
         resource_version=version,
     )
 
 
-def _answers(snapshot: Snapshot | None, reference: Reference | None) -> bool:
+def _answers(snapshot: PackedSnapshot | None, reference: Reference | None) -> bool:
     """Tells whether what was read is what the reference asks for now: another user's password must not pass for its own."""
     if snapshot is None or reference is None:
         return True
