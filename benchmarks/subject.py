@@ -87,6 +87,7 @@ def _start(command: list[str], world: World, *, url: str) -> Subject:
                 "DIGITALOCEAN_API_URL": world.digitalocean,
                 "DIGITALOCEAN_TOKEN": TOKEN,
                 "PYTHONPATH": str(ROOT),
+                **{k: v for k, v in os.environ.items() if k.startswith(("MALLOC", "PYTHONMALLOC"))},
             },
         )
     return Subject(process=process, url=url)

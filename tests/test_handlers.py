@@ -7,7 +7,7 @@ import aiohttp
 import kopf
 
 from dbclusterref.dispatch import Dispatcher
-from dbclusterref.handlers import EndlessBackoff, make_registry, make_settings, scope
+from dbclusterref.handlers import EndlessBackoff, NoDiffs, NoMemories, make_registry, make_settings, scope
 from dbclusterref.metrics import Metrics
 from dbclusterref.reference import PLURAL, ObjectKey
 from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
@@ -144,3 +144,18 @@ async def test_our_own_status_patch_coming_back_marks_nothing() -> None:
     entry.resource_version = "2"
     await bench.see(PLURAL, reference_body(version=2), "MODIFIED")
     assert await bench.worked() == []
+
+
+async def test_kopf_keeps_nothing_of_an_object_once_its_event_is_handled() -> None:
+    memories = NoMemories()
+    body = cast("kopf.RawBody", reference_body())
+    assert await memories.recall(body, noticed_by_listing=True) is not None
+    await memories.forget(body)
+    assert list(memories.iter_all_memories()) == []
+
+
+def test_kopf_finds_no_difference_to_tell_and_writes_none() -> None:
+    storage = make_settings().persistence.diffbase_storage
+    assert isinstance(storage, NoDiffs)
+    body = kopf.Body(cast("kopf.RawBody", reference_body()))
+    assert dict(storage.build(body=body)) == {}

@@ -11,7 +11,7 @@ from dbclusterref.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.planner import LOOK
 from dbclusterref.publisher import Publisher
-from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, Clocks, Reconciler
+from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Clocks, Reconciler
 from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.reporter import Reporter
 from dbclusterref.secret import ADOPT, FIELD_MANAGER, MANAGED_BY, REVISION
@@ -51,6 +51,9 @@ class Bench:
         self.marked: set[ObjectKey] = set()
         self.leading = True
         metrics = Metrics()
+        self.accounts = Accounts(
+            lambda token: Account(token, upstream=upstream, clock=clock, observe=lambda *_: None, chance=lambda: 0.0)
+        )
         fence = Fence(kubernetes, seconds_left=lambda: float("inf") if self.leading else 0.0)
         reporter = Reporter(
             fence, record=kubernetes.events.append, metrics=metrics, logger=logging.getLogger("test"), instance="test"
@@ -58,9 +61,7 @@ class Bench:
         self.reconciler = Reconciler(
             store=self.store,
             tokens=Tokens(kubernetes, own=OperatorToken(), allowed=(), clock=clock),
-            accounts=Accounts(
-                lambda token: Account(token, upstream=upstream, clock=clock, observe=lambda *_: None, chance=lambda: 0.0)
-            ),
+            accounts=self.accounts,
             publisher=Publisher(fence, store=self.store, reporter=reporter, metrics=metrics, clock=clock),
             reporter=reporter,
             metrics=metrics,
@@ -124,6 +125,13 @@ class Bench:
     @property
     def fresh(self) -> tuple[bool, str]:
         return self.says(ConditionType.FRESH)
+
+    def fresh_of(self, key: ObjectKey) -> tuple[bool, str] | None:
+        return self.says(ConditionType.FRESH, key) if "status" in self.kubernetes.references[key] else None
+
+    @property
+    def account(self) -> Account:
+        return self.accounts.of(TOKEN)
 
     @property
     def password(self) -> str:
@@ -207,6 +215,20 @@ async def test_a_restart_with_nothing_changed_makes_no_write(bench: Bench) -> No
     await after.reconcile()
     assert bench.kubernetes.writes == []
     assert bench.kubernetes.events == []
+
+
+async def test_a_new_resource_costs_one_look_at_its_secret_and_two_writes(bench: Bench) -> None:
+    await bench.reconcile()
+    assert bench.kubernetes.calls == ["get_secret", "get_secret", "apply_secret", "patch_status"]  # the first for the token
+
+
+async def test_a_restart_looks_at_no_secret_that_the_watch_has_shown(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.calls.clear()
+    bench.forget_writes()
+    await bench.restarted().reconcile()
+    assert bench.kubernetes.calls == ["get_secret"]  # the token
+    assert bench.password == "pw-1"
 
 
 async def test_the_heartbeat_is_written_once_an_hour_and_nothing_else_is(bench: Bench) -> None:
@@ -578,6 +600,61 @@ async def test_a_secret_that_vanished_unseen_is_written_anew(bench: Bench) -> No
         await bench.refresh()
     await bench.reconcile()
     assert bench.password == "pw-2"
+
+
+# --- waiting for a turn ----------------------------------------------------------------------------------------------------
+
+
+def use_up(bench: Bench) -> None:
+    """The token's hour is nearly over: requests go twenty times slower, and the burst is spent."""
+    budget = bench.account._reads.budget
+    budget.remaining, budget._left = 0, -5.0
+
+
+async def test_a_new_resource_that_waits_for_a_short_budget_says_so_and_then_is_served(bench: Bench) -> None:
+    second = ObjectKey("shop", "second")
+    await bench.reconcile()
+    use_up(bench)
+    bench.kubernetes.put_reference(reference_body(key=second, uid="uid-2", clusterUUID=OTHER_UUID))
+    bench.upstream.clusters[OTHER_UUID] = a_cluster(uuid=OTHER_UUID)
+    assert await bench.reconcile(second)
+    assert "status" not in bench.kubernetes.references[second]
+    waited, wait = 0.0, await bench.refresh(second, after=1)
+    while bench.fresh_of(second) != (True, "Synced"):
+        assert wait is not None
+        assert waited < 600
+        wait = await bench.refresh(second, after=wait)
+        waited += wait or 0
+        assert bench.fresh_of(second) in {(False, "RateLimited"), (True, "Synced")}
+    assert waited > SAID_AFTER
+    assert bench.says(ConditionType.RECONCILING, second) == (False, "Synced")
+
+
+async def test_a_forced_refresh_that_waits_says_so_and_is_acknowledged_only_when_it_was_read(bench: Bench) -> None:
+    await bench.reconcile()
+    use_up(bench)
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    await bench.reconcile()
+    assert bench.fresh == (True, "Synced")
+    await bench.refresh(after=SAID_AFTER)
+    assert (bench.fresh, bench.ready) == ((False, "RateLimited"), (True, "Synced"))
+    assert bench.status().last_handled_refresh_at == ""
+    while bench.fresh != (True, "Synced"):
+        await bench.refresh(after=30)
+    assert bench.status().last_handled_refresh_at == "now"
+
+
+async def test_a_secret_is_repaired_while_a_read_waits_for_its_turn(bench: Bench) -> None:
+    await bench.reconcile()
+    use_up(bench)
+    bench.kubernetes.edit_secret(KEY, set_value("password", "spoilt"))
+    bench.clock.advance(60)
+    requests = len(bench.upstream.requests)
+    assert await bench.reconcile()
+    assert bench.password == "pw-1"
+    assert len(bench.upstream.requests) == requests
 
 
 # --- whose Secret it is ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dbclusterref.errors import Cause, RateLimited, SecretConflict, TokenInvalid, TokenSecretMissing, UpstreamUnavailable
-from dbclusterref.schedule import WorkQueue, after_failure, after_success, after_trouble
+from dbclusterref.schedule import SLACK, WorkQueue, after_failure, after_success, after_trouble
 from tests.builders import BOUNDED
 
 CAUSES: list[Cause] = [UpstreamUnavailable("x"), TokenInvalid("x"), TokenSecretMissing("x"), SecretConflict("x")]
@@ -250,3 +250,12 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueueAgainstAModel = QueueMachine.TestCase
 TestQueueAgainstAModel.settings = settings(BOUNDED, max_examples=150)
+
+
+def test_deadlines_that_were_replaced_do_not_pile_up() -> None:
+    queue: WorkQueue[int] = WorkQueue()
+    for round_ in range(100):
+        for key in range(50):
+            queue.schedule(key, at=900.0 + round_)
+    assert len(queue._heap) <= 2 * 50 + SLACK
+    assert [queue.take(999.0) for _ in range(51)] == [*range(50), None]

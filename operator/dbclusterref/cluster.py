@@ -151,7 +151,7 @@ class DatabaseCluster:
         if users is not None and not isinstance(users, list):
             raise _wrong_type(f"{path}.users", "a list")
         return cls(
-            uuid=(_member(members, "id", str, path=path) or "").lower(),
+            uuid=sys.intern((_member(members, "id", str, path=path) or "").lower()),
             name=_required(members, "name", str, path=path),
             engine=sys.intern(_required(members, "engine", str, path=path)),
             version=sys.intern(_member(members, "version", str, path=path) or ""),

@@ -13,7 +13,9 @@ from dbclusterref.metrics import Metrics
 
 PERIOD = 0.5
 """Seconds between two Events while resources wait for a worker; else one is posted right after the other."""
-CAPACITY = 10_000
+MANY = 2000
+"""With so many waiting, they are posted right after the other in any case."""
+CAPACITY = 5000
 """Events that may wait; beyond, the oldest is dropped, and counted."""
 
 
@@ -55,7 +57,7 @@ class EventRecorder:
             if not self._waiting:
                 self._news.clear()
                 await self._news.wait()
-            if self._is_busy():
+            if self._is_busy() and len(self._waiting) < MANY:
                 await asyncio.sleep(PERIOD)
             await self._post()
 

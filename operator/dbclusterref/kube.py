@@ -88,7 +88,7 @@ class KubernetesApi:
             connector=aiohttp.TCPConnector(limit=0, ssl=self._client.rest_client.ssl_context),
             headers={"User-Agent": self._client.user_agent},
             middlewares=(authorize,),
-            read_bufsize=2**21,
+            read_bufsize=2**17,
         )
 
     async def get_secret(self, key: ObjectKey) -> Json | None:

@@ -235,7 +235,7 @@ def _cluster_uuid(text: str) -> str:
             "spec.clusterUUID is not a lower-case UUID such as 9cc10173-e9ea-4176-9dbc-a4cee4c4ff30; "
             "`doctl databases list` shows them."
         )
-    return text
+    return sys.intern(text)
 
 
 def _secret_spec(fields: "_Fields | None", *, default_name: str) -> SecretSpec:

@@ -18,6 +18,8 @@ BACKOFF_CAP = 60.0
 STALLED_CAP = 300.0
 LOCAL_CAP = 30.0
 """What costs upstream nothing to look at again: a token Secret, which nobody tells this operator about when it appears."""
+SLACK = 100
+"""How many replaced deadlines the queue keeps beside as many as there are in force."""
 SPREAD = 0.1
 """Deadlines are moved by up to this share of the delay, so that what started together does not stay together."""
 
@@ -77,6 +79,10 @@ class WorkQueue(Generic[K]):
         self._deadlines[key] = at
         self._sequence += 1
         heapq.heappush(self._heap, (at, self._sequence, key))
+        if len(self._heap) > 2 * len(self._deadlines) + SLACK:
+            # Deadlines that were replaced stay in the heap until their time: those far off would pile up.
+            self._heap = [item for item in self._heap if self._deadlines.get(item[2]) == item[0]]
+            heapq.heapify(self._heap)
 
     def take(self, now: float) -> K | None:
         """Gives out the next key that wants work, None if there is none; each key taken must be given back by `done`."""

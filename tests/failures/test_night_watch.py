@@ -17,9 +17,11 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.pulse import LAGGING, Pulse
 from dbclusterref.reference import ObjectKey
 from dbclusterref.resync import Resync
+from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY, REFERENCE_UID
+from dbclusterref.shard import Shard
 from dbclusterref.store import Store
 from dbclusterref.timing import Timing
-from tests.fakes import KEY, FakeClock, FakeKubernetes, reference_body
+from tests.fakes import KEY, FakeClock, FakeKubernetes, reference_body, secret_body
 
 SECRET = ObjectKey("shop", "orders-db")
 
@@ -188,8 +190,8 @@ class Marks:
 
 
 class Night:
-    def __init__(self) -> None:
-        self.api, self.store, self.marks, self.metrics = FakeKubernetes(), Store(), Marks(), Metrics()
+    def __init__(self, *, shard: Shard | None = None) -> None:
+        self.api, self.store, self.marks, self.metrics = FakeKubernetes(), Store(shard=shard), Marks(), Metrics()
         self.listing = Listing(self.api)
         self.resync = Resync(
             self.listing,
@@ -218,6 +220,32 @@ async def test_a_resource_that_no_watch_told_of_is_taken_in() -> None:
     assert night.missed == 1
     await night.resync.run()
     assert night.missed == 1
+
+
+async def test_at_first_the_secrets_are_known_before_the_resources_that_want_them() -> None:
+    night = Night()
+    night.put()
+    night.api.put_secret(secret_body({"a": "b"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    known: list[bool] = []
+    night.marks.mark = lambda key, **_: known.append(night.store.secret(key) is not None)  # type: ignore[method-assign]
+    await night.resync.run(first=True)
+    assert known == [True]
+    assert night.missed == 0
+
+
+async def test_another_shards_secrets_and_resources_are_no_missed_changes() -> None:
+    night = Night(shard=Shard(index=0, count=2))
+    for number in range(8):
+        key, uid = ObjectKey("shop", f"db-{number}"), f"uid-{number}"
+        night.put(key=key, uid=uid)
+        body = secret_body({"a": "b"}, key=key, labels={MANAGED_BY: FIELD_MANAGER})
+        body["metadata"]["annotations"] = {REFERENCE_UID: uid}
+        night.api.put_secret(body)
+    await night.resync.run(first=True)
+    assert 0 < len(night.store) < 8
+    assert len(night.store.secret_versions()) == len(night.store)
+    await night.resync.run()
+    assert night.missed == 0
 
 
 async def test_a_resource_that_is_gone_is_forgotten() -> None:
