@@ -93,7 +93,7 @@ async def test_who_asks_while_a_read_is_under_way_gets_that_reads_answer(account
     upstream.gate.set()
     snapshots = await asyncio.gather(*many)
     assert kinds(upstream) == ["cluster", "ca"]
-    assert len({id(snapshot.cluster) for snapshot in snapshots}) == 1
+    assert len({id(snapshot.packed) for snapshot in snapshots}) == 1
 
 
 async def test_who_shares_a_read_shares_its_failure(account: Account, upstream: FakeUpstream) -> None:

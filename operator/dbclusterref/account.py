@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from dbclusterref.authorities import AFTER_FAILURE
-from dbclusterref.cluster import DatabaseCluster, Snapshot
+from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.listing import Walk
 from dbclusterref.packing import pack_cluster, unpack_cluster
@@ -126,12 +126,13 @@ class Account:
         """
         self._take_note(reference, self._now())
         uuid = reference.cluster_uuid
-        cluster = self._fresh_cluster(uuid, max_age=max_age)
-        if cluster is None:
+        packed = self._fresh_cluster(uuid, max_age=max_age)
+        if packed is None:
             if max_age and (cause := self._why_not_swept(uuid)):
                 self._late.add(uuid)
                 raise cause
-            cluster = await self._read_cluster(uuid)
+            packed = await self._read_cluster(uuid)
+        cluster = unpack_cluster(packed)
         user = pool = None
         if reference.user:
             # The cluster's own list has every engine's users but their certificates, which only Kafka has.
@@ -141,13 +142,15 @@ class Account:
             pool = await self._reads.pool(uuid, reference.pool, of=cluster, forced=not max_age)
         ca, pending = await self._reads.find_ca(uuid, known=known_ca)
         self.keep_going()
-        return Snapshot(cluster=cluster, ca=ca, ca_pending=pending, user=user, pool=pool)
+        return Snapshot(cluster=cluster, packed=packed, ca=ca, ca_pending=pending, user=user, pool=pool)
 
     def next_look(self, reference: Reference, snapshot: Snapshot) -> float:
         """In how many seconds the reference should look again, news apart; 0 where there is news already."""
         uuid = reference.cluster_uuid
         kept, ca = self._clusters.get(uuid), self._reads.authorities.get(uuid)
-        if (kept and kept.packed != pack_cluster(snapshot.cluster)) or (ca is not None and snapshot.ca_pending):
+        if (kept and kept.packed != (snapshot.packed or pack_cluster(snapshot.cluster))) or (
+            ca is not None and snapshot.ca_pending
+        ):
             return 0.0
         return max(LOOK, reference.refresh_interval) if self._is_swept(uuid) else reference.refresh_interval
 
@@ -157,7 +160,7 @@ class Account:
             reference.cluster_uuid, reference.key, interval=reference.refresh_interval, now=now
         )
 
-    def _fresh_cluster(self, uuid: str, *, max_age: float) -> DatabaseCluster | None:
+    def _fresh_cluster(self, uuid: str, *, max_age: float) -> bytes | None:
         kept = self._clusters.get(uuid)
         if kept is None or not max_age:
             return None
@@ -165,7 +168,7 @@ class Account:
         if swept and self._trouble and self._trouble.stalled:
             return None  # a person must act, and is told at once
         swept = swept and age < self._demand.interval(uuid) * LATE
-        return unpack_cluster(kept.packed) if swept or age < max_age else None
+        return kept.packed if swept or age < max_age else None
 
     def _is_swept(self, uuid: str) -> bool:
         """Tells whether walks over the listing keep a cluster fresh."""
@@ -189,13 +192,12 @@ class Account:
 
     # single reads
 
-    async def _read_cluster(self, uuid: str) -> DatabaseCluster:
+    async def _read_cluster(self, uuid: str) -> bytes:
         self._waiting.discard(uuid)
-        cluster = await self._reads.cluster(uuid)
-        self._put(uuid, pack_cluster(cluster))
+        self._put(uuid, pack_cluster(await self._reads.cluster(uuid)))
         if uuid not in self._unlisted:
             self._walk.read_afresh()
-        return cluster
+        return self._clusters[uuid].packed
 
     # the account's own task
 

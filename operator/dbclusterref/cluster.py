@@ -43,10 +43,10 @@ class Connection:
             host=host,
             # Kafka has been seen with port 0: no port at all is the truer reading.
             port=_member(members, "port", int, path=path) or None,
-            user=sys.intern(_member(members, "user", str, path=path) or ""),
+            user=_member(members, "user", str, path=path) or "",
             password=_member(members, "password", str, path=path) or "",
             # Often '' while the URI's path says /defaultdb.
-            database=sys.intern(_member(members, "database", str, path=path) or _database_of(uri)),
+            database=_member(members, "database", str, path=path) or _database_of(uri),
             uri=uri,
         )
 
@@ -146,21 +146,21 @@ class DatabaseCluster:
         Raises UpstreamUnavailable, naming the member, where a required member is missing or any has the wrong type.
         """
         members = _mapping(value, path=path)
-        # Ten thousand clusters are of a few sizes and regions: one copy of each such word is enough.
         users = members.get("users")
         if users is not None and not isinstance(users, list):
             raise _wrong_type(f"{path}.users", "a list")
         return cls(
+            # One copy for all who keep it; the rest of a cluster is not kept like this.
             uuid=sys.intern((_member(members, "id", str, path=path) or "").lower()),
             name=_required(members, "name", str, path=path),
-            engine=sys.intern(_required(members, "engine", str, path=path)),
-            version=sys.intern(_member(members, "version", str, path=path) or ""),
-            region=sys.intern(_required(members, "region", str, path=path)),
-            status=sys.intern(_member(members, "status", str, path=path) or ""),
+            engine=_required(members, "engine", str, path=path),
+            version=_member(members, "version", str, path=path) or "",
+            region=_required(members, "region", str, path=path),
+            status=_member(members, "status", str, path=path) or "",
             nodes=_required(members, "num_nodes", int, path=path),
-            size=sys.intern(_required(members, "size", str, path=path)),
+            size=_required(members, "size", str, path=path),
             created_at=_member(members, "created_at", str, path=path) or "",
-            version_end_of_life=sys.intern(_member(members, "version_end_of_life", str, path=path) or ""),
+            version_end_of_life=_member(members, "version_end_of_life", str, path=path) or "",
             maintenance_window=_maintenance_window(members.get("maintenance_window"), path=f"{path}.maintenance_window"),
             endpoints=Endpoints.from_api(members, path=path, standby_private="standby_private_connection"),
             users=tuple(User.from_api(user, path=f"{path}.users[{i}]") for i, user in enumerate(users or ())),
@@ -233,10 +233,12 @@ class Pool:
 class Snapshot:
     """All that one refresh learned upstream: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
 
-    `ca_pending` tells that nobody has asked for the CA yet: the budget was short, and it follows.
+    `ca_pending` tells that nobody has asked for the CA yet: the budget was short, and it follows. `packed` is the cluster as it
+    is kept, where it is kept already: for all who keep it to share.
     """
 
     cluster: DatabaseCluster
+    packed: bytes = field(default=b"", repr=False, compare=False)
     ca: bytes = b""
     ca_pending: bool = False
     user: User | None = None

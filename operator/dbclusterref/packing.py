@@ -48,7 +48,7 @@ class PackedSnapshot:
     def of(cls, snapshot: Snapshot) -> "PackedSnapshot":
         """Packs a snapshot."""
         return cls(
-            cluster=pack_cluster(snapshot.cluster),
+            cluster=snapshot.packed or pack_cluster(snapshot.cluster),
             ca=snapshot.ca,
             ca_pending=snapshot.ca_pending,
             user=snapshot.user,
@@ -58,7 +58,12 @@ class PackedSnapshot:
     def unpacked(self) -> Snapshot:
         """Gives back what was packed."""
         return Snapshot(
-            cluster=unpack_cluster(self.cluster), ca=self.ca, ca_pending=self.ca_pending, user=self.user, pool=self.pool
+            cluster=unpack_cluster(self.cluster),
+            packed=self.cluster,
+            ca=self.ca,
+            ca_pending=self.ca_pending,
+            user=self.user,
+            pool=self.pool,
         )
 
 

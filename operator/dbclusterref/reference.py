@@ -158,7 +158,7 @@ class Reference:
     @property
     def secret_key(self) -> ObjectKey:
         """The Secret's namespace and name."""
-        return ObjectKey(self.key.namespace, self.secret.name)
+        return self.key if self.secret.name == self.key.name else ObjectKey(self.key.namespace, self.secret.name)
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "Reference":
@@ -187,6 +187,7 @@ class Reference:
         )
 
 
+@lru_cache(maxsize=64)
 def parse_duration(text: str, *, field_name: str) -> float:
     """Reads a Kubernetes duration (`90s`, `1m30s`, `1h`) as seconds.
 

@@ -4,7 +4,6 @@ Conditions follow kstatus and the Kubernetes API conventions: `lastTransitionTim
 stays the same for as long as its cause does, so that repeating an outcome changes nothing and costs no write.
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -81,8 +80,8 @@ class Status:
             observed_generation=_whole(status.get("observedGeneration"), default=-1),
             conditions=_read_conditions(status.get("conditions")),
             binding_name=_text(_mapping(status.get("binding")).get("name")),
-            cluster=_interned(_mapping(status.get("cluster"))),
-            endpoints={sys.intern(name): _text(value) for name, value in _mapping(status.get("endpoints")).items()},
+            cluster=_mapping(status.get("cluster")),
+            endpoints={name: _text(value) for name, value in _mapping(status.get("endpoints")).items()},
             secret_revision=_whole(status.get("secretRevision"), default=0),
             last_change_time=parse_time(status.get("lastChangeTime")),
             last_sync_time=parse_time(status.get("lastSyncTime")),
@@ -334,24 +333,12 @@ def _read_conditions(value: object) -> Mapping[ConditionType, Condition]:
             conditions[kind] = Condition(
                 type=kind,
                 status=item.get("status") == "True",
-                reason=sys.intern(_text(item.get("reason"))),
-                message=sys.intern(_text(item.get("message"))),
+                reason=_text(item.get("reason")),
+                message=_text(item.get("message")),
                 observed_generation=_whole(item.get("observedGeneration"), default=0),
                 last_transition_time=when,
             )
     return conditions
-
-
-def _interned(facts: Mapping[str, object]) -> Mapping[str, object]:
-    """The same with one copy of each word: every decoded body brings its own, and there are ten thousand of them."""
-    return {
-        sys.intern(name): sys.intern(value)
-        if isinstance(value, str)
-        else _interned(value)
-        if isinstance(value, Mapping)
-        else value
-        for name, value in facts.items()
-    }
 
 
 def _mapping(value: object) -> Mapping[str, object]:
