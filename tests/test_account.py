@@ -346,6 +346,20 @@ async def test_an_account_nobody_reads_through_is_forgotten(upstream: FakeUpstre
     assert accounts.of("unused") is not unused
 
 
+async def test_an_account_that_is_read_once_a_day_is_kept_in_between_and_no_longer(
+    upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    accounts = Accounts(lambda token: open_account(token, clock=clock, upstream=upstream))
+    rare = accounts.of("rare")
+    await read(rare, refreshInterval="24h")
+    clock.advance(23 * 3600)
+    accounts.drop_unused(since=clock.seconds - 3600)
+    assert accounts.of("rare") is rare
+    clock.advance(60 * 3600)
+    accounts.drop_unused(since=clock.seconds - 3600)
+    assert accounts.of("rare") is not rare
+
+
 async def test_neither_token_nor_password_is_in_a_representation(account: Account) -> None:
     snapshot = await read(account)
     for shown in (repr(account), repr(account._clusters), repr(account._reads), repr(snapshot)):

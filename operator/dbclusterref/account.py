@@ -33,6 +33,8 @@ LISTING_TRIES = 3
 WITHOUT_LISTING = 600.0
 """Seconds for which clusters are read singly after the listing failed LISTING_TRIES times in a row."""
 REPLAN = 30.0
+PLAN_COST, PLAN_FREE = 0.001, 0.05
+"""Seconds between two plans for each cluster wanted, less what is free."""
 SOON = 0.001
 CHECK_LATE = 15.0
 SPARE = 300.0
@@ -212,6 +214,11 @@ class Account:
             self._task = asyncio.get_running_loop().create_task(self._tend(), name="account")
         return bug
 
+    def is_unused(self, *, since: float) -> bool:
+        """Tells whether nobody has read through it since then, nor is due to: some look but once a day."""
+        self._replan(self._now())
+        return self.used_at < since and not self._demand
+
     def close(self) -> None:
         """Ends the task."""
         if self._task:
@@ -335,8 +342,8 @@ class Account:
 
     def _replan(self, now: float) -> None:
         age = now - self._planned_at
-        few = len(self._demand) < 50  # noqa: PLR2004 - a plan for few costs nothing
-        if not (self._plan_is_old and (few or age >= 1)) and age < REPLAN:
+        # A plan for few costs nothing; one for ten thousand takes a while, and is not made anew for each that comes.
+        if not (self._plan_is_old and age >= len(self._demand) * PLAN_COST - PLAN_FREE) and age < REPLAN:
             return
         self._planned_at, self._plan_is_old = now, False
         for uuid in [u for u, kept in self._clusters.items() if u not in self._demand and now - kept.read_at > SPARE]:
@@ -373,8 +380,8 @@ class Accounts:
         return [bug for account in self._by_token.values() if (bug := account.keep_going())]
 
     def drop_unused(self, *, since: float) -> None:
-        """Forgets accounts that nobody has read through since then: rotated tokens and what was read with them."""
+        """Forgets accounts that nobody reads through any more: rotated tokens and what was read with them."""
         for token, account in list(self._by_token.items()):
-            if account.used_at < since:
+            if account.is_unused(since=since):
                 account.close()
                 del self._by_token[token]

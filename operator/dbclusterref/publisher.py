@@ -1,6 +1,7 @@
 """The Secret of one resource, made what was last read upstream: only where it is ours, only where it differs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
 
@@ -25,6 +26,19 @@ class SecretApi(Protocol):
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]: ...  # noqa: D102
     async def delete_secret(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A snapshot and the Secret it makes."""
+
+    snapshot: Snapshot
+    secret: RenderedSecret = field(repr=False)
+
+    @classmethod
+    def of(cls, reference: Reference, snapshot: Snapshot) -> "Rendition":
+        """Raises the cause where the snapshot makes no complete Secret."""
+        return cls(snapshot, render_secret(reference, snapshot))
 
 
 class Overtaken(Exception):
@@ -61,19 +75,23 @@ class Publisher:
         live = await self._live(reference.secret_key)
         return live.ca if live and live.belongs_to(reference) else b""
 
-    async def publish(self, entry: Entry, reference: Reference) -> tuple[Outcome, Published | None]:
-        """Makes the Secret what the last good snapshot says, while the last read may have failed.
+    async def publish(
+        self, entry: Entry, reference: Reference, *, rendition: Rendition | None = None
+    ) -> tuple[Outcome, Published | None]:
+        """Makes the Secret what was read just now, or what the last good snapshot says while the last read has failed.
 
         Raises Overtaken where the resource was changed, deleted or made anew meanwhile, and KubernetesError where the API
         server is in trouble.
         """
         self._require_current(entry)
         try:
-            snapshot = entry.snapshot
-            if snapshot is None:
-                assert entry.cause is not None
-                return entry.cause, None
-            published = await self._apply_if_different(entry, reference, snapshot)
+            if rendition is None:
+                snapshot = entry.snapshot
+                if snapshot is None:
+                    assert entry.cause is not None
+                    return entry.cause, None
+                rendition = Rendition.of(reference, snapshot)
+            published = await self._apply_if_different(entry, reference, rendition)
             self._require_current(entry)
         except (SecretConflict, SecretRefused, InvalidSpec) as cause:
             # Only a person can mend these: they are shown before what passes by itself.
@@ -97,8 +115,8 @@ class Publisher:
         if not self._store.is_current(entry):
             raise Overtaken
 
-    async def _apply_if_different(self, entry: Entry, reference: Reference, snapshot: Snapshot) -> Published:
-        rendered = render_secret(reference, snapshot)
+    async def _apply_if_different(self, entry: Entry, reference: Reference, rendition: Rendition) -> Published:
+        snapshot, rendered = rendition.snapshot, rendition.secret
         live = await self._live(rendered.key)
         self._require_current(entry)
         if live:

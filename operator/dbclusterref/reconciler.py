@@ -25,11 +25,10 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
 )
 from dbclusterref.metrics import Metrics
-from dbclusterref.publisher import Overtaken, Publisher
+from dbclusterref.publisher import Overtaken, Publisher, Rendition
 from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.reporter import Reporter
 from dbclusterref.schedule import after_failure, after_success
-from dbclusterref.secret import render_secret
 from dbclusterref.status import Outcome, Published, Suspended
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
@@ -99,11 +98,11 @@ class Reconciler:
             await self._report(entry, Suspended(), refreshed=False)
             return None
         read_is_due = entry.refresh_is_requested or self._clocks.monotonic() >= entry.read_due_at
-        wait = await self._observe(entry, entry.reference) if read_is_due else 0.0
+        wait, rendition = await self._observe(entry, entry.reference) if read_is_due else (0.0, None)
         if wait and not entry.was_read and entry.cause is None:
             return wait
         try:
-            outcome, published = await self._publisher.publish(entry, entry.reference)
+            outcome, published = await self._publisher.publish(entry, entry.reference, rendition=rendition)
         except Overtaken:
             # The resource was changed, deleted or made anew meanwhile, which marked it again: nothing is done in the old name.
             return None
@@ -118,8 +117,11 @@ class Reconciler:
         repair = self._publisher.seconds_until_repair(reference)
         return wait if repair is None else min(wait, repair)
 
-    async def _observe(self, entry: Entry, reference: Reference) -> float:
-        """Reads upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0."""
+    async def _observe(self, entry: Entry, reference: Reference) -> tuple[float, Rendition | None]:
+        """Reads upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0.
+
+        With it comes what was read, where it makes a complete Secret; why it does not is in the entry.
+        """
         interval = reference.refresh_interval
         # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
@@ -127,6 +129,7 @@ class Reconciler:
             # An answer from before the failure does not disprove it.
             max_age = min(max_age, self._clocks.monotonic() - entry.failed_at)
         breaker: Breaker | None = None
+        rendition: Rendition | None = None
         try:
             doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid | TokenSecretMissing)
             token = await self._tokens.find(reference, fresh=doubtful)
@@ -134,9 +137,9 @@ class Reconciler:
             breaker = self._breakers.setdefault(account, Breaker())
             if wait := account.seconds_to_wait(reference, max_age=max_age):
                 self._note_waiting(entry)
-                return wait
+                return wait, None
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
-            render_secret(reference, snapshot)
+            rendition = Rendition.of(reference, snapshot)
         except Cause as cause:
             entry.cause = self._confirmed(entry, reference, cause, breaker=breaker)
             entry.failures += 1
@@ -150,7 +153,7 @@ class Reconciler:
             delay = after_success(account.next_look(reference, snapshot), jitter=self._clocks.jitter())
         entry.read_due_at = self._clocks.monotonic() + delay
         entry.waiting_since = None
-        return 0.0
+        return 0.0, rendition
 
     def _note_waiting(self, entry: Entry) -> None:
         now = self._clocks.monotonic()
