@@ -8,6 +8,8 @@ from typing import cast
 import pytest
 
 from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from sandbox.digitalocean.api import Paging
+from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.world import Recipe
@@ -167,6 +169,26 @@ async def test_a_listing_that_keeps_failing_is_done_without() -> None:
     assert len(found.snapshots) == 20
     assert not found.causes
     assert kinds(upstream)["page"] <= 4
+
+
+def listings(simulator: Simulator) -> int:
+    return cast("dict[str, int]", simulator.log.report(limit=0)["kinds"])["list"]
+
+
+@in_fake_time
+async def test_a_listing_whose_later_page_keeps_failing_is_done_without() -> None:
+    found, simulator = await simulated(45)
+    simulator.paging = Paging.FIXED
+    await found.run(3 * MINUTE)
+    simulator.faults.add(Fault(kind=FaultKind.STATUS, path=r"[?&]page=2\b", status=500))
+    for _ in range(12):
+        await found.run(MINUTE / 4)
+        assert {type(cause) for cause in found.causes.values()} <= {UpstreamUnavailable}, "no other reason than the true one"
+    walked = listings(simulator)
+    await found.run(4 * MINUTE)
+    assert oldest(found) <= 1.25 * MINUTE
+    assert not found.causes
+    assert listings(simulator) == walked
 
 
 @in_fake_time

@@ -245,8 +245,13 @@ class Account:
         except Cause as cause:
             self._walk_failed(cause)
             return
-        self._trouble, self._failures, now = None, 0, self._now()
+        now = self._now()
         uuids, last = self._walk.take(page)
+        if last or (self._trouble and self._trouble.stalled):
+            # What a person had to mend is mended; other trouble may be with a page that is still to come.
+            self._trouble = None
+        if last:
+            self._failures = 0
         for cluster in page.clusters or ():
             # Those that nobody wants yet, too: at a start, references come one after the other.
             self._put(cluster.uuid, cluster)
