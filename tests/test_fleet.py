@@ -162,6 +162,24 @@ async def test_a_revoked_token_is_news_for_everyone_and_costs_a_request_at_a_tim
 
 
 @in_fake_time
+async def test_a_minute_without_upstream_is_over_within_a_refresh_interval_and_costs_few_requests() -> None:
+    found, simulator = await simulated(1000)
+    await found.run(20 * MINUTE)
+    before = simulator.log.report(limit=0)["total"]
+    simulator.faults.add(Fault(kind=FaultKind.STATUS, status=503))
+    await found.run(MINUTE)
+    simulator.faults.clear()
+    assert cast("int", simulator.log.report(limit=0)["total"]) - cast("int", before) < 20
+    for _ in range(12):
+        await found.run(5)
+        assert {type(cause) for cause in found.causes.values()} <= {UpstreamUnavailable}, "no other reason than the true one"
+    await found.run(MINUTE / 2)
+    assert not found.causes
+    assert oldest(found) <= MINUTE
+    found.account.close()
+
+
+@in_fake_time
 async def test_a_listing_that_keeps_failing_is_done_without() -> None:
     found, upstream = small(20)
     upstream.trouble["page"] = UpstreamUnavailable("another host")

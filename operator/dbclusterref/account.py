@@ -30,7 +30,7 @@ LATE = 1.25
 """A swept cluster's answer is late when it is older than this many refresh intervals."""
 LISTING_TRIES = 3
 WITHOUT_LISTING = 600.0
-"""Seconds for which clusters are read singly after the listing failed LISTING_TRIES times in a row."""
+"""Seconds for which clusters are read singly after the listing, and it alone, failed LISTING_TRIES times in a row."""
 REPLAN = 30.0
 SOON = 0.001
 CHECK_LATE = 15.0
@@ -243,7 +243,7 @@ class Account:
         try:
             page = await self._reads.page(self._walk.after, known=self._walk.known)
         except Cause as cause:
-            self._walk_failed(cause)
+            self._walk_failed(cause, alone=await self._is_alone(cause))
             return
         now = self._now()
         uuids, last = self._walk.take(page)
@@ -276,15 +276,29 @@ class Account:
         self._waiting.clear()
         self._walk.start_again()
 
-    def _walk_failed(self, cause: Cause) -> None:
+    async def _is_alone(self, cause: Cause) -> bool:
+        """Tells whether the listing alone keeps failing: where single reads fail too, they are no way round it."""
+        if not isinstance(cause, UpstreamUnavailable):
+            return not isinstance(cause, (RateLimited, TokenInvalid))
+        uuid = next(iter(self._demand.clusters()), None)
+        if self._failures + 1 < LISTING_TRIES or uuid is None:
+            return False
+        try:
+            await self._read_cluster(uuid)
+        except (UpstreamUnavailable, RateLimited, TokenInvalid):
+            return False
+        except Cause:
+            return True
+        return True
+
+    def _walk_failed(self, cause: Cause, *, alone: bool) -> None:
         now = self._now()
         self._failures += 1
         tell = self._trouble is None
         self._trouble = cause
         self._walk_again_at = now + after_failure(cause, failures=self._failures, interval=REPLAN, jitter=self._chance())
         self._walk.start_again()
-        lasting = not isinstance(cause, (RateLimited, TokenInvalid))
-        if lasting and (self._failures >= LISTING_TRIES or not isinstance(cause, UpstreamUnavailable)):
+        if alone:
             self._without_listing_until, tell = now + WITHOUT_LISTING, True
             self._trouble, self._failures = None, 0
             self._waiting.clear()
