@@ -13,7 +13,7 @@ from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.world import Recipe
-from tests.fakes import TOKEN, FakeUpstream, a_cluster, in_fake_time
+from tests.fakes import TOKEN, FakeTimeLoop, FakeUpstream, a_cluster, in_fake_time
 from tests.fleet import Fleet, fleet, in_memory
 
 MINUTE = 60.0
@@ -177,6 +177,22 @@ async def test_a_minute_without_upstream_is_over_within_a_refresh_interval_and_c
     assert not found.causes
     assert oldest(found) <= MINUTE
     found.account.close()
+
+
+@in_fake_time
+async def test_a_process_that_was_frozen_catches_up_and_does_not_call_it_a_quota() -> None:
+    found, upstream = small()
+    await found.run(3 * MINUTE)
+    upstream.gate = asyncio.Event()  # an answer takes its time
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, FakeTimeLoop)
+    loop.pass_at_once(5 * MINUTE)
+    await found.run(5)
+    assert not found.causes
+    upstream.gate.set()
+    await found.run(5)
+    assert not found.causes
+    assert oldest(found) <= 10
 
 
 @in_fake_time

@@ -8,6 +8,7 @@ to stay away, so that no token holds up another.
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -171,6 +172,11 @@ class Account:
         swept = self._plan.swept(self._demand.interval(uuid))
         return swept and uuid in self._clusters and uuid not in self._unlisted and self._may_list()
 
+    @property
+    def _is_stretched(self) -> bool:
+        """Tells whether walks take longer than they should because the budget does not allow more."""
+        return self._walk.pages / self._reads.budget.pace > (self._plan.sweep_every or math.inf)
+
     def _may_list(self) -> bool:
         return self._now() >= self._without_listing_until
 
@@ -184,7 +190,7 @@ class Account:
             return None
         if self._trouble:
             return self._trouble
-        return RateLimited(_SLOWED) if uuid in self._late else None
+        return RateLimited(_SLOWED) if uuid in self._late and self._is_stretched else None
 
     # single reads
 
