@@ -172,7 +172,6 @@ class Account:
         swept = self._plan.swept(self._demand.interval(uuid))
         return swept and uuid in self._clusters and uuid not in self._unlisted and self._may_list()
 
-    @property
     def _is_stretched(self) -> bool:
         """Tells whether walks take longer than they should because the budget does not allow more."""
         return self._walk.pages / self._reads.budget.pace > (self._plan.sweep_every or math.inf)
@@ -190,7 +189,7 @@ class Account:
             return None
         if self._trouble:
             return self._trouble
-        return RateLimited(_SLOWED) if uuid in self._late and self._is_stretched else None
+        return RateLimited(_SLOWED) if uuid in self._late and self._is_stretched() else None
 
     # single reads
 
@@ -253,11 +252,9 @@ class Account:
             return
         now = self._now()
         uuids, last = self._walk.take(page)
-        if last or (self._trouble and self._trouble.stalled):
+        if self._trouble and self._trouble.stalled:
             # What a person had to mend is mended; other trouble may be with a page that is still to come.
             self._trouble = None
-        if last:
-            self._failures = 0
         for cluster in page.clusters or ():
             # Those that nobody wants yet, too: at a start, references come one after the other.
             self._put(cluster.uuid, cluster)
@@ -275,6 +272,7 @@ class Account:
             self._walk.space_out(now, every=every)
 
     def _walk_ended(self) -> None:
+        self._trouble, self._failures = None, 0
         before, self._unlisted = self._unlisted, self._walk.missing(self._demand.clusters())
         for uuid in (self._unlisted - before) | (self._unlisted & self._waiting):
             # Missing from a complete list proves nothing yet: a read of its own says what became of it.
@@ -291,10 +289,8 @@ class Account:
             return False
         try:
             await self._read_cluster(uuid)
-        except (UpstreamUnavailable, RateLimited, TokenInvalid):
-            return False
-        except Cause:
-            return True
+        except Cause as other:
+            return not isinstance(other, (UpstreamUnavailable, RateLimited, TokenInvalid))
         return True
 
     def _walk_failed(self, cause: Cause, *, alone: bool) -> None:
