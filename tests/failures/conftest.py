@@ -74,6 +74,7 @@ def world(shared: World) -> Iterator[World]:
     yield shared
     shared.proxy.clear()
     shared.control.clear_faults()
+    shared.control.configure(paging="documented")
 
 
 @pytest.fixture
