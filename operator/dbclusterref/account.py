@@ -284,11 +284,11 @@ class Account:
         """Tells whether the listing alone keeps failing: where single reads fail too, they are no way round it."""
         if not isinstance(cause, UpstreamUnavailable):
             return not isinstance(cause, (RateLimited, TokenInvalid))
-        uuid = next(iter(self._demand.clusters()), None)
-        if self._failures + 1 < LISTING_TRIES or uuid is None:
+        uuids = tuple(self._demand.clusters())
+        if self._failures + 1 < LISTING_TRIES or not uuids:
             return False
         try:
-            await self._read_cluster(uuid)
+            await self._read_cluster(uuids[int(self._chance() * len(uuids))])
         except Cause as other:
             return not isinstance(other, (UpstreamUnavailable, RateLimited, TokenInvalid))
         return True
