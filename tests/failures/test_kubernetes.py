@@ -227,7 +227,7 @@ def test_a_change_that_no_watch_tells_of_is_found_by_the_full_listing(world: Wor
 
 def test_an_empty_listing_is_not_believed(world: World, tenant: Tenant, cluster: Json) -> None:
     tenant.ready(cluster["id"])
-    lists = world.proxy.add(ProxyFault.EMPTY_LIST, path=r"databaseclusterrefs\?limit=500", count=2)
+    lists = world.proxy.add(ProxyFault.EMPTY_LIST, path=r"databaseclusterrefs\?limit=", count=2)
     wait_until(lambda: world.proxy.acted(lists) == 2, what="two false listings")
     tenant.admin.delete(tenant.secret_path())
     wait_until(tenant.secret, what="the repair by an operator that still knows the resource")
