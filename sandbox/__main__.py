@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from sandbox.binaries import AssetsError, ensure_assets
-from sandbox.controlplane import ComponentDiedError, ControlPlane, NotReadyError
+from sandbox.controlplane import Component, ComponentDiedError, ControlPlane, NotReadyError
 from sandbox.progress import say_on_stderr
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -97,7 +97,8 @@ async def _run(options: argparse.Namespace, *, assets: Path) -> None:
         plane = await stack.enter_async_context(
             ControlPlane(assets=assets, apiserver_flags=options.apiserver_flag),
         )
-        ready = {"kubeconfig": str(plane.kubeconfig), "assets": str(assets), "pid": os.getpid()}
+        pids = {component: plane.pid(component) for component in Component}  # for who wants to freeze one, or to measure it
+        ready = {"kubeconfig": str(plane.kubeconfig), "assets": str(assets), "pid": os.getpid(), "pids": pids}
         if not options.no_digitalocean:
             from sandbox.digitalocean import start_simulator  # noqa: PLC0415 - not needed without it
 

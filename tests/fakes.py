@@ -68,6 +68,10 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.elapsed
 
+    def pass_at_once(self, seconds: float) -> None:
+        """Time passes while nothing runs: a machine that was suspended, a process that was frozen."""
+        self._jumping.elapsed += seconds
+
 
 def in_fake_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """Runs an asynchronous test where sleeping costs nothing and `loop.time()` is the clock of everything."""

@@ -8,10 +8,12 @@ from typing import cast
 import pytest
 
 from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from sandbox.digitalocean.api import Paging
+from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.world import Recipe
-from tests.fakes import TOKEN, FakeUpstream, a_cluster, in_fake_time
+from tests.fakes import TOKEN, FakeTimeLoop, FakeUpstream, a_cluster, in_fake_time
 from tests.fleet import Fleet, fleet, in_memory
 
 MINUTE = 60.0
@@ -160,6 +162,40 @@ async def test_a_revoked_token_is_news_for_everyone_and_costs_a_request_at_a_tim
 
 
 @in_fake_time
+async def test_a_minute_without_upstream_is_over_within_a_refresh_interval_and_costs_few_requests() -> None:
+    found, simulator = await simulated(1000)
+    await found.run(20 * MINUTE)
+    before = simulator.log.report(limit=0)["total"]
+    simulator.faults.add(Fault(kind=FaultKind.STATUS, status=503))
+    await found.run(MINUTE)
+    simulator.faults.clear()
+    assert cast("int", simulator.log.report(limit=0)["total"]) - cast("int", before) < 20
+    for _ in range(12):
+        await found.run(5)
+        assert {type(cause) for cause in found.causes.values()} <= {UpstreamUnavailable}, "no other reason than the true one"
+    await found.run(MINUTE / 2)
+    assert not found.causes
+    assert oldest(found) <= MINUTE
+    found.account.close()
+
+
+@in_fake_time
+async def test_a_process_that_was_frozen_catches_up_and_does_not_call_it_a_quota() -> None:
+    found, upstream = small()
+    await found.run(3 * MINUTE)
+    upstream.gate = asyncio.Event()  # an answer takes its time
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, FakeTimeLoop)
+    loop.pass_at_once(5 * MINUTE)
+    await found.run(5)
+    assert not found.causes
+    upstream.gate.set()
+    await found.run(5)
+    assert not found.causes
+    assert oldest(found) <= 10
+
+
+@in_fake_time
 async def test_a_listing_that_keeps_failing_is_done_without() -> None:
     found, upstream = small(20)
     upstream.trouble["page"] = UpstreamUnavailable("another host")
@@ -167,6 +203,26 @@ async def test_a_listing_that_keeps_failing_is_done_without() -> None:
     assert len(found.snapshots) == 20
     assert not found.causes
     assert kinds(upstream)["page"] <= 4
+
+
+def listings(simulator: Simulator) -> int:
+    return cast("dict[str, int]", simulator.log.report(limit=0)["kinds"])["list"]
+
+
+@in_fake_time
+async def test_a_listing_whose_later_page_keeps_failing_is_done_without() -> None:
+    found, simulator = await simulated(45)
+    simulator.paging = Paging.FIXED
+    await found.run(3 * MINUTE)
+    simulator.faults.add(Fault(kind=FaultKind.STATUS, path=r"[?&]page=2\b", status=500))
+    for _ in range(12):
+        await found.run(MINUTE / 4)
+        assert {type(cause) for cause in found.causes.values()} <= {UpstreamUnavailable}, "no other reason than the true one"
+    walked = listings(simulator)
+    await found.run(4 * MINUTE)
+    assert oldest(found) <= 1.25 * MINUTE
+    assert not found.causes
+    assert listings(simulator) == walked
 
 
 @in_fake_time

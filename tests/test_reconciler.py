@@ -290,6 +290,30 @@ async def test_a_requested_refresh_is_read_at_once_and_acknowledged(bench: Bench
     assert bench.upstream.requests == []
 
 
+@pytest.mark.parametrize("what", ["spec", "annotation"])
+async def test_a_change_that_a_status_write_overtook_is_not_taken_for_old_news(bench: Bench, what: str) -> None:
+    late: list[tuple[str, Body, bool]] = []
+    bench.kubernetes.watchers[:] = [lambda kind, body, gone: late.append((kind, body, gone))]
+    body = reference_body()
+    if what == "spec":
+        body["metadata"]["generation"] = 2
+        body["spec"]["secret"] = {"name": "renamed"}
+    else:
+        body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    await bench.reconcile()
+    assert bench.kubernetes.writes[-1] == f"Status {KEY}", "written while nobody here knew of the change"
+    for kind, seen, gone in late:
+        bench.see(kind, seen, gone=gone)
+    assert KEY in bench.marked
+    bench.kubernetes.watchers[:] = [bench.soon]
+    await bench.reconcile()
+    if what == "spec":
+        assert set(bench.kubernetes.secrets) == {RENAMED, TOKEN_SECRET}
+    else:
+        assert bench.status().last_handled_refresh_at == "now"
+
+
 async def test_a_resource_that_is_not_known_is_no_work(bench: Bench) -> None:
     assert await bench.reconcile(ObjectKey("shop", "nobody")) is None
 

@@ -8,6 +8,7 @@ to stay away, so that no token holds up another.
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -31,7 +32,7 @@ LATE = 1.25
 """A swept cluster's answer is late when it is older than this many refresh intervals."""
 LISTING_TRIES = 3
 WITHOUT_LISTING = 600.0
-"""Seconds for which clusters are read singly after the listing failed LISTING_TRIES times in a row."""
+"""Seconds for which clusters are read singly after the listing, and it alone, failed LISTING_TRIES times in a row."""
 REPLAN = 30.0
 PLAN_COST, PLAN_FREE = 0.001, 0.05
 """Seconds between two plans for each cluster wanted, less what is free."""
@@ -177,6 +178,10 @@ class Account:
         swept = self._plan.swept(self._demand.interval(uuid))
         return swept and uuid in self._clusters and uuid not in self._unlisted and self._may_list()
 
+    def _is_stretched(self) -> bool:
+        """Tells whether walks take longer than they should because the budget does not allow more."""
+        return self._walk.pages / self._reads.budget.pace > (self._plan.sweep_every or math.inf)
+
     def _may_list(self) -> bool:
         return self._now() >= self._without_listing_until
 
@@ -190,7 +195,7 @@ class Account:
             return None
         if self._trouble:
             return self._trouble
-        return RateLimited(_SLOWED) if uuid in self._late else None
+        return RateLimited(_SLOWED) if uuid in self._late and self._is_stretched() else None
 
     # single reads
 
@@ -253,10 +258,13 @@ class Account:
         try:
             page = await self._reads.page(self._walk.after, known=self._walk.known)
         except Cause as cause:
-            self._walk_failed(cause)
+            self._walk_failed(cause, alone=await self._is_alone(cause))
             return
-        self._trouble, self._failures, now = None, 0, self._now()
+        now = self._now()
         uuids, last = self._walk.take(page)
+        if self._trouble and self._trouble.stalled:
+            # What a person had to mend is mended; other trouble may be with a page that is still to come.
+            self._trouble = None
         for cluster in page.clusters or ():
             # Those that nobody wants yet, too: at a start, references come one after the other.
             self._put(cluster.uuid, pack_cluster(cluster))
@@ -274,6 +282,7 @@ class Account:
             self._walk.space_out(now, every=every)
 
     def _walk_ended(self) -> None:
+        self._trouble, self._failures = None, 0
         before, self._unlisted = self._unlisted, self._walk.missing(self._demand.clusters())
         for uuid in (self._unlisted - before) | (self._unlisted & self._waiting):
             # Missing from a complete list proves nothing yet: a read of its own says what became of it.
@@ -281,15 +290,27 @@ class Account:
         self._waiting.clear()
         self._walk.start_again()
 
-    def _walk_failed(self, cause: Cause) -> None:
+    async def _is_alone(self, cause: Cause) -> bool:
+        """Tells whether the listing alone keeps failing: where single reads fail too, they are no way round it."""
+        if not isinstance(cause, UpstreamUnavailable):
+            return not isinstance(cause, (RateLimited, TokenInvalid))
+        uuids = tuple(self._demand.clusters())
+        if self._failures + 1 < LISTING_TRIES or not uuids:
+            return False
+        try:
+            await self._read_cluster(uuids[int(self._chance() * len(uuids))])
+        except Cause as other:
+            return not isinstance(other, (UpstreamUnavailable, RateLimited, TokenInvalid))
+        return True
+
+    def _walk_failed(self, cause: Cause, *, alone: bool) -> None:
         now = self._now()
         self._failures += 1
         tell = self._trouble is None
         self._trouble = cause
         self._walk_again_at = now + after_failure(cause, failures=self._failures, interval=REPLAN, jitter=self._chance())
         self._walk.start_again()
-        lasting = not isinstance(cause, (RateLimited, TokenInvalid))
-        if lasting and (self._failures >= LISTING_TRIES or not isinstance(cause, UpstreamUnavailable)):
+        if alone:
             self._without_listing_until, tell = now + WITHOUT_LISTING, True
             self._trouble, self._failures = None, 0
             self._waiting.clear()

@@ -9,7 +9,7 @@ from typing import Protocol
 from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube import Event
 from dbclusterref.metrics import Metrics
-from dbclusterref.reference import ObjectKey
+from dbclusterref.reference import Identity, ObjectKey
 from dbclusterref.status import SYNCED, ConditionType, Outcome, Published, Status, Suspended, next_status
 from dbclusterref.store import Entry
 
@@ -83,9 +83,12 @@ class Reporter:
             raise
         self._metrics.writes.labels(kind="Status", result="ok").inc()
         entry.status = Status.from_body(body)
-        metadata = body["metadata"]
-        assert isinstance(metadata, Mapping)
-        entry.resource_version = str(metadata["resourceVersion"])
+        if Identity.from_body(body) == identity:
+            metadata = body["metadata"]
+            assert isinstance(metadata, Mapping)
+            entry.resource_version = str(metadata["resourceVersion"])
+        # Else somebody has changed the resource meanwhile: the watch is still to tell of it, under an older version than this
+        # write's, and must not be taken for old news.
         return True
 
     def _tell(self, entry: Entry, old: Status, new: Status, outcome: Outcome, *, now: datetime) -> None:

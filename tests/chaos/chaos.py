@@ -38,10 +38,21 @@ TIMING = (
 )
 CLUSTERS = 40
 TOKENS = 5
-CONVERGE_WITHIN = 120.0
+STANDSTILL = 60.0
+"""Seconds without any change after which a run has not converged: a busy machine is slow, but does not stand still."""
+CONVERGE_WITHIN = 300.0
+"""And how long it may take in any case."""
 PAUSE = 0.05
+LOOK_EVERY = 0.5
+SHOWN = 30
+"""Differences that a verdict tells of."""
 MARKER = "ChAoS-CaNaRy+/?"
 SOMETIMES = 0.15
+
+
+def conditions_of(reference: Json) -> dict[str, Json]:
+    """By kind; none where the resource is new."""
+    return {item["type"]: item for item in reference.get("status", {}).get("conditions", [])}
 
 
 class Replica:
@@ -290,24 +301,41 @@ class Chaos:
         annotation = {"metadata": {"annotations": {"dbclusterref.io/refresh-requested-at": word}}}
         for name in self.names:
             self.tenant.admin.patch(self.tenant.path(name), annotation)
-        began = time.monotonic()
-        wait_until(lambda: self._has_converged(word), within=CONVERGE_WITHIN)
-        return time.monotonic() - began
+        began = changed = time.monotonic()
+        wrong: list[str] = []
+        while True:
+            for replica in self.replicas:
+                replica.ensure_running()  # a leader that was frozen ends when it wakes
+            self._clear_orphans()
+            before, wrong = wrong, list(self.differences(word))
+            now = time.monotonic()
+            if not wrong:
+                return now - began
+            if wrong != before:
+                changed = now
+            if now - changed > STANDSTILL or now - began > CONVERGE_WITHIN:
+                raise AssertionError(self._verdict(wrong, after=now - began, still_for=now - changed))
+            time.sleep(LOOK_EVERY)  # between two looks, not in hope
 
-    def _has_converged(self, word: str) -> bool:
-        for replica in self.replicas:
-            replica.ensure_running()  # a leader that was frozen ends when it wakes
-        self._clear_orphans()
-        wrong = list(self.differences(word))
-        assert not wrong, f"{len(wrong)}: {wrong[:5]}"
-        return True
+    def _verdict(self, wrong: list[str], *, after: float, still_for: float) -> str:
+        """What is to be known of a run that has not converged."""
+        lines = [f"{len(wrong)} differences after {after:.0f} s, the same for {still_for:.0f} s:", *wrong[:SHOWN]]
+        for index, replica in enumerate(self.replicas):
+            reply = replica.operator.probe("/readyz") if replica.operator.is_running else None
+            said = f"{reply.status_code} {reply.text.strip()}" if reply else "no answer"
+            lines.append(f"replica {index}, run {len(replica.runs)}: {said}")
+        for name in sorted({line.split()[0] for line in wrong})[:3]:
+            # Beside what is wrong now, what was written last: by whom, and how it went.
+            last = [write for write in list(self.proxy.writes) if f"/{name}" in write.path][-4:]
+            age = time.monotonic()
+            lines += [f"{age - one.ended:.1f} s ago {one.peer[-16:]}: {one.method} {one.path}: {one.status}" for one in last]
+        return "\n  ".join(lines)
 
     def _clear_orphans(self) -> None:
         """Deletes Secrets that lost their owner before their resource was made anew, as SecretConflict asks a person to."""
         references = {item["metadata"]["name"]: item for item in self.tenant.admin.get(self.tenant.references_path)["items"]}
         for name in self.names:
-            conditions = {item["type"]: item for item in references[name]["status"].get("conditions", [])}
-            if conditions.get("Ready", {}).get("reason") != "SecretConflict":
+            if conditions_of(references[name]).get("Ready", {}).get("reason") != "SecretConflict":
                 continue
             secret = self.tenant.secret(name)
             if secret and not secret["metadata"].get("ownerReferences"):
@@ -322,20 +350,25 @@ class Chaos:
         upstream = {cluster: self.control.get(cluster) for cluster in self.clusters}
         for name in self.names:
             reference, secret = references[name], live.get(name)
-            connection = upstream[reference["spec"]["clusterUUID"]]["private_connection"]
-            standby = upstream[reference["spec"]["clusterUUID"]].get("standby_private_connection") or {}
+            conditions = conditions_of(reference)
+            fresh, handled = conditions.get("Fresh", {}), reference.get("status", {}).get("lastHandledRefreshAt")
+            if fresh.get("status") != "True" or handled != word:
+                said = "; ".join(f"{kind}={one['status']} {one['reason']}" for kind, one in sorted(conditions.items()))
+                yield f"{name} says {said or 'nothing'} ({fresh.get('message')}), handled {handled!r} of {word!r}"
             if secret is None:
                 yield f"{name} has no Secret"
                 continue
+            connection = upstream[reference["spec"]["clusterUUID"]]["private_connection"]
+            standby = upstream[reference["spec"]["clusterUUID"]].get("standby_private_connection") or {}
             data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-            wanted = (connection["password"], connection["host"], standby.get("host"))
-            if (data.get("password"), data.get("host"), data.get("standby-host")) != wanted:
-                yield f"{name} differs"
+            wanted = {"password": connection["password"], "host": connection["host"], "standby-host": standby.get("host")}
+            wrong = {key for key, value in wanted.items() if data.get(key) != value}
+            password = quote(connection["password"], safe="")
+            wrong |= {key for key in ("uri", "standby-uri") if key in data and password not in data[key]}
+            if wrong:
+                yield f"{name} differs in {', '.join(sorted(wrong))}; its version is {secret['metadata']['resourceVersion']}"
             if [owner["uid"] for owner in secret["metadata"].get("ownerReferences", [])] != [reference["metadata"]["uid"]]:
                 yield f"{name} is not owned"
-            conditions = {item["type"]: item for item in reference["status"].get("conditions", [])}
-            if conditions.get("Fresh", {}).get("status") != "True" or reference["status"].get("lastHandledRefreshAt") != word:
-                yield f"{name} says {conditions.get('Fresh', {}).get('reason')}"
 
     # the judgement
 
@@ -398,7 +431,7 @@ def run_chaos(*, seed: int, seconds: float, references: int, directory: Path) ->
             took = chaos.converge()
             chaos.judge()
         except AssertionError as error:
-            raise AssertionError(f"seed {seed}, after {dict(chaos.tally)}: {error}") from error
+            raise AssertionError(f"seed {seed}, after {dict(chaos.tally)}: {error}") from None
         chaos.tally["seconds to converge"] = round(took)
         return chaos.tally
 
@@ -408,11 +441,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the dice; a run prints its own")
     parser.add_argument("--seconds", type=float, default=120.0, help="of misfortune (default: %(default)s)")
     parser.add_argument("--references", type=int, default=150, help="default: %(default)s")
+    parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="where the logs are left for a reader")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else secrets.randbelow(10**6)
-    with tempfile.TemporaryDirectory(prefix="dbclusterref-chaos-") as directory:
+    with tempfile.TemporaryDirectory(prefix="dbclusterref-chaos-") as temporary:
+        directory = options.keep or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
         print(f"chaos: seed {seed}, {options.seconds:.0f} s, {options.references} references", flush=True)
-        tally = run_chaos(seed=seed, seconds=options.seconds, references=options.references, directory=Path(directory))
+        tally = run_chaos(seed=seed, seconds=options.seconds, references=options.references, directory=directory)
     for name, count in sorted(tally.items()):
         print(f"  {count:6} {name}")
     print(f"chaos: seed {seed}: converged; no incomplete Secret, no two writers, no lost reference, no leak")

@@ -5,7 +5,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ class Sandbox:
     kubeconfig: Path
     digitalocean: str
     assets: Path
+    pids: Mapping[str, int]
+    """The control plane's processes by component."""
     kubectl: Kubectl = field(repr=False)
     admin: Administrator = field(repr=False)
     control: Control = field(repr=False)
@@ -158,6 +160,7 @@ def _sandbox(directory: Path) -> Iterator[Sandbox]:
                     kubeconfig=kubeconfig,
                     digitalocean=ready["digitalocean"],
                     assets=assets,
+                    pids=ready["pids"],
                     kubectl=Kubectl(assets=assets, kubeconfig=kubeconfig),
                     admin=admin,
                     control=control,

@@ -29,6 +29,12 @@ def test_each_row_names_a_test_that_exists(row: str) -> None:
     assert [name for name in named if name not in EXISTING] == []
 
 
+def test_each_test_that_the_text_around_the_tables_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)", TABLE))
+    assert sorted(named - EXISTING) == []
+    assert len(named) > len(ROWS) / 2
+
+
 def test_there_is_a_row_for_each_reason_a_cause_can_have() -> None:
     source = (ROOT / "operator" / "dbclusterref" / "errors.py").read_text()
     reasons = set(re.findall(r'reason = "(\w+)"', source))

@@ -117,13 +117,11 @@ def test_a_leader_that_is_told_to_stop_hands_over_at_once(pair: Pair) -> None:
 def test_a_leader_that_is_killed_is_followed_within_the_lease_duration(pair: Pair) -> None:
     leader, standby = start_pair(pair)
     uuid = make_work(pair)
-    writes = len(pair.writes(leader))
     leader.kill()
     killed = time.monotonic()
     wait_until(lambda: leads(standby), within=2 * DURATION, what="the takeover")
     assert time.monotonic() - killed < DURATION + 1.5
     new_password_arrives(pair, uuid, "second", within=10)
-    assert len(pair.writes(leader)) == writes
     assert_no_overlap(pair, leader, standby)
 
 

@@ -1,11 +1,19 @@
 """Whatever DigitalOcean answers, the Secret stays as it was; each failure is called by its name and ends by itself."""
 
 import base64
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 
+from dbclusterref.account import LISTING_TRIES
+from sandbox.digitalocean.requestlog import LogEntry
 from tests.e2e.cluster import Json, Tenant, wait_until
 from tests.failures.conftest import CANARY, World, stays
 
@@ -48,6 +56,36 @@ ROWS = (
     Row(name="200 with an empty object", kind="status", reason=UNAVAILABLE, rule={"status": 200, "body": {"database": {}}}),
     Row(name="200 with a list", kind="status", reason=UNAVAILABLE, rule={"status": 200, "body": "[1, 2]"}),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Another host, which nobody has any business with; `requests` is what it was asked all the same."""
+
+    url: str
+    requests: list[str]
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    requests: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(f"{self.command} {self.path}")
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, name="elsewhere")
+        thread.start()
+        # By another name than the simulator's: that is what makes another host.
+        yield Elsewhere(url=f"http://localhost:{server.server_port}", requests=requests)
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture
@@ -97,6 +135,20 @@ def test_a_redacted_password_never_replaces_a_good_one(world: World, tenant: Ten
     check()
 
 
+def test_a_password_that_is_redacted_in_the_uri_alone_costs_nothing(world: World, tenant: Tenant, cluster: Json) -> None:
+    tenant.ready(cluster["id"])
+    check = stays(tenant)
+    redacted = {
+        kind: {"uri": cluster[kind]["uri"].replace(quote(f"{CANARY}-first", safe=""), "")}
+        for kind in ("private_connection", "standby_private_connection")
+    }
+    changed = world.control.update(cluster["id"], connections=redacted)
+    assert changed["private_connection"]["uri"] != cluster["private_connection"]["uri"]
+    assert tenant.refresh()["lastHandledRefreshAt"]
+    assert tenant.condition("Fresh")["reason"] == "Synced"
+    check()
+
+
 def test_an_empty_host_while_the_cluster_is_created_makes_no_secret(world: World, tenant: Tenant) -> None:
     cluster = world.control.create_cluster(status="creating", addressed=False, password=f"{CANARY}-new")
     tenant.refer(cluster["id"], refreshInterval="10s")
@@ -116,6 +168,17 @@ def test_the_ca_failing_alone_costs_nothing_once_it_is_known(world: World, tenan
     wait_until(lambda: tenant.data()["password"] == f"{CANARY}-second", what="the new password")
     assert tenant.data()["ca.crt"] == ca
     assert tenant.condition("Fresh")["reason"] == "Synced"
+
+
+def test_the_ca_failing_alone_at_the_first_read_makes_no_secret_without_it(world: World, tenant: Tenant, cluster: Json) -> None:
+    fault = world.control.add_fault("status", path=r"/ca$", cluster=cluster["id"], status=500)
+    tenant.refer(cluster["id"], refreshInterval="10s")
+    tenant.wait_for(UNAVAILABLE, kind="Reconciling")
+    assert next(entry.status for entry in tenant.requests(cluster["id"]) if entry.kind == "cluster") == 200
+    assert tenant.secret() is None
+    world.control.clear_fault(fault)
+    tenant.wait_for("Synced")
+    assert tenant.data()["ca.crt"].startswith("-----BEGIN CERTIFICATE-----")
 
 
 def test_a_missing_cluster_is_believed_after_a_second_look_and_its_secret_stays(
@@ -172,6 +235,133 @@ def test_many_clusters_that_vanish_at_once_are_taken_for_trouble_upstream(world:
         assert tenant.condition("Fresh", name)["status"] == "True"
 
 
+def test_a_quota_that_is_used_up_until_a_given_time_is_waited_for(world: World, tenant: Tenant, cluster: Json) -> None:
+    tenant.ready(cluster["id"], refreshInterval="10s")
+    check = stays(tenant)
+    reset = int(time.time()) + 4
+    headers = {"ratelimit-remaining": "0", "ratelimit-reset": str(reset), "retry-after": ""}
+    world.control.add_fault("status", path=ONE, cluster=cluster["id"], status=429, headers=headers, count=1)
+    world.control.rotate_password(cluster["id"], password=f"{CANARY}-second")
+    tenant.refresh()
+    tenant.wait_for("RateLimited", kind="Fresh")
+    assert tenant.condition("Ready")["status"] == "True"
+    wait_until(lambda: [one for one in tenant.events() if one["reason"] == "RateLimited"], what="the Event")
+    asked = len(tenant.requests(cluster["id"]))
+    tenant.refresh()
+    if time.time() < reset - 1:  # or this machine was too slow to ask in time
+        assert len(tenant.requests(cluster["id"])) == asked, "nobody asks before the time that was given, forced or not"
+        check()
+    wait_until(lambda: tenant.data()["password"] == f"{CANARY}-second", what="the new password, without being asked for")
+    assert time.time() >= reset
+    tenant.wait_for("Synced", kind="Fresh")
+
+
+def test_a_quota_that_is_used_up_for_an_unknown_time_keeps_that_token_alone_away(
+    world: World, tenant: Tenant, cluster: Json
+) -> None:
+    tenant.ready(cluster["id"], refreshInterval="10s")
+    check = stays(tenant)
+    silent = dict.fromkeys(("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "retry-after"), "")
+    limited = world.operator.metric("dbclusterref_reconciles_total", reason="RateLimited")
+    world.control.add_fault("status", token=tenant.token, status=429, headers=silent)
+    world.control.rotate_password(cluster["id"], password=f"{CANARY}-second")
+    tenant.refresh()
+    tenant.wait_for("RateLimited", kind="Fresh")
+    wait_until(lambda: [one for one in tenant.events() if one["reason"] == "RateLimited"], what="the Event")
+    assert world.operator.metric("dbclusterref_reconciles_total", reason="RateLimited") > limited
+    asked = len(tenant.requests(cluster["id"]))
+    tenant.refresh()
+    assert tenant.condition("Fresh")["reason"] == "RateLimited"
+    assert len(tenant.requests(cluster["id"])) == asked, "the minute is not over, forced or not"
+    assert tenant.condition("Ready")["status"] == "True"
+    check()
+    # Another token has a quota of its own: nobody waits for the first one's.
+    world.control.set_token(f"{tenant.token}-second")
+    tenant.put_token(f"{tenant.token}-second")
+    tenant.refresh()
+    wait_until(lambda: tenant.data()["password"] == f"{CANARY}-second", what="the new password")
+    tenant.wait_for("Synced", kind="Fresh")
+
+
+# --- the listing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """Enough references of one token that the listing is cheaper than single reads, with clusters on three pages."""
+
+    uuids: list[str]
+    names: list[str]
+
+    @property
+    def last(self) -> tuple[str, str]:
+        return self.names[-1], self.uuids[-1]
+
+
+@pytest.fixture
+def fleet(world: World, tenant: Tenant) -> Fleet:
+    """Synced, and read by way of the listing."""
+    world.control.configure(paging="fixed")
+    world.control.set_token(tenant.token, team=tenant.namespace, per_hour=100_000, per_minute=100_000)
+    style: dict[str, str | bool] = {"marker": CANARY}
+    uuids = world.control.seed_clusters(45, engine="pg", num_nodes=2, team=tenant.namespace, password_style=style)
+    found = Fleet(uuids=uuids, names=[f"db-{number:02}" for number in range(len(uuids))])
+    for name, uuid in zip(found.names, uuids, strict=True):
+        tenant.refer(uuid, name=name, refreshInterval="10s")
+    for name in found.names:
+        tenant.wait_for("Synced", name=name)
+    wait_until(lambda: len(pages(world, tenant)) >= 4, what="the second walk over the listing")
+    return found
+
+
+def pages(world: World, tenant: Tenant) -> list[LogEntry]:
+    """The requests for pages of the listing."""
+    entries = world.control.requests(limit=50_000).entries
+    return [entry for entry in entries if entry.kind == "list" and entry.token == tenant.token]
+
+
+def test_a_listing_whose_second_page_fails_is_done_without(world: World, tenant: Tenant, fleet: Fleet) -> None:
+    name, uuid = fleet.last
+    checks = [stays(tenant, name=one) for one in fleet.names[:-1]]
+    fault = world.control.add_fault("status", token=tenant.token, path=r"[?&]page=2\b", status=500)
+    wait_until(lambda: acted(world, fault) >= LISTING_TRIES, what="the tries")
+    world.control.rotate_password(uuid, password=f"{CANARY}-second")
+    wait_until(lambda: tenant.data(name)["password"] == f"{CANARY}-second", what="the new password of one on the last page")
+    walked = len(pages(world, tenant))
+    for one in fleet.names:
+        tenant.wait_for("Synced", name=one, kind="Fresh")
+        assert tenant.condition("Ready", one)["reason"] == "Synced"
+    world.control.rotate_password(uuid, password=f"{CANARY}-third")
+    wait_until(lambda: tenant.data(name)["password"] == f"{CANARY}-third", what="the next one")
+    assert len(pages(world, tenant)) == walked, "the listing is left alone for ten minutes"
+    for check in checks:
+        check()
+
+
+def test_the_api_token_never_goes_to_another_host_that_a_listing_names(
+    world: World, tenant: Tenant, fleet: Fleet, elsewhere: Elsewhere
+) -> None:
+    checks = [stays(tenant, name=one) for one in fleet.names]
+    fault = world.control.add_fault("foreign_next", token=tenant.token, path=r"per_page=", target=elsewhere.url)
+    wait_until(lambda: acted(world, fault) >= LISTING_TRIES, what="the tries")
+    name, uuid = fleet.last
+    for check in checks:
+        check()
+    world.control.rotate_password(uuid, password=f"{CANARY}-second")
+    wait_until(lambda: tenant.data(name)["password"] == f"{CANARY}-second", what="the new password, by a read of its own")
+    for check in checks[:-1]:
+        check()
+    assert elsewhere.requests == []
+    httpx.get(f"{elsewhere.url}/here", trust_env=False)
+    assert elsewhere.requests == ["GET /here"], "it would have heard of it"
+
+
+def acted(world: World, fault: int) -> int:
+    """How many requests a fault has spoilt."""
+    found: int = next(one["acted"] for one in world.control.faults() if one["id"] == fault)
+    return found
+
+
 def test_a_budget_of_zero_costs_no_secret(world: World, tenant: Tenant, cluster: Json) -> None:
     tenant.ready(cluster["id"], refreshInterval="10s")
     check = stays(tenant)
@@ -214,13 +404,16 @@ def test_a_rotated_token_is_used_at_the_next_read(world: World, tenant: Tenant, 
     check()
 
 
-def test_the_api_token_never_follows_a_redirect(world: World, tenant: Tenant, cluster: Json) -> None:
+def test_the_api_token_never_follows_a_redirect(world: World, tenant: Tenant, cluster: Json, elsewhere: Elsewhere) -> None:
     tenant.ready(cluster["id"])
-    before = world.control.requests().total
-    world.control.add_fault("redirect", cluster=cluster["id"], target=f"{world.sandbox.digitalocean}/elsewhere")
+    check = stays(tenant)
+    world.control.add_fault("redirect", cluster=cluster["id"], target=elsewhere.url)
     tenant.refresh()
-    paths = [entry.path for entry in world.control.requests(limit=world.control.requests().total - before + 5).entries]
-    assert not [path for path in paths if "elsewhere" in path]
+    tenant.wait_for(UNAVAILABLE, kind="Fresh")
+    check()
+    assert elsewhere.requests == []
+    httpx.get(f"{elsewhere.url}/here", trust_env=False)
+    assert elsewhere.requests == ["GET /here"], "it would have heard of it"
 
 
 def test_the_secret_data_is_what_upstream_says_to_the_byte(world: World, tenant: Tenant, cluster: Json) -> None:

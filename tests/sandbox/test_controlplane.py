@@ -419,10 +419,11 @@ async def test_the_sandbox_says_where_things_are_and_leaves_nothing_behind_when_
     assets: Path, number: signal.Signals
 ) -> None:
     async with run_sandbox() as sandbox:
-        assert sandbox.ready.keys() == {"kubeconfig", "assets", "pid"}
+        assert sandbox.ready.keys() == {"kubeconfig", "assets", "pid", "pids"}
         assert sandbox.ready["assets"] == str(assets)
         children = sandbox.children
-        assert len(children) == len(Component)
+        assert sandbox.ready["pids"].keys() == {*Component}
+        assert {*sandbox.ready["pids"].values()} == {*children}
         sandbox.process.send_signal(number)
         assert await sandbox.process.wait() == 0
         assert await sandbox.is_gone(children=children)
