@@ -57,19 +57,8 @@ async def _measure(size: int) -> Numbers:
                 namespace, twin = f"ours-{run}", f"bare-{run}"
                 await populate(kubernetes, namespace, clusters)
                 await populate(kubernetes, twin, clusters)
-                _say(f"{size} resources: cold start {run + 1} of {repeats}")
-                subject, numbers = await scenarios.cold_start(kubernetes, start_operator, world, namespace, count=size)
-                try:
-                    if run == repeats - 1:
-                        _say(f"{size} resources: idle, rotation wave, drift burst")
-                        numbers |= await scenarios.idle(subject, world)
-                        numbers |= await scenarios.rotation_wave(kubernetes, world, namespace, clusters[:WAVE])
-                        numbers |= await scenarios.drift_burst(kubernetes, namespace, count=min(DRIFT, size))
-                        numbers["peak_mib"] = subject.peak_mib
-                finally:
-                    subject.stop()
-                _say(f"{size} resources: warm restart, bare client")
-                numbers |= await scenarios.warm_restart(world, namespace, count=size)
+                _say(f"{size} resources: run {run + 1} of {repeats}")
+                numbers = await _operator(kubernetes, world, clusters, namespace, last=run == repeats - 1)
                 numbers |= await scenarios.bare_client(kubernetes, namespace, twin)
                 runs.append(numbers)
             _say(f"{size} resources: kopf's idiom")
@@ -77,6 +66,27 @@ async def _measure(size: int) -> Numbers:
     found = {name: statistics.median(run[name] for run in runs if name in run) for run in runs for name in run}
     spread = [run["cold_seconds"] for run in runs if "cold_seconds" in run]
     return {**found, **_ratios(found), "cold_spread": max(spread) / min(spread)}
+
+
+async def _operator(kubernetes: Kubernetes, world: World, clusters: list[str], namespace: str, *, last: bool) -> Numbers:
+    size, token = len(clusters), world.make_token(namespace)
+    await asyncio.to_thread(world.control.clear_requests)
+    subject, numbers = await scenarios.cold_start(
+        kubernetes, lambda: start_operator(world, namespace, token), namespace, count=size
+    )
+    try:
+        _say(f"{size} resources: cold start took {numbers['cold_seconds']:.0f} s")
+        numbers |= await scenarios.settle(subject, world, token, count=size)
+        if last:
+            _say(f"{size} resources: idle, rotation wave, drift burst")
+            numbers |= await scenarios.idle(subject, world)
+            numbers |= await scenarios.rotation_wave(kubernetes, world, namespace, clusters[:WAVE])
+            numbers |= await scenarios.drift_burst(kubernetes, namespace, count=min(DRIFT, size))
+            numbers["peak_mib"] = subject.peak_mib
+    finally:
+        subject.stop()
+    _say(f"{size} resources: warm restart, bare client")
+    return numbers | await scenarios.warm_restart(world, namespace, token, count=size)
 
 
 async def _idiom(kubernetes: Kubernetes, world: World, clusters: list[str], *, size: int) -> Numbers:

@@ -8,7 +8,6 @@ from typing import Any
 import aiohttp
 import kopf
 
-from benchmarks.world import TOKEN
 from dbclusterref.cluster import DatabaseCluster, Snapshot
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.kubeconfig import load_configuration
@@ -25,7 +24,7 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:  # noqa: ANN
     settings.posting.enabled = False
     settings.peering.standalone = True
     API["it"] = KubernetesApi(await load_configuration(os.environ), user_agent="idiom")
-    UPSTREAM["it"] = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
+    UPSTREAM["it"] = aiohttp.ClientSession(headers={"Authorization": f"Bearer {os.environ['DIGITALOCEAN_TOKEN']}"})
 
 
 @kopf.timer("dbclusterref.io", "v1alpha1", "databaseclusterrefs", interval=60)

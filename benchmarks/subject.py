@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
-from benchmarks.world import ROOT, TOKEN, World
+from benchmarks.world import ROOT, World
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -56,22 +57,22 @@ class Subject:
             self.process.wait()
 
 
-def start_operator(world: World, namespace: str) -> Subject:
-    """The operator, watching one namespace."""
+def start_operator(world: World, namespace: str, token: str, *, under: Sequence[str] = ()) -> Subject:
+    """The operator, watching one namespace with one token; `under` goes before its module (a profiler)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = [f"--metrics-address=127.0.0.1:{port}", f"--namespaces={namespace}", "--token-namespaces=*", "--log-level=warning"]
-    return _start([sys.executable, "-m", "dbclusterref", "run", *flags], world, url=f"http://127.0.0.1:{port}")
+    return _start([sys.executable, *under, "-m", "dbclusterref", "run", *flags], world, token, url=f"http://127.0.0.1:{port}")
 
 
-def start_idiom(world: World, namespace: str) -> Subject:
+def start_idiom(world: World, namespace: str, token: str) -> Subject:
     """The baseline, watching one namespace."""
     command = [sys.executable, "-m", "kopf", "run", "-q", "-n", namespace, "-m", "benchmarks.idiom"]
-    return _start(command, world, url="http://127.0.0.1:1")
+    return _start(command, world, token, url="http://127.0.0.1:1")
 
 
-def _start(command: list[str], world: World, *, url: str) -> Subject:
+def _start(command: list[str], world: World, token: str, *, url: str) -> Subject:
     log = Path(tempfile.gettempdir()) / f"bench-{os.getpid()}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -85,9 +86,8 @@ def _start(command: list[str], world: World, *, url: str) -> Subject:
                 "HOME": str(log.parent),
                 "KUBECONFIG": str(world.kubeconfig),
                 "DIGITALOCEAN_API_URL": world.digitalocean,
-                "DIGITALOCEAN_TOKEN": TOKEN,
+                "DIGITALOCEAN_TOKEN": token,
                 "PYTHONPATH": str(ROOT),
-                **{k: v for k, v in os.environ.items() if k.startswith(("MALLOC", "PYTHONMALLOC"))},
             },
         )
     return Subject(process=process, url=url)
