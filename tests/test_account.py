@@ -169,7 +169,7 @@ async def test_a_pool_is_read_and_a_missing_one_says_so(account: Account, upstre
 async def own_work(account: Account, clock: FakeClock, *, seconds: float) -> None:
     """Does what the account's own task would do within the time."""
     end = clock.seconds + seconds
-    while (step := account._next_step(clock.seconds)) and clock.seconds + step[0] <= end:
+    while (step := account._sweep._next_step(clock.seconds)) and clock.seconds + step[0] <= end:
         clock.advance(step[0])
         await step[1]()
     clock.seconds = end
@@ -362,6 +362,6 @@ async def test_an_account_that_is_read_once_a_day_is_kept_in_between_and_no_long
 
 async def test_neither_token_nor_password_is_in_a_representation(account: Account) -> None:
     snapshot = await read(account)
-    for shown in (repr(account), repr(account._clusters), repr(account._reads), repr(snapshot)):
+    for shown in (repr(account), repr(account._answers._answers), repr(account._reads), repr(snapshot)):
         assert TOKEN not in shown
         assert "pw-1" not in shown

@@ -45,7 +45,7 @@ async def simulated(count: int) -> tuple[Fleet, Simulator]:
 
 
 def oldest(found: Fleet) -> float:
-    return max(now() - kept.read_at for kept in found.account._clusters.values())
+    return max(now() - kept.read_at for kept in found.account._answers._answers.values())
 
 
 @in_fake_time
