@@ -184,6 +184,7 @@ class FakeUpstream:
     tokens: list[str] = field(default_factory=list)
     gate: asyncio.Event | None = None
     per_page: int = 200
+    last_page_leads_to: str | None = None
     remaining: int = 4999
 
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
@@ -203,7 +204,7 @@ class FakeUpstream:
         return ClusterPage(
             clusters=page,
             length=len(page),
-            next=str(first + self.per_page) if more else None,
+            next=str(first + self.per_page) if more else self.last_page_leads_to,
             total=len(self.clusters),
             digest=digest,
         )

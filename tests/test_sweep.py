@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.sweep import LISTING_TRIES
 from sandbox.digitalocean.api import Paging
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
@@ -203,6 +204,21 @@ async def test_a_listing_that_keeps_failing_is_done_without() -> None:
     assert len(found.snapshots) == 20
     assert not found.causes
     assert kinds(upstream)["page"] <= 4
+
+
+@in_fake_time
+async def test_a_listing_that_leads_in_a_circle_is_done_without() -> None:
+    found, upstream = small(40, per_page=10)
+    upstream.last_page_leads_to = "20"
+    await found.run(4 * MINUTE)
+    assert len(found.snapshots) == 40
+    assert not found.causes
+    assert kinds(upstream)["page"] == LISTING_TRIES * 4
+    assert kinds(upstream)["cluster"] > 40
+    upstream.last_page_leads_to = None
+    await found.run(20 * MINUTE)
+    assert kinds(upstream)["page"] > LISTING_TRIES * 4, "it is tried again"
+    assert oldest(found) <= MINUTE
 
 
 def listings(simulator: Simulator) -> int:

@@ -161,11 +161,11 @@ class Sweep:
     async def _read_page(self) -> None:
         try:
             page = await self._reads.page(self._walk.after, known=self._walk.known)
+            uuids, last = self._walk.take(page)
         except Cause as cause:
             self._walk_failed(cause, alone=await self._is_alone(cause))
             return
         now = self._now()
-        uuids, last = self._walk.take(page)
         if self._trouble and self._trouble.stalled:
             # What a person had to mend is mended; other trouble may be with a page that is still to come.
             self._trouble = None
