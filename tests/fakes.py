@@ -32,16 +32,17 @@ PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
 class FakeClock:
-    """A monotonic clock in seconds, and the time of day that goes with it; both stand still until they are moved."""
+    """A monotonic clock in seconds, and the time of day, which may jump besides; both stand still until they are moved."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
+        self.jumped = timedelta()
 
     def __call__(self) -> float:
         return self.seconds
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds) + self.jumped
 
     def advance(self, seconds: float) -> None:
         self.seconds += seconds

@@ -1,6 +1,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Clocks,
 from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.reporter import Reporter
 from dbclusterref.secret import ADOPT, FIELD_MANAGER, MANAGED_BY, REVISION
-from dbclusterref.status import ConditionType, Status
+from dbclusterref.status import STALE_AT_LEAST, ConditionType, Status
 from dbclusterref.store import Entry, Store
 from dbclusterref.tokens import OperatorToken, Tokens
 from tests.fakes import (
@@ -378,6 +379,40 @@ async def test_a_failure_that_goes_on_is_one_write_and_then_one_more_when_it_is_
     assert bench.ready == (False, "UpstreamUnavailable")
     assert bench.kubernetes.writes == ["Status shop/orders-db"] * 2
     assert bench.event_reasons == ["UpstreamUnavailable"]
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=-2), timedelta(hours=2)])
+async def test_a_clock_that_jumps_during_a_failure_does_not_move_the_end_of_ready(bench: Bench, jump: timedelta) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.refresh()
+    bench.clock.jumped = jump
+    for _ in range(4):
+        await bench.refresh()
+        assert bench.ready == (True, "Synced")
+    change_spec(bench, secret={"labels": {"team": "shop"}})
+    await bench.refresh(after=STALE_AT_LEAST.total_seconds() - 4 * 60)
+    assert bench.ready == (True, "Synced")
+    await bench.refresh()
+    assert bench.ready == (False, "UpstreamUnavailable")
+
+
+@pytest.mark.parametrize(("jump", "stays"), [(timedelta(0), False), (timedelta(hours=-2), True)])
+async def test_after_a_restart_the_status_tells_how_long_a_failure_has_lasted(
+    bench: Bench, jump: timedelta, *, stays: bool
+) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    for _ in range(4):
+        await bench.refresh()
+    after = bench.restarted()
+    after.clock.jumped = jump
+    for _ in range(3):
+        await after.refresh()
+    assert after.ready[0] is stays
+    for _ in range(5):
+        await after.refresh()
+    assert after.ready == (False, "UpstreamUnavailable")
 
 
 async def test_failures_are_tried_again_sooner_at_first_and_slower_later(bench: Bench) -> None:

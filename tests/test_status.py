@@ -77,6 +77,7 @@ def after(
             outcome=outcome,
             published=still,
             refreshed=refreshed,
+            not_fresh_for=status.not_fresh_for(now),
             now=now,
         )
     return status

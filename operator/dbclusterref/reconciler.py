@@ -7,7 +7,7 @@ and says when to look again. It reads upstream only when a read is due, so repai
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from weakref import WeakKeyDictionary
 
 from dbclusterref.account import Account, Accounts
@@ -200,7 +200,25 @@ class Reconciler:
         )
 
     async def _report(self, entry: Entry, outcome: Outcome, *, refreshed: bool, published: Published | None = None) -> None:
-        await self._reporter.report(entry, outcome, refreshed=refreshed, published=published, now=self._clocks.now())
+        now = self._clocks.now()
+        await self._reporter.report(
+            entry,
+            outcome,
+            refreshed=refreshed,
+            published=published,
+            not_fresh_for=self._not_fresh_for(entry, outcome, now=now),
+            now=now,
+        )
+
+    def _not_fresh_for(self, entry: Entry, outcome: Outcome, *, now: datetime) -> timedelta:
+        monotonic = self._clocks.monotonic()
+        if isinstance(outcome, Published):
+            entry.not_fresh_since = None
+            return timedelta()
+        if entry.not_fresh_since is None:
+            # After a restart the status alone knows, by a clock that may have jumped.
+            entry.not_fresh_since = monotonic - entry.status.not_fresh_for(now).total_seconds()
+        return timedelta(seconds=monotonic - entry.not_fresh_since)
 
 
 def seconds_since_boot() -> float:

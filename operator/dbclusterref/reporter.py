@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from dbclusterref.errors import Cause, KubernetesError
@@ -53,9 +53,16 @@ class Reporter:
         self._news[entry.identity.key] = (reason, text)
 
     async def report(
-        self, entry: Entry, outcome: Outcome, *, refreshed: bool, now: datetime, published: Published | None = None
+        self,
+        entry: Entry,
+        outcome: Outcome,
+        *,
+        refreshed: bool,
+        now: datetime,
+        published: Published | None = None,
+        not_fresh_for: timedelta = timedelta(),
     ) -> None:
-        """Writes the status if it differs, then an Event and a log line for what is new."""
+        """Writes the status if it differs, then an Event and a log line for what is new. See `next_status`."""
         self._metrics.reconciles.labels(reason=_reason(outcome)).inc()
         old = entry.status
         new = next_status(
@@ -65,6 +72,7 @@ class Reporter:
             outcome=outcome,
             published=published,
             refreshed=refreshed,
+            not_fresh_for=not_fresh_for,
             now=now,
         )
         if new != old and not await self._write(entry, new):

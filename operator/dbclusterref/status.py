@@ -107,6 +107,11 @@ class Status:
         """Tells whether a condition stands and is True."""
         return kind in self.conditions and self.conditions[kind].status
 
+    def not_fresh_for(self, now: datetime) -> timedelta:
+        """How long Fresh has not been True, by the time of day: nothing where it is, or where the clock has jumped back."""
+        fresh = self.conditions.get(ConditionType.FRESH)
+        return max(now - fresh.last_transition_time, timedelta()) if fresh and not fresh.status else timedelta()
+
     @property
     def reason(self) -> str:
         """The reason `kubectl get` shows: why Fresh is what it is, once there is a Secret, else why Ready is not."""
@@ -145,12 +150,14 @@ def next_status(
     outcome: Outcome,
     published: Published | None = None,
     refreshed: bool,
+    not_fresh_for: timedelta = timedelta(),
     now: datetime,
 ) -> Status:
     """Computes the status after an outcome; equal to `old` where nothing is worth a write.
 
     `reference` is None where the spec cannot be read. `published` is what is in the Secret although the last read failed.
     `refreshed` tells that upstream was asked: it acknowledges a refresh that the annotation requested, whatever the answer was.
+    `not_fresh_for` is how long nothing has been published, by a clock that does not jump as `now` may.
     """
     now = now.astimezone(UTC).replace(microsecond=0)
     new = replace(old, observed_generation=identity.generation)
@@ -159,7 +166,7 @@ def next_status(
     published = outcome if isinstance(outcome, Published) else published
     if published:
         new = _with_facts(new, published, reference=reference, now=now)
-    shown = _shown(new, outcome, reference=reference, now=now)
+    shown = _shown(new, outcome, reference=reference, not_fresh_for=not_fresh_for)
     conditions = {
         kind: _condition(old, kind=kind, shown=shown[kind], generation=identity.generation, now=now) for kind in ConditionType
     }
@@ -184,14 +191,16 @@ class _Shown:
         return cls(status=False, reason=reason, message=message)
 
 
-def _shown(old: Status, outcome: Outcome, *, reference: Reference | None, now: datetime) -> Mapping[ConditionType, _Shown]:
+def _shown(
+    old: Status, outcome: Outcome, *, reference: Reference | None, not_fresh_for: timedelta
+) -> Mapping[ConditionType, _Shown]:
     match outcome:
         case Published():
             return _shown_published(outcome, reference=reference)
         case Suspended():
             return _shown_suspended(old)
         case Cause():
-            return _shown_cause(old, outcome, reference=reference, now=now)
+            return _shown_cause(old, outcome, reference=reference, not_fresh_for=not_fresh_for)
 
 
 def _shown_published(outcome: Published, *, reference: Reference | None) -> Mapping[ConditionType, _Shown]:
@@ -221,11 +230,13 @@ def _shown_suspended(old: Status) -> Mapping[ConditionType, _Shown]:
     }
 
 
-def _shown_cause(old: Status, cause: Cause, *, reference: Reference | None, now: datetime) -> Mapping[ConditionType, _Shown]:
+def _shown_cause(
+    old: Status, cause: Cause, *, reference: Reference | None, not_fresh_for: timedelta
+) -> Mapping[ConditionType, _Shown]:
     failing = _Shown.false(cause.reason, cause.message)
     has_secret = bool(old.binding_name)
     ready = failing
-    if has_secret and not cause.stalled and not _is_stale(old, reference=reference, now=now):
+    if has_secret and not cause.stalled and not_fresh_for <= _stale_after(reference):
         ready = _still_ready(old)
     if not cause.stalled and not has_secret:
         reconciling = _Shown.true(cause.reason, cause.message)
@@ -250,12 +261,9 @@ def _still_ready(old: Status) -> _Shown:
     return _Shown.true(ready.reason, ready.message)
 
 
-def _is_stale(old: Status, *, reference: Reference | None, now: datetime) -> bool:
-    fresh = old.conditions.get(ConditionType.FRESH)
-    if fresh is None or fresh.status:
-        return False
+def _stale_after(reference: Reference | None) -> timedelta:
     interval = timedelta(seconds=reference.refresh_interval if reference else 0)
-    return now - fresh.last_transition_time > max(STALE_INTERVALS * interval, STALE_AT_LEAST)
+    return max(STALE_INTERVALS * interval, STALE_AT_LEAST)
 
 
 def _condition(old: Status, *, kind: ConditionType, shown: _Shown, generation: int, now: datetime) -> Condition:
