@@ -59,6 +59,8 @@ def operator(idler: Tenant, clusters: list[str], start_operator: StartOperator) 
     wait_until(lambda: reconciled(operator) >= len(clusters), what="a look at each")
     for i, _ in enumerate(clusters):
         idler.wait_for("Synced", name=f"db-{i}")
+        # Events come last, when there is nothing else to do.
+        wait_until(lambda i=i: idler.events(name=f"db-{i}"), what="the Event of the first write")  # type: ignore[misc]
     return operator
 
 

@@ -223,7 +223,7 @@ def test_many_clusters_that_vanish_at_once_are_taken_for_trouble_upstream(world:
     for name in names:
         tenant.refresh(name=name)
     for name in names:
-        tenant.wait_for("UpstreamUnavailable", name=name, kind="Fresh", within=25.0)
+        tenant.wait_for("UpstreamUnavailable", name=name, kind="Fresh", within=60.0)
         assert tenant.condition("Ready", name)["status"] == "True"
         assert tenant.condition("Stalled", name)["status"] == "False"
     assert world.operator.metric("dbclusterref_disbelieved_not_found_total") > 0
