@@ -42,10 +42,17 @@ class FakeClock:
         return self.seconds
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds) + self.jumped
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self()) + self.jumped
 
     def advance(self, seconds: float) -> None:
         self.seconds += seconds
+
+
+class LoopClock(FakeClock):
+    """The clock of `in_fake_time`: it moves by itself."""
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
 class _JumpingSelector(selectors.DefaultSelector):

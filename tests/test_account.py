@@ -9,6 +9,7 @@ from dbclusterref.budget import BURST, DEFAULT_LIMIT, QUOTA_PAUSE, SHARE
 from dbclusterref.cluster import Snapshot, User
 from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.reference import Reference
+from dbclusterref.turns import LOOK_AGAIN
 from tests.fakes import OTHER_UUID, PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_cluster, a_pool, reference_body, settle
 
 OLD_PEM = PEM + b"old"
@@ -289,6 +290,41 @@ async def test_the_pace_holds_reads_back_once_the_burst_is_used(account: Account
     assert account.seconds_to_wait(a_reference(), max_age=30.0) == 0.0, "a kept answer needs no turn"
     clock.advance(wait)
     assert account.seconds_to_wait(a_reference(), max_age=0.0) == pytest.approx(0.0)
+
+
+async def test_who_was_never_read_or_is_asked_for_goes_before_who_is_only_to_be_refreshed(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    await read(account)
+    clock.advance(60)
+    upstream.remaining = 1  # the slowest pace there is
+    await read(account, max_age=0.0)
+    clock.advance(30)
+    while account._reads.budget.may_spend(clock.seconds):
+        account._reads.budget.spend(clock.seconds)
+    account._reads.budget._left = 0.0
+    routine, new = a_reference(), a_reference(clusterUUID=OTHER_UUID)
+    turn = 1 / account._reads.budget.pace
+    assert account.seconds_to_wait(routine, max_age=30.0) == pytest.approx(turn)
+    assert account.seconds_to_wait(new, max_age=30.0) == pytest.approx(turn)
+    assert account.seconds_to_wait(routine, max_age=30.0) == pytest.approx(2 * turn)
+    assert account.seconds_to_wait(routine, max_age=0.0) == pytest.approx(2 * turn), "behind who came first of those"
+    clock.advance(2 * turn)
+    assert account.seconds_to_wait(new, max_age=30.0) == 0.0
+    await read(account, clusterUUID=OTHER_UUID)
+    assert account.seconds_to_wait(new, max_age=30.0) == 0.0, "it has its answer"
+
+
+async def test_who_waits_for_long_looks_again_in_between_and_keeps_its_place(account: Account, clock: FakeClock) -> None:
+    budget = account._reads.budget
+    budget.limit = 50
+    budget.spend(clock.seconds)
+    budget._left = 0.0
+    turn = 1 / budget.pace
+    assert account.seconds_to_wait(a_reference(), max_age=0.0) == LOOK_AGAIN < turn
+    clock.advance(LOOK_AGAIN)
+    assert account.seconds_to_wait(a_reference(clusterUUID=OTHER_UUID), max_age=0.0) == LOOK_AGAIN
+    assert account.seconds_to_wait(a_reference(), max_age=0.0) == pytest.approx(turn - LOOK_AGAIN)
 
 
 async def test_a_minute_of_full_pace_stays_within_the_providers_250(

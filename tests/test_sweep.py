@@ -102,13 +102,14 @@ async def test_a_change_reaches_its_reference_without_anybody_asking() -> None:
 @in_fake_time
 async def test_who_comes_long_after_the_first_walk_is_served_by_the_next_one() -> None:
     found, upstream = small(200)
-    late = {key: found.references[key] for key in list(found.references)[100:]}
-    found.due[:] = [(at, key) for at, key in found.due if key not in late]
+    late = list(found.references)[100:]
+    for key in late:
+        found.queue.forget(key)
     await found.run(20 * MINUTE)
     assert len(found.snapshots) == 100
     before = len(upstream.requests)
-    found.due += [(now(), key) for key in late]
-    found.due.sort()
+    for key in late:
+        found.queue.mark(key)
     await found.run(MINUTE)
     assert len(found.snapshots) == 200
     assert Counter(kind for kind, _ in upstream.requests[before:])["page"] < 10, "no walk goes in circles"
@@ -219,6 +220,21 @@ async def test_a_listing_that_leads_in_a_circle_is_done_without() -> None:
     await found.run(20 * MINUTE)
     assert kinds(upstream)["page"] > LISTING_TRIES * 4, "it is tried again"
     assert oldest(found) <= MINUTE
+
+
+@in_fake_time
+async def test_where_the_listing_stays_broken_a_thousand_clusters_are_read_in_turn() -> None:
+    found, simulator = await simulated(1000)
+    await found.run(5 * MINUTE)
+    simulator.faults.add(Fault(kind=FaultKind.STATUS, path=r"per_page=", status=500))
+    await found.run(10 * MINUTE)
+    looks = found.looks
+    for _ in range(15):
+        await found.run(MINUTE)
+        assert oldest(found) < 14 * MINUTE, "75 a minute, none a second time while others wait for longer"
+    assert found.looks - looks < 15 * 1000 * 2, "who waits looks about once a minute"
+    assert set(cast("dict[str, int]", simulator.log.report(limit=0)["statuses"])) == {"200", "500"}, "no 429, ever"
+    found.account.close()
 
 
 def listings(simulator: Simulator) -> int:

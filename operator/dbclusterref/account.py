@@ -17,6 +17,7 @@ from dbclusterref.planner import LOOK
 from dbclusterref.reads import KnownCa, Reads, Upstream
 from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.sweep import Sweep
+from dbclusterref.turns import LOOK_AGAIN, Turns
 
 ANSWERS_SOON = 5.0
 """Seconds after which who waits for a page looks again; the page's arrival calls earlier."""
@@ -42,6 +43,7 @@ class Account:
         self._now = clock
         self._reads = Reads(token, upstream=upstream, clock=clock, observe=observe, chance=chance, unix_time=unix_time)
         self._answers = Answers(on_news=on_news)
+        self._first, self._others = Turns(), Turns()
         self._sweep = Sweep(self._reads, self._answers, clock=clock, chance=chance)
         self.used_at = self._now()
 
@@ -56,16 +58,14 @@ class Account:
         self._take_note(reference, now)
         self._sweep.replan(now)
         if self._fresh_cluster(uuid, max_age=max_age):
+            self._leave_line(uuid)
             return 0.0
         if now < self._reads.budget.stay_away_until or (max_age and self._sweep.why_not_fresh(uuid)):
             return 0.0  # the read itself says why, so that the status does too
         if max_age and self._sweep.will_bring(uuid):
             self._sweep.wait_for(uuid)
             return ANSWERS_SOON
-        wait = self._reads.budget.seconds_until(now)
-        if wait:
-            self._answers.waiting.add(uuid)
-        return wait
+        return self._seconds_until_turn(uuid, somebody_waits=not max_age or uuid not in self._answers, now=now)
 
     async def read(self, reference: Reference, *, max_age: float, known_ca: KnownCa) -> Snapshot:
         """Reads all that the reference's Secret is rendered from; an answer up to `max_age` seconds old will do.
@@ -80,6 +80,7 @@ class Account:
             if max_age and (cause := self._sweep.why_not_fresh(uuid)):
                 self._answers.late.add(uuid)
                 raise cause
+            self._leave_line(uuid)
             packed = await self._sweep.read_singly(uuid)
         cluster = unpack_cluster(packed)
         user = pool = None
@@ -120,6 +121,19 @@ class Account:
         self.used_at = now
         if self._answers.demand.want(reference.cluster_uuid, reference.key, interval=reference.refresh_interval, now=now):
             self._sweep.plan_anew()
+
+    def _seconds_until_turn(self, uuid: str, *, somebody_waits: bool, now: float) -> float:
+        # New resources, and what a person has asked for, go before what is only to be refreshed.
+        line, before = (self._first, 0) if somebody_waits else (self._others, self._first.length(now))
+        wait = self._reads.budget.seconds_until(now, spare=before + line.in_front(uuid, now=now))
+        if wait:
+            self._answers.waiting.add(uuid)
+            line.stand(uuid, now=now)
+        return min(wait, LOOK_AGAIN)
+
+    def _leave_line(self, uuid: str) -> None:
+        self._first.leave(uuid)
+        self._others.leave(uuid)
 
     def _fresh_cluster(self, uuid: str, *, max_age: float) -> bytes | None:
         kept = self._answers.get(uuid)

@@ -37,7 +37,7 @@ from dbclusterref.tokens import Tokens
 CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
 """Seconds between the first 404 and the one that is believed."""
 SAID_AFTER = 10.0
-"""Seconds for which a read may wait for its turn before the status says so."""
+"""Seconds for which a read may wait for its turn before the status says so, at once where it is known to wait longer."""
 LOCAL_FAILURES = 6
 """A refused or foreign Secret is looked at as rarely from the start as what has failed so often: half a minute."""
 
@@ -136,7 +136,7 @@ class Reconciler:
             account = self._accounts.of(token)
             breaker = self._breakers.setdefault(account, Breaker())
             if wait := account.seconds_to_wait(reference, max_age=max_age):
-                self._note_waiting(entry)
+                self._note_waiting(entry, wait)
                 return wait, None
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             rendition = Rendition.of(reference, snapshot)
@@ -155,11 +155,11 @@ class Reconciler:
         entry.waiting_since = None
         return 0.0, rendition
 
-    def _note_waiting(self, entry: Entry) -> None:
+    def _note_waiting(self, entry: Entry, wait: float) -> None:
         now = self._clocks.monotonic()
         if entry.waiting_since is None:
             entry.waiting_since = now
-        if now - entry.waiting_since >= SAID_AFTER:
+        if max(wait, now - entry.waiting_since) >= SAID_AFTER:
             entry.cause = entry.cause or RateLimited(_WAITING)
 
     async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
