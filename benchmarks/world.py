@@ -22,7 +22,7 @@ from sandbox.digitalocean.terms import TokenRights
 ROOT = Path(__file__).parents[1]
 REFERENCES = "/apis/dbclusterref.io/v1alpha1"
 MANAGED = "app.kubernetes.io/managed-by=dbclusterref"
-SIDE_BY_SIDE = 16
+SIDE_BY_SIDE = 24
 """Writes under way at once, as many as the operator has workers."""
 
 NO_LIMITS: TokenRights = {"per_hour": 10_000_000, "per_minute": 1_000_000}

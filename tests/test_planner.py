@@ -71,3 +71,22 @@ def test_only_a_new_wish_is_a_reason_to_plan_anew() -> None:
     assert demand.want(UUID, KEY, interval=60.0, now=0.0)
     assert not demand.want(UUID, KEY, interval=60.0, now=5.0)
     assert demand.want(UUID, KEY, interval=30.0, now=6.0)
+
+
+looks = st.tuples(st.integers(0, 3), st.sampled_from([10.0, 60.0, 600.0]), st.floats(0, 3000))
+
+
+@BOUNDED
+@given(st.lists(looks, min_size=1, max_size=30))
+def test_a_cluster_is_wanted_as_often_as_the_hastiest_of_its_references_wants_it(steps: list[tuple[int, float, float]]) -> None:
+    demand, now = Demand(), 0.0
+    known: dict[int, tuple[float, float]] = {}
+    for who, interval, wait in steps:
+        now += wait
+        demand.lapse(now)
+        known = {one: (every, at) for one, (every, at) in known.items() if now - at <= LAPSE * max(LOOK, every)}
+        assert demand.want("uuid", ObjectKey("shop", f"db-{who}"), interval=interval, now=now) == (
+            known.get(who, (0.0, 0.0))[0] != interval
+        )
+        known[who] = (interval, now)
+        assert demand.interval("uuid") == min(every for every, _ in known.values())

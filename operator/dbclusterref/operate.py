@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+from asyncio import sslproto
 from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -36,6 +37,7 @@ from dbclusterref.watching import Watching
 GRACE = 3.0
 """Seconds that writes under way have to end after SIGTERM."""
 HOUSEKEEPING = 5.0
+TLS_BUFFER = 16 * 1024
 LOST_LEASE = 3
 """Exit status of a leader that lost its Lease: the kubelet starts it anew, as a standby."""
 
@@ -47,9 +49,7 @@ def user_agent() -> str:
 
 async def operate(settings: Settings, environ: Mapping[str, str]) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status. Raises SettingsError where it cannot start."""
-    # What was imported stays: left out of each collection, these are cheaper and, judged by what is new, more frequent.
-    gc.collect()
-    gc.freeze()
+    _be_thrifty()
     configuration = await load_configuration(environ)
     kubernetes = KubernetesApi(configuration, user_agent=user_agent())
     client = httpx.AsyncClient(
@@ -63,6 +63,14 @@ async def operate(settings: Settings, environ: Mapping[str, str]) -> int:
     finally:
         await client.aclose()
         await kubernetes.close()
+
+
+def _be_thrifty() -> None:
+    # What was imported stays: left out of each collection, these are cheaper and, judged by what is new, more frequent.
+    gc.collect()
+    gc.freeze()
+    # asyncio fills a buffer of 256 KiB for each TLS connection, and there is one for each worker; an object has a few KiB.
+    sslproto.SSLProtocol.max_size = TLS_BUFFER
 
 
 class _Operator:

@@ -53,13 +53,13 @@ def plan(intervals: Mapping[float, int], *, pages: int) -> Plan:
 
 @dataclass(slots=True)
 class _Interest:
-    """Who wants one cluster: by reference, how often and when it last said so."""
+    """Who wants one cluster: by reference, how often and when it last said so; and how often it is wanted by the hastiest."""
 
     looks: dict[ObjectKey, tuple[float, float]] = field(default_factory=dict)
+    interval: float = math.inf
 
-    @property
-    def interval(self) -> float:
-        return min(interval for interval, _ in self.looks.values())
+    def count_again(self) -> None:
+        self.interval = min((interval for interval, _ in self.looks.values()), default=math.inf)
 
 
 class Demand:
@@ -81,7 +81,14 @@ class Demand:
             interest = self._by_cluster[uuid] = _Interest()
         before = interest.looks.get(key)
         interest.looks[key] = (interval, now)
-        return before is None or before[0] != interval
+        if before and before[0] == interval:
+            return False
+        # Only where the hastiest has become slower all must be asked.
+        if before and before[0] == interest.interval:
+            interest.count_again()
+        else:
+            interest.interval = min(interest.interval, interval)
+        return True
 
     def lapse(self, now: float) -> bool:
         """Forgets who has not looked for long; tells whether there was anyone."""
@@ -91,6 +98,7 @@ class Demand:
                 if now - at > LAPSE * max(LOOK, interval):
                     del interest.looks[key]
                     lapsed = True
+            interest.count_again()
             if not interest.looks:
                 del self._by_cluster[uuid]
         return lapsed

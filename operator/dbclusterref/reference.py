@@ -161,9 +161,12 @@ class Reference:
         return self.key if self.secret.name == self.key.name else ObjectKey(self.key.namespace, self.secret.name)
 
     @classmethod
-    def from_body(cls, body: Mapping[str, object]) -> "Reference":
-        """Reads a whole object. Raises InvalidSpec, naming the field and what is allowed there."""
-        identity = Identity.from_body(body)
+    def from_body(cls, body: Mapping[str, object], *, identity: Identity | None = None) -> "Reference":
+        """Reads a whole object, its identity unless that is known already.
+
+        Raises InvalidSpec, naming the field and what is allowed there.
+        """
+        identity = identity or Identity.from_body(body)
         spec = _Fields(body.get("spec"), path="spec")
         token = spec.nested("apiTokenSecretRef")
         user, database, pool = (_upstream_name(spec.text(name), path=f"spec.{name}") for name in ("user", "database", "pool"))

@@ -34,7 +34,7 @@ class Settings:
     lease_namespace: str = ""
     log_format: str = "plain"
     log_level: str = "info"
-    workers: int = 16
+    workers: int = 24
     shard: Shard = field(default_factory=Shard)
     timing: Timing = field(default_factory=Timing)
 

@@ -205,7 +205,7 @@ def _entry(body: Mapping[str, object], *, identity: Identity, version: str) -> E
     reference: Reference | None = None
     invalid: InvalidSpec | None = None
     try:
-        reference = Reference.from_body(body)
+        reference = Reference.from_body(body, identity=identity)
     except InvalidSpec as cause:
         invalid = cause
     status = Status.from_body(body)
