@@ -11,6 +11,7 @@ from dbclusterref.answers import LATE
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.fence import Fence
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import STALE_AT_LEAST
 from dbclusterref.planner import LOOK
 from dbclusterref.publisher import Publisher
 from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Clocks, Reconciler
@@ -18,7 +19,7 @@ from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.reporter import Reporter
 from dbclusterref.schedule import WorkQueue
 from dbclusterref.secret import ADOPT, FIELD_MANAGER, MANAGED_BY, REVISION
-from dbclusterref.status import STALE_AT_LEAST, ConditionType, Status
+from dbclusterref.status import ConditionType, Status
 from dbclusterref.store import Entry, Store
 from dbclusterref.tokens import OperatorToken, Tokens
 from tests.fakes import (

@@ -12,8 +12,9 @@ from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailab
 from dbclusterref.kube import Event
 from dbclusterref.logs import JsonFormatter
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import HEARTBEAT, Outcome, Published, Suspended
 from dbclusterref.reporter import NOTE_LIMIT, Reporter, watch_reasons
-from dbclusterref.status import HEARTBEAT, ConditionType, Outcome, Published, Suspended
+from dbclusterref.status import ConditionType
 from dbclusterref.store import Entry, Store
 from tests.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
 

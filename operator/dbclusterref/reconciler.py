@@ -25,11 +25,11 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
 )
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import Outcome, Published, Suspended
 from dbclusterref.publisher import Overtaken, Publisher, Rendition
 from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.reporter import Reporter
 from dbclusterref.schedule import after_failure, after_success
-from dbclusterref.status import Outcome, Published, Suspended
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
 from dbclusterref.tokens import Tokens

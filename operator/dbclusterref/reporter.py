@@ -9,8 +9,9 @@ from typing import Protocol
 from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube import Event
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import SYNCED, Outcome, Published, Suspended, next_status
 from dbclusterref.reference import Identity, ObjectKey
-from dbclusterref.status import SYNCED, ConditionType, Outcome, Published, Status, Suspended, next_status
+from dbclusterref.status import ConditionType, Status
 from dbclusterref.store import Entry
 
 NOTE_LIMIT = 1000
