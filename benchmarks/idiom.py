@@ -12,7 +12,7 @@ from dbclusterref.cluster import DatabaseCluster, Snapshot
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.kubeconfig import load_configuration
 from dbclusterref.reference import Reference
-from dbclusterref.secret import render_secret
+from dbclusterref.rendering import render_secret
 
 UPSTREAM: dict[str, aiohttp.ClientSession] = {}
 API: dict[str, KubernetesApi] = {}

@@ -32,19 +32,27 @@ PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
 class FakeClock:
-    """A monotonic clock in seconds, and the time of day that goes with it; both stand still until they are moved."""
+    """A monotonic clock in seconds, and the time of day, which may jump besides; both stand still until they are moved."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
+        self.jumped = timedelta()
 
     def __call__(self) -> float:
         return self.seconds
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self()) + self.jumped
 
     def advance(self, seconds: float) -> None:
         self.seconds += seconds
+
+
+class LoopClock(FakeClock):
+    """The clock of `in_fake_time`: it moves by itself."""
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -184,6 +192,7 @@ class FakeUpstream:
     tokens: list[str] = field(default_factory=list)
     gate: asyncio.Event | None = None
     per_page: int = 200
+    last_page_leads_to: str | None = None
     remaining: int = 4999
 
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
@@ -203,7 +212,7 @@ class FakeUpstream:
         return ClusterPage(
             clusters=page,
             length=len(page),
-            next=str(first + self.per_page) if more else None,
+            next=str(first + self.per_page) if more else self.last_page_leads_to,
             total=len(self.clusters),
             digest=digest,
         )

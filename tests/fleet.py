@@ -1,7 +1,6 @@
 """Many references on one token in time that is only a number: what the reconciler does to an account, and nothing else."""
 
 import asyncio
-import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from dbclusterref.cluster import Snapshot
 from dbclusterref.digitalocean import DigitalOcean
 from dbclusterref.errors import Cause
 from dbclusterref.reference import ObjectKey, Reference
+from dbclusterref.schedule import WorkQueue
 from sandbox.digitalocean.simulator import Simulator
 from tests.fakes import TOKEN, FakeUpstream, reference_body
 
@@ -41,7 +41,7 @@ class Fleet:
     account: Account
     clock: Callable[[], float]
     references: Mapping[ObjectKey, Reference]
-    due: list[tuple[float, ObjectKey]]
+    queue: WorkQueue[ObjectKey]
     snapshots: dict[ObjectKey, Snapshot] = field(default_factory=dict)
     causes: dict[ObjectKey, Cause] = field(default_factory=dict)
     looks: int = 0
@@ -50,14 +50,16 @@ class Fleet:
         """Looks whenever a look is due, for so long."""
         end = self.clock() + seconds
         while (now := self.clock()) < end:
-            if self.due and self.due[0][0] <= now:
-                _, key = heapq.heappop(self.due)
-                heapq.heappush(self.due, (now + await self.look(self.references[key]), key))
+            if (key := self.queue.take(now)) is not None:
+                wait = await self.look(self.references[key])
+                self.queue.done(key)
+                self.queue.schedule(key, at=now + wait)
                 if self.looks % 16 == 0:
                     await asyncio.sleep(0)
             else:
                 # News may come at any time: they are looked for every second.
-                await asyncio.sleep(max(0.001, min(1.0, end - now, self.due[0][0] - now)))
+                deadline = self.queue.next_deadline()
+                await asyncio.sleep(max(0.001, min(1.0, end - now, 1.0 if deadline is None else deadline - now)))
 
     async def look(self, reference: Reference) -> float:
         self.looks += 1
@@ -87,14 +89,16 @@ def fleet(
         key = ObjectKey("shop", f"db-{number}")
         body = reference_body(key=key, uid=f"uid-{number}", clusterUUID=uuid, refreshInterval=interval)
         references[key] = Reference.from_body(body)
-    due = [(clock(), key) for key in references]
+    queue = WorkQueue[ObjectKey]()
+    for key in references:
+        queue.mark(key)
     account = Account(
         TOKEN,
         upstream=upstream,
         clock=clock,
         observe=lambda *_: None,
-        on_news=lambda key: heapq.heappush(due, (clock(), key)),
+        on_news=queue.mark,
         chance=lambda: 0.5,
         unix_time=clock,
     )
-    return Fleet(account=account, clock=clock, references=references, due=due)
+    return Fleet(account=account, clock=clock, references=references, queue=queue)

@@ -9,6 +9,7 @@ from dbclusterref.budget import BURST, DEFAULT_LIMIT, QUOTA_PAUSE, SHARE
 from dbclusterref.cluster import Snapshot, User
 from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.reference import Reference
+from dbclusterref.turns import LOOK_AGAIN
 from tests.fakes import OTHER_UUID, PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_cluster, a_pool, reference_body, settle
 
 OLD_PEM = PEM + b"old"
@@ -169,7 +170,7 @@ async def test_a_pool_is_read_and_a_missing_one_says_so(account: Account, upstre
 async def own_work(account: Account, clock: FakeClock, *, seconds: float) -> None:
     """Does what the account's own task would do within the time."""
     end = clock.seconds + seconds
-    while (step := account._next_step(clock.seconds)) and clock.seconds + step[0] <= end:
+    while (step := account._sweep._next_step(clock.seconds)) and clock.seconds + step[0] <= end:
         clock.advance(step[0])
         await step[1]()
     clock.seconds = end
@@ -291,6 +292,41 @@ async def test_the_pace_holds_reads_back_once_the_burst_is_used(account: Account
     assert account.seconds_to_wait(a_reference(), max_age=0.0) == pytest.approx(0.0)
 
 
+async def test_who_was_never_read_or_is_asked_for_goes_before_who_is_only_to_be_refreshed(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    await read(account)
+    clock.advance(60)
+    upstream.remaining = 1  # the slowest pace there is
+    await read(account, max_age=0.0)
+    clock.advance(30)
+    while account._reads.budget.may_spend(clock.seconds):
+        account._reads.budget.spend(clock.seconds)
+    account._reads.budget._left = 0.0
+    routine, new = a_reference(), a_reference(clusterUUID=OTHER_UUID)
+    turn = 1 / account._reads.budget.pace
+    assert account.seconds_to_wait(routine, max_age=30.0) == pytest.approx(turn)
+    assert account.seconds_to_wait(new, max_age=30.0) == pytest.approx(turn)
+    assert account.seconds_to_wait(routine, max_age=30.0) == pytest.approx(2 * turn)
+    assert account.seconds_to_wait(routine, max_age=0.0) == pytest.approx(2 * turn), "behind who came first of those"
+    clock.advance(2 * turn)
+    assert account.seconds_to_wait(new, max_age=30.0) == 0.0
+    await read(account, clusterUUID=OTHER_UUID)
+    assert account.seconds_to_wait(new, max_age=30.0) == 0.0, "it has its answer"
+
+
+async def test_who_waits_for_long_looks_again_in_between_and_keeps_its_place(account: Account, clock: FakeClock) -> None:
+    budget = account._reads.budget
+    budget.limit = 50
+    budget.spend(clock.seconds)
+    budget._left = 0.0
+    turn = 1 / budget.pace
+    assert account.seconds_to_wait(a_reference(), max_age=0.0) == LOOK_AGAIN < turn
+    clock.advance(LOOK_AGAIN)
+    assert account.seconds_to_wait(a_reference(clusterUUID=OTHER_UUID), max_age=0.0) == LOOK_AGAIN
+    assert account.seconds_to_wait(a_reference(), max_age=0.0) == pytest.approx(turn - LOOK_AGAIN)
+
+
 async def test_a_minute_of_full_pace_stays_within_the_providers_250(
     account: Account, upstream: FakeUpstream, clock: FakeClock
 ) -> None:
@@ -362,6 +398,6 @@ async def test_an_account_that_is_read_once_a_day_is_kept_in_between_and_no_long
 
 async def test_neither_token_nor_password_is_in_a_representation(account: Account) -> None:
     snapshot = await read(account)
-    for shown in (repr(account), repr(account._clusters), repr(account._reads), repr(snapshot)):
+    for shown in (repr(account), repr(account._answers._answers), repr(account._reads), repr(snapshot)):
         assert TOKEN not in shown
         assert "pw-1" not in shown

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from dbclusterref.engines import COMMON, ENGINES, WITHOUT_DATABASE, Engine, engine_of
-from dbclusterref.secret import PLACEHOLDERS
+from dbclusterref.rendering import PLACEHOLDERS
 from dbclusterref.template import placeholders_in
 
 DOCUMENTED = {"pg", "mysql", "redis", "valkey", "mongodb", "kafka", "opensearch", "advanced_pg", "advanced_mysql"}

@@ -12,7 +12,7 @@ import lupa
 import pytest
 import yaml
 
-from dbclusterref import reference, secret, settings, status
+from dbclusterref import reference, rendering, settings, status
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy" / "base"
@@ -154,7 +154,7 @@ def test_whatever_the_code_reserves_the_schema_names(name: str) -> None:
 def test_explain_names_every_placeholder_a_template_may_use() -> None:
     words = set(re.findall(r"[a-z]+(?:-[a-z]+)*", field(".spec.secret.template")["description"]))
     prefixes = ("standby-", "public-", "public-standby-")
-    assert {name for name in secret.PLACEHOLDERS if not name.startswith(prefixes)} <= words
+    assert {name for name in rendering.PLACEHOLDERS if not name.startswith(prefixes)} <= words
 
 
 def test_the_schema_has_every_condition_and_cluster_fact_the_code_writes() -> None:

@@ -1,19 +1,23 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from dbclusterref.account import Account, Accounts
+from dbclusterref.answers import LATE
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.fence import Fence
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import STALE_AT_LEAST
 from dbclusterref.planner import LOOK
 from dbclusterref.publisher import Publisher
 from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Clocks, Reconciler
 from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.reporter import Reporter
+from dbclusterref.schedule import WorkQueue
 from dbclusterref.secret import ADOPT, FIELD_MANAGER, MANAGED_BY, REVISION
 from dbclusterref.status import ConditionType, Status
 from dbclusterref.store import Entry, Store
@@ -28,8 +32,10 @@ from tests.fakes import (
     FakeClock,
     FakeKubernetes,
     FakeUpstream,
+    LoopClock,
     a_cluster,
     a_pool,
+    in_fake_time,
     reference_body,
     secret_body,
     settle,
@@ -52,7 +58,9 @@ class Bench:
         self.leading = True
         metrics = Metrics()
         self.accounts = Accounts(
-            lambda token: Account(token, upstream=upstream, clock=clock, observe=lambda *_: None, chance=lambda: 0.0)
+            lambda token: Account(
+                token, upstream=upstream, clock=clock, observe=lambda *_: None, on_news=self.look, chance=lambda: 0.0
+            )
         )
         fence = Fence(kubernetes, seconds_left=lambda: float("inf") if self.leading else 0.0)
         reporter = Reporter(
@@ -82,6 +90,26 @@ class Bench:
             self.marked |= self.store.observe_secret(body, gone=gone)
         elif key := self.store.observe_reference(body, gone=gone):
             self.marked.add(key)
+
+    def look(self, key: ObjectKey) -> None:
+        self.entry(key).read_due_at = 0.0
+        self.marked.add(key)
+
+    async def work(self, queue: WorkQueue[ObjectKey], *, seconds: float) -> int:
+        """Does what a worker does, in fake time; returns how many looks that took."""
+        looks, end = 0, self.clock() + seconds
+        while self.clock() < end:
+            while self.marked:
+                queue.mark(self.marked.pop())
+            if (key := queue.take(self.clock())) is None:
+                await asyncio.sleep(0.1)
+                continue
+            looks += 1
+            wait = await self.reconciler.reconcile(key)
+            queue.done(key)
+            assert wait is not None
+            queue.schedule(key, at=self.clock() + wait)
+        return looks
 
     async def reconcile(self, key: ObjectKey = KEY) -> float | None:
         await settle()
@@ -380,6 +408,40 @@ async def test_a_failure_that_goes_on_is_one_write_and_then_one_more_when_it_is_
     assert bench.event_reasons == ["UpstreamUnavailable"]
 
 
+@pytest.mark.parametrize("jump", [timedelta(hours=-2), timedelta(hours=2)])
+async def test_a_clock_that_jumps_during_a_failure_does_not_move_the_end_of_ready(bench: Bench, jump: timedelta) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.refresh()
+    bench.clock.jumped = jump
+    for _ in range(4):
+        await bench.refresh()
+        assert bench.ready == (True, "Synced")
+    change_spec(bench, secret={"labels": {"team": "shop"}})
+    await bench.refresh(after=STALE_AT_LEAST.total_seconds() - 4 * 60)
+    assert bench.ready == (True, "Synced")
+    await bench.refresh()
+    assert bench.ready == (False, "UpstreamUnavailable")
+
+
+@pytest.mark.parametrize(("jump", "stays"), [(timedelta(0), False), (timedelta(hours=-2), True)])
+async def test_after_a_restart_the_status_tells_how_long_a_failure_has_lasted(
+    bench: Bench, jump: timedelta, *, stays: bool
+) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    for _ in range(4):
+        await bench.refresh()
+    after = bench.restarted()
+    after.clock.jumped = jump
+    for _ in range(3):
+        await after.refresh()
+    assert after.ready[0] is stays
+    for _ in range(5):
+        await after.refresh()
+    assert after.ready == (False, "UpstreamUnavailable")
+
+
 async def test_failures_are_tried_again_sooner_at_first_and_slower_later(bench: Bench) -> None:
     bench.upstream.trouble["*"] = UpstreamUnavailable("down")
     waits = []
@@ -641,9 +703,8 @@ async def test_a_new_resource_that_waits_for_a_short_budget_says_so_and_then_is_
     use_up(bench)
     bench.kubernetes.put_reference(reference_body(key=second, uid="uid-2", clusterUUID=OTHER_UUID))
     bench.upstream.clusters[OTHER_UUID] = a_cluster(uuid=OTHER_UUID)
-    assert await bench.reconcile(second)
-    assert "status" not in bench.kubernetes.references[second]
-    waited, wait = 0.0, await bench.refresh(second, after=1)
+    waited, wait = 0.0, await bench.reconcile(second)
+    assert bench.says(ConditionType.RECONCILING, second) == (True, "RateLimited"), "the wait is known to be long"
     while bench.fresh_of(second) != (True, "Synced"):
         assert wait is not None
         assert waited < 600
@@ -654,6 +715,19 @@ async def test_a_new_resource_that_waits_for_a_short_budget_says_so_and_then_is_
     assert bench.says(ConditionType.RECONCILING, second) == (False, "Synced")
 
 
+async def test_a_read_that_waits_again_and_again_says_so_after_a_while(bench: Bench) -> None:
+    await bench.reconcile()
+    budget = bench.account._reads.budget
+    for waited, after in ((0, 60), (5, 5), (10, 5)):
+        bench.clock.advance(after)
+        budget.seconds_until(bench.clock())
+        budget._left = -5.0  # others use the token, too
+        wait = await bench.reconcile()
+        assert wait is not None
+        assert 0 < wait < SAID_AFTER
+        assert bench.fresh == ((True, "Synced") if waited < SAID_AFTER else (False, "RateLimited"))
+
+
 async def test_a_forced_refresh_that_waits_says_so_and_is_acknowledged_only_when_it_was_read(bench: Bench) -> None:
     await bench.reconcile()
     use_up(bench)
@@ -661,8 +735,6 @@ async def test_a_forced_refresh_that_waits_says_so_and_is_acknowledged_only_when
     body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
     bench.kubernetes.put_reference(body)
     await bench.reconcile()
-    assert bench.fresh == (True, "Synced")
-    await bench.refresh(after=SAID_AFTER)
     assert (bench.fresh, bench.ready) == ((False, "RateLimited"), (True, "Synced"))
     assert bench.status().last_handled_refresh_at == ""
     while bench.fresh != (True, "Synced"):
@@ -679,6 +751,31 @@ async def test_a_secret_is_repaired_while_a_read_waits_for_its_turn(bench: Bench
     assert await bench.reconcile()
     assert bench.password == "pw-1"
     assert len(bench.upstream.requests) == requests
+
+
+@in_fake_time
+async def test_a_listing_that_stays_broken_is_made_up_for_in_turn_and_whose_answer_is_old_says_so() -> None:
+    count = 200
+    kubernetes, upstream = FakeKubernetes(), FakeUpstream()
+    kubernetes.put_secret(secret_body({"token": TOKEN}, key=TOKEN_SECRET))
+    uuids = [f"00000000-0000-4000-8000-{number:012d}" for number in range(count)]
+    for uuid in uuids:
+        upstream.clusters[uuid] = a_cluster(uuid=uuid)
+        kubernetes.put_reference(reference_body(key=ObjectKey("shop", uuid), uid=uuid, clusterUUID=uuid, refreshInterval="1m"))
+    bench, queue = Bench(kubernetes, upstream, LoopClock()), WorkQueue[ObjectKey]()
+    await bench.work(queue, seconds=600)
+    upstream.trouble["page"] = UpstreamUnavailable("down")
+    looks, requests, old = 0, len(upstream.requests), uuids
+    for _ in range(36):
+        looks += await bench.work(queue, seconds=15)
+        found = [(uuid, bench.account._answers.get(uuid)) for uuid in uuids]
+        ages = {uuid: bench.clock() - answer.read_at for uuid, answer in found if answer}
+        old = [uuid for uuid, age in ages.items() if age > LATE * 60]
+        assert {bench.fresh_of(ObjectKey("shop", uuid)) for uuid in old} <= {(False, "RateLimited")}
+        assert max(ages.values()) < 60 + count / 75 * 60, "no cluster is read again while others wait for longer"
+    assert len(old) == pytest.approx(count - 75 * LATE, abs=15), "as many are fresh as the budget allows"
+    assert looks < 4 * (len(upstream.requests) - requests), "who waits stays away until its turn"
+    bench.account.close()
 
 
 # --- whose Secret it is ----------------------------------------------------------------------------------------------------

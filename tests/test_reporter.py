@@ -2,6 +2,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailab
 from dbclusterref.kube import Event
 from dbclusterref.logs import JsonFormatter
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import HEARTBEAT, Outcome, Published, Suspended
 from dbclusterref.reporter import NOTE_LIMIT, Reporter, watch_reasons
-from dbclusterref.status import HEARTBEAT, ConditionType, Outcome, Published, Suspended
+from dbclusterref.status import ConditionType
 from dbclusterref.store import Entry, Store
 from tests.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
 
@@ -135,7 +137,7 @@ async def test_a_transition_is_one_event_and_repeating_it_none(bench: Bench) -> 
 async def test_ready_that_turns_stale_is_no_event_of_its_own(bench: Bench) -> None:
     await bench.report(published())
     await bench.report(DOWN)
-    await bench.report(DOWN, after=3600)
+    await bench.report(DOWN, after=3600, not_fresh_for=timedelta(hours=1))
     assert not bench.entry.status.is_true(ConditionType.READY)
     assert bench.events == [("UpstreamUnavailable", True)]
 

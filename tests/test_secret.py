@@ -1,32 +1,21 @@
 import base64
-import copy
 import json
-import traceback
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
-import yarl
 from hypothesis import given
-from hypothesis import strategies as st
 
 from dbclusterref.cluster import DatabaseCluster, Snapshot
-from dbclusterref.errors import Cause, InvalidSpec
 from dbclusterref.reference import Reference
-from dbclusterref.secret import PLACEHOLDERS, LiveSecret, RenderedSecret, placeholders, render_secret
+from dbclusterref.rendering import render_secret
+from dbclusterref.secret import LiveSecret, RenderedSecret
 from tests.builders import (
     BOUNDED,
     CANARY,
     CLUSTER_UUID,
-    CONNECTIONS,
-    PEM,
     UID,
     Json,
-    answers,
     applied,
-    cluster_bodies,
     complete_cluster_bodies,
     connection_body,
     reference,
@@ -35,65 +24,12 @@ from tests.builders import (
     snapshot,
 )
 
-DATA = Path(__file__).parent / "data"
-CASES = sorted(file.stem for file in (DATA / "clusters").glob("*.json"))
-
-# The table in docs/secret.md.
-KEYS = {
-    "type", "provider", "engine", "host", "port", "username", "password", "database", "uri", "jdbc-url", "sslmode",
-    "sslrootcert", "certificates", "ca.crt", "url", "uris", "bootstrap-servers", "securityProtocol", "saslMechanism", "user",
-    "access.crt", "access.key", "standby-host", "standby-port", "standby-database", "standby-uri", "standby-jdbc-url", "ha-uri",
-    "ro-uri", "public-host", "public-port", "public-uri", "public-standby-host", "public-standby-port", "public-standby-uri",
-    "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "MYSQL_HOST", "MYSQL_TCP_PORT",
-    "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DATABASE", "DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL",
-    "MONGODB_URI", "OPENSEARCH_URL", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM",
-    "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD",
-}  # fmt: skip
-
-
-def text(rendered: RenderedSecret) -> dict[str, str]:
-    return {name: value.decode() for name, value in rendered.data.items()}
-
 
 def rendered(spec: Json | None = None, **members: Any) -> RenderedSecret:
     return render_secret(reference(spec), snapshot(**members))
 
 
-def judge(spec: Json, known: Snapshot | Json) -> RenderedSecret | Cause:
-    """What becomes of a snapshot, or of a cluster's body: the Secret, or why there is none."""
-    try:
-        found = known if isinstance(known, Snapshot) else Snapshot(cluster=DatabaseCluster.from_api(known), ca=PEM.encode())
-        return render_secret(reference(spec), found)
-    except Cause as cause:
-        return cause
-
-
-# Examples: tests/data/clusters/*.json (what the API answered), references/*.yaml (where it is not the smallest one) and
-# secrets/*.yaml (what must come of them), paired by name.
-
-
-def described(outcome: RenderedSecret | Cause) -> Json:
-    """An outcome as the files describe it."""
-    if isinstance(outcome, Cause):
-        return {"noSecret": outcome.reason, "message": outcome.message}
-    metadata = {"labels": outcome.labels, "annotations": outcome.annotations}
-    return {"type": outcome.type, "metadata": metadata, "stringData": text(outcome)}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_clusters_answers_make_the_secret_beside_them(case: str) -> None:
-    given_file, wanted_file = DATA / "references" / f"{case}.yaml", DATA / "secrets" / f"{case}.yaml"
-    spec = yaml.safe_load(given_file.read_text())["spec"] if given_file.exists() else {}
-    bodies = json.loads((DATA / "clusters" / f"{case}.json").read_text())
-    assert described(judge(spec, answers(bodies))) == yaml.safe_load(wanted_file.read_text())
-
-
-def test_no_example_stands_alone() -> None:
-    assert sorted(file.stem for file in (DATA / "secrets").glob("*.yaml")) == CASES
-    assert {file.stem for file in (DATA / "references").glob("*.yaml")} <= set(CASES)
-
-
-# The rest of the object
+# As it shall be
 
 
 def test_the_manifest_is_a_secret_that_kubernetes_collects_with_the_resource() -> None:
@@ -139,158 +75,6 @@ def test_retain_means_no_owner() -> None:
     metadata = rendered({"secret": {"deletionPolicy": "Retain"}}).manifest(revision=1, uid=None)["metadata"]
     assert isinstance(metadata, dict)
     assert "ownerReferences" not in metadata
-
-
-def test_the_resources_own_labels_and_annotations_are_not_copied() -> None:
-    mine = reference(labels={"argocd.argoproj.io/instance": "x"}, annotations={"example.com/a": "b"})
-    assert render_secret(mine, snapshot()).shape == rendered().shape
-
-
-def test_the_users_template_replaces_a_built_in_key_and_is_in_both_key_sets() -> None:
-    for key_sets in (["Binding"], ["Env"]):
-        secret = rendered({"secret": {"keySets": key_sets, "template": {"uri": "x://{host}", "PGHOST": "y"}}})
-        assert text(secret)["uri"] == "x://private-orders.db.example.com"
-        assert text(secret)["PGHOST"] == "y"
-
-
-@pytest.mark.parametrize(
-    ("template", "complaint"),
-    [
-        ("{host", "spec.secret.template.URL: a stray '{' at character 1"),
-        ("{uri-path}", "spec.secret.template.URL: unknown placeholder uri-path"),
-        ("{password.real}", "spec.secret.template.URL: a stray '{'"),
-    ],
-)
-def test_a_wrong_template_is_an_invalid_spec(template: str, complaint: str) -> None:
-    with pytest.raises(InvalidSpec) as caught:
-        rendered({"secret": {"template": {"URL": template}}})
-    assert caught.value.message.startswith(complaint)
-
-
-@pytest.mark.parametrize("status", ["online", "migrating", "pondering", None])
-def test_only_a_cluster_being_created_is_waited_for(status: str | None) -> None:
-    with pytest.raises(Cause) as caught:
-        rendered(status=status, private_connection=None)
-    assert caught.value.reason == "IncompleteCredentials"
-
-
-def test_a_cluster_being_created_that_is_complete_has_its_secret() -> None:
-    assert rendered(status="creating").content == rendered().content
-
-
-# Properties
-
-
-@BOUNDED
-@given(reference_specs(), cluster_bodies())
-def test_a_cluster_makes_a_secret_of_documented_keys_without_empty_values_or_a_cause(spec: Json, body: Json) -> None:
-    outcome = judge(spec, body)
-    if isinstance(outcome, RenderedSecret):
-        assert set(outcome.data) <= KEYS | set(spec["secret"]["template"])
-        assert all(outcome.data.values())
-        # The password is always there, in whatever key: a Secret without it is no Secret.
-        assert outcome.data.get("password") or "Env" in spec["secret"]["keySets"]
-
-
-@BOUNDED
-@given(reference_specs(), cluster_bodies())
-def test_the_same_input_makes_the_same_secret_byte_for_byte(spec: Json, body: Json) -> None:
-    one, other = judge(spec, body), judge(copy.deepcopy(spec), dict(reversed(copy.deepcopy(body).items())))
-    if isinstance(one, RenderedSecret) and isinstance(other, RenderedSecret):
-        assert json.dumps(one.manifest(revision=1, uid=None)) == json.dumps(other.manifest(revision=1, uid=None))
-        assert (one.content, one.shape) == (other.content, other.shape)
-    else:
-        assert (type(one), str(one)) == (type(other), str(other))
-
-
-ALL_ENDPOINTS: Json = {"secret": {"endpoints": ["Private", "Standby", "Public", "PublicStandby"]}}
-
-
-def parsed_twice(uri: str) -> list[tuple[str | None, int | None, str | None, str | None, str]]:
-    """Host, port, user, password and database, as two parsers that were written elsewhere read them."""
-    std, other = urlsplit(uri), yarl.URL(uri, encoded=True)
-    return [
-        (std.hostname, std.port, unquote(std.username or ""), unquote(std.password or ""), unquote(std.path[1:])),
-        (other.host, other.explicit_port, other.user or "", other.password or "", unquote(other.raw_path[1:])),
-    ]
-
-
-@BOUNDED
-@given(complete_cluster_bodies())
-def test_every_uri_reads_back_as_the_connection_it_was_made_of(body: Json) -> None:
-    outcome = judge(ALL_ENDPOINTS, body)
-    assert isinstance(outcome, RenderedSecret)
-    data = text(outcome)
-    for prefix in ("", "standby-", "public-", "public-standby-"):
-        host, port = data[f"{prefix}host"], int(data.get(f"{prefix}port", 0)) or None
-        assert body["engine"] == "kafka" or f"{prefix}uri" in data
-        sources = [data.get(f"{prefix}uri")]
-        sources += [data.get(key) for key in {"": ("url", "DATABASE_URL", "REDIS_URL", "MONGODB_URI", "OPENSEARCH_URL"),
-                                              "standby-": ("DATABASE_REPLICA_URL",)}.get(prefix, ())]  # fmt: skip
-        for uri in filter(None, sources):
-            database = "" if uri.startswith(("rediss:", "https:")) else data["database"]
-            for read in parsed_twice(uri):
-                assert read == (host, port, data["username"], data["password"], database)
-
-
-@BOUNDED
-@given(complete_cluster_bodies(st.sampled_from(["pg", "advanced_pg"])))
-def test_a_uri_of_both_hosts_names_the_primary_first(body: Json) -> None:
-    data = text(render_secret(reference(), Snapshot(cluster=DatabaseCluster.from_api(body))))
-    for key, attrs in (("ha-uri", "read-write"), ("ro-uri", "prefer-standby")):
-        parts = urlsplit(data[key])
-        userinfo, _, hosts = parts.netloc.rpartition("@")
-        assert [unquote(word) for word in userinfo.split(":")] == [data["username"], data["password"]]
-        pairs = [(data["host"], data["port"]), (data["standby-host"], data["standby-port"])]
-        assert hosts == ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in pairs)
-        assert (unquote(parts.path[1:]), parts.query) == (data["database"], f"sslmode=require&target_session_attrs={attrs}")
-
-
-@BOUNDED
-@given(complete_cluster_bodies())
-def test_a_jdbc_url_holds_no_credentials(body: Json) -> None:
-    data = text(render_secret(reference(), Snapshot(cluster=DatabaseCluster.from_api(body))))
-    for prefix in ("", "standby-"):
-        url = data.get(f"{prefix}jdbc-url")
-        assert (url is None) == ("sql" not in data["type"])
-        if url:
-            [read, again] = parsed_twice(url.removeprefix("jdbc:"))
-            assert read == again == (data[f"{prefix}host"], int(data[f"{prefix}port"]), "", "", data["database"])
-
-
-@BOUNDED
-@given(complete_cluster_bodies(), reference_specs())
-def test_nothing_public_is_written_unasked(body: Json, spec: Json) -> None:
-    outcome = judge(spec, body)
-    assert isinstance(outcome, RenderedSecret)
-    asked = spec["secret"]["endpoints"]
-    binding = "Binding" in spec["secret"]["keySets"]
-    for prefix, endpoint in (("public-host", "Public"), ("public-standby-host", "PublicStandby"), ("standby-host", "Standby")):
-        assert (prefix in outcome.data) == (binding and endpoint in asked)
-
-
-def test_without_a_standby_no_key_speaks_of_one() -> None:
-    assert [key for key in rendered().data if "standby" in key or key in {"ha-uri", "ro-uri", "DATABASE_REPLICA_URL"}] == []
-
-
-@BOUNDED
-@given(cluster_bodies(), reference_specs())
-def test_no_cause_and_no_repr_shows_a_password(body: Json, spec: Json) -> None:
-    for name in CONNECTIONS:
-        if body.get(name) and body[name].get("password"):
-            body[name] |= {"password": CANARY, "uri": f"x://u:{CANARY}@h:1/db"}
-    outcome = judge(spec, body)
-    shown = repr(outcome)
-    if isinstance(outcome, Cause):
-        shown += "".join(traceback.format_exception(outcome)) + repr(vars(outcome))
-    assert CANARY not in shown
-
-
-def test_every_placeholder_there_is_has_a_value_for_some_cluster() -> None:
-    user = {"name": "app", "password": "x", "access_cert": "C", "access_key": "K"}
-    everything = snapshot(ca=PEM, user=user, **dict.fromkeys(CONNECTIONS, connection_body()))
-    spec: Json = {"secret": {**ALL_ENDPOINTS["secret"], "mountPath": "/bindings"}}
-    assert set(placeholders(reference(spec), everything)) == PLACEHOLDERS
 
 
 # The live Secret
@@ -456,8 +240,3 @@ def test_neither_form_of_a_secret_prints_its_values() -> None:
     for shown in (repr(secret), repr(live(applied(secret.manifest(revision=1, uid=None))))):
         assert CANARY not in shown
         assert encoded not in shown
-
-
-def test_a_key_set_that_an_engine_knows_no_keys_of_is_said_and_not_written_empty() -> None:
-    with pytest.raises(InvalidSpec, match="add Binding"):
-        rendered({"secret": {"keySets": ["Env"]}}, engine="scylla")

@@ -8,7 +8,7 @@ import pytest
 from dbclusterref.cluster import Pool, Snapshot, User
 from dbclusterref.engines import ENGINES
 from dbclusterref.reference import KeySet
-from dbclusterref.secret import PLACEHOLDERS, render_secret
+from dbclusterref.rendering import PLACEHOLDERS, render_secret
 from dbclusterref.template import fill, placeholders_in
 from tests import secret_docs
 from tests.builders import PEM, connection_body, reference, snapshot

@@ -26,7 +26,7 @@ def test_without_flags_and_environment_the_documented_defaults_hold() -> None:
         lease_namespace="",
         log_format="plain",
         log_level="info",
-        workers=16,
+        workers=24,
     )
 
 

@@ -15,7 +15,7 @@ from dbclusterref.errors import Cause, KubernetesError, SettingsError, Unconfirm
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.kubeconfig import load_configuration
 from dbclusterref.reference import GROUP, PLURAL, Reference
-from dbclusterref.secret import render_secret
+from dbclusterref.rendering import render_secret
 from dbclusterref.settings import Settings
 from dbclusterref.tokens import OperatorToken
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from dbclusterref.cluster import ClusterPage
+from dbclusterref.errors import UpstreamUnavailable
 
 UNKNOWN_PAGES = 4
 """How long a listing is taken to be before its first page has told: a few single reads are cheaper than finding out."""
@@ -20,6 +21,7 @@ class Walk:
         self.due_at = 0.0
         self._pages: list[tuple[ClusterPage, tuple[str, ...]]] = []
         self._seen: set[str] = set()
+        self._been_at: set[str] = set()
         self._expected: int | None = None
         self._afresh = [True, False]
 
@@ -38,19 +40,26 @@ class Walk:
         self._afresh = [True, True]
 
     def take(self, page: ClusterPage) -> tuple[tuple[str, ...], bool]:
-        """Takes the next page in; returns which clusters are on it, and whether it was the walk's last."""
+        """Takes the next page in; returns which clusters are on it, and whether it was the walk's last.
+
+        Raises UpstreamUnavailable where the page leads back to one already read, or never to an end: start again then.
+        """
+        if page.next in self._been_at:
+            raise UpstreamUnavailable("DigitalOcean's listing of clusters leads back to a page already read; trying again.")
+        if page.next is not None and self.position + 1 >= LONGEST:
+            raise UpstreamUnavailable("DigitalOcean's listing of clusters does not end; trying again.")
         uuids = self._pages[self.position][1] if page.clusters is None else tuple(c.uuid for c in page.clusters)
         self._pages[self.position : self.position + 1] = [(replace(page, clusters=None), uuids)]
         self._seen.update(uuids)
-        last = not page.next or self.position + 1 >= LONGEST
-        if last:
+        if page.next is None:
             self._expected = self.position + 1
             del self._pages[self.position + 1 :]
         else:
+            self._been_at.add(page.next)
             self.after, self.position = page.next, self.position + 1
             told = -(-page.total // page.length) if page.total and page.length else 0
             self._expected = max(told or self._expected or 0, self.position + 1)
-        return uuids, last
+        return uuids, page.next is None
 
     def missing(self, wanted: Iterable[str]) -> frozenset[str]:
         """Which of the wanted clusters a complete walk did not find."""
@@ -60,6 +69,7 @@ class Walk:
         """Goes back to the first page."""
         self.after, self.position = None, 0
         self._seen.clear()
+        self._been_at.clear()
         self._afresh = [self._afresh[1], False]
 
     def space_out(self, now: float, *, every: float) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dbclusterref.cluster import Connection, DatabaseCluster, Endpoints, MaintenanceWindow, Pool, Snapshot, User
+from dbclusterref.outcome import Published, next_status
 from dbclusterref.reference import Identity, ObjectKey, Reference, SecretSpec
-from dbclusterref.status import Published, Status, format_time, next_status
+from dbclusterref.status import Status, format_time
 
 
 def pack_cluster(cluster: DatabaseCluster) -> bytes:

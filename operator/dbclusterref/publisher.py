@@ -9,10 +9,11 @@ from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConflict, SecretContested, SecretRefused
 from dbclusterref.fights import Fights
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import Outcome, Published
 from dbclusterref.reference import ObjectKey, Reference
+from dbclusterref.rendering import render_secret
 from dbclusterref.reporter import Reporter
-from dbclusterref.secret import ADOPT, LiveSecret, RenderedSecret, render_secret
-from dbclusterref.status import Outcome, Published
+from dbclusterref.secret import ADOPT, LiveSecret, RenderedSecret
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
 

@@ -7,7 +7,7 @@ and says when to look again. It reads upstream only when a read is due, so repai
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from weakref import WeakKeyDictionary
 
 from dbclusterref.account import Account, Accounts
@@ -25,11 +25,11 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
 )
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import Outcome, Published, Suspended
 from dbclusterref.publisher import Overtaken, Publisher, Rendition
 from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.reporter import Reporter
 from dbclusterref.schedule import after_failure, after_success
-from dbclusterref.status import Outcome, Published, Suspended
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
 from dbclusterref.tokens import Tokens
@@ -37,7 +37,7 @@ from dbclusterref.tokens import Tokens
 CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
 """Seconds between the first 404 and the one that is believed."""
 SAID_AFTER = 10.0
-"""Seconds for which a read may wait for its turn before the status says so."""
+"""Seconds for which a read may wait for its turn before the status says so, at once where it is known to wait longer."""
 LOCAL_FAILURES = 6
 """A refused or foreign Secret is looked at as rarely from the start as what has failed so often: half a minute."""
 
@@ -136,7 +136,7 @@ class Reconciler:
             account = self._accounts.of(token)
             breaker = self._breakers.setdefault(account, Breaker())
             if wait := account.seconds_to_wait(reference, max_age=max_age):
-                self._note_waiting(entry)
+                self._note_waiting(entry, wait)
                 return wait, None
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             rendition = Rendition.of(reference, snapshot)
@@ -155,11 +155,11 @@ class Reconciler:
         entry.waiting_since = None
         return 0.0, rendition
 
-    def _note_waiting(self, entry: Entry) -> None:
+    def _note_waiting(self, entry: Entry, wait: float) -> None:
         now = self._clocks.monotonic()
         if entry.waiting_since is None:
             entry.waiting_since = now
-        if now - entry.waiting_since >= SAID_AFTER:
+        if max(wait, now - entry.waiting_since) >= SAID_AFTER:
             entry.cause = entry.cause or RateLimited(_WAITING)
 
     async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
@@ -200,7 +200,25 @@ class Reconciler:
         )
 
     async def _report(self, entry: Entry, outcome: Outcome, *, refreshed: bool, published: Published | None = None) -> None:
-        await self._reporter.report(entry, outcome, refreshed=refreshed, published=published, now=self._clocks.now())
+        now = self._clocks.now()
+        await self._reporter.report(
+            entry,
+            outcome,
+            refreshed=refreshed,
+            published=published,
+            not_fresh_for=self._not_fresh_for(entry, outcome, now=now),
+            now=now,
+        )
+
+    def _not_fresh_for(self, entry: Entry, outcome: Outcome, *, now: datetime) -> timedelta:
+        monotonic = self._clocks.monotonic()
+        if isinstance(outcome, Published):
+            entry.not_fresh_since = None
+            return timedelta()
+        if entry.not_fresh_since is None:
+            # After a restart the status alone knows, by a clock that may have jumped.
+            entry.not_fresh_since = monotonic - entry.status.not_fresh_for(now).total_seconds()
+        return timedelta(seconds=monotonic - entry.not_fresh_since)
 
 
 def seconds_since_boot() -> float:

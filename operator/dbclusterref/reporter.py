@@ -3,14 +3,15 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube import Event
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import SYNCED, Outcome, Published, Suspended, next_status
 from dbclusterref.reference import Identity, ObjectKey
-from dbclusterref.status import SYNCED, ConditionType, Outcome, Published, Status, Suspended, next_status
+from dbclusterref.status import ConditionType, Status
 from dbclusterref.store import Entry
 
 NOTE_LIMIT = 1000
@@ -53,9 +54,16 @@ class Reporter:
         self._news[entry.identity.key] = (reason, text)
 
     async def report(
-        self, entry: Entry, outcome: Outcome, *, refreshed: bool, now: datetime, published: Published | None = None
+        self,
+        entry: Entry,
+        outcome: Outcome,
+        *,
+        refreshed: bool,
+        now: datetime,
+        published: Published | None = None,
+        not_fresh_for: timedelta = timedelta(),
     ) -> None:
-        """Writes the status if it differs, then an Event and a log line for what is new."""
+        """Writes the status if it differs, then an Event and a log line for what is new. See `next_status`."""
         self._metrics.reconciles.labels(reason=_reason(outcome)).inc()
         old = entry.status
         new = next_status(
@@ -65,6 +73,7 @@ class Reporter:
             outcome=outcome,
             published=published,
             refreshed=refreshed,
+            not_fresh_for=not_fresh_for,
             now=now,
         )
         if new != old and not await self._write(entry, new):

@@ -21,7 +21,8 @@ from dbclusterref.status import Status
 class Entry:
     """One resource. `reference` is None where its spec cannot be read, and `invalid` says why.
 
-    `cause` is why the last read did not make a complete Secret. Times are monotonic seconds.
+    `cause` is why the last read did not make a complete Secret, `not_fresh_since` when anything but a published Secret was
+    first reported. Times are monotonic seconds.
     """
 
     identity: Identity
@@ -37,6 +38,7 @@ class Entry:
     failures: int = 0
     failed_at: float | None = None
     waiting_since: float | None = None
+    not_fresh_since: float | None = None
     published_content: bytes = b""
 
     @property
@@ -186,6 +188,7 @@ class Store:
                 # The spec changed, the object is the same: what was read and published still stands until the next read.
                 entry.packed_snapshot = known.packed_snapshot if _answers(known.packed_snapshot, entry.reference) else None
                 entry.published_content = known.published_content
+                entry.not_fresh_since = known.not_fresh_since
         self._entries[entry.identity.key] = entry
         if entry.reference:
             key = entry.reference.secret_key

@@ -16,7 +16,7 @@ from dbclusterref.account import Account
 from dbclusterref.cluster import Snapshot
 from dbclusterref.digitalocean import DigitalOcean
 from dbclusterref.reference import Reference
-from dbclusterref.secret import render_secret
+from dbclusterref.rendering import render_secret
 from sandbox.digitalocean import DEFAULT_TOKEN
 from sandbox.digitalocean.jsontypes import Json
 from sandbox.servers import find_program

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbclusterref.errors import UpstreamUnavailable
-from dbclusterref.status import ConditionType, Published, Status, next_status
+from dbclusterref.outcome import Published, next_status
+from dbclusterref.status import ConditionType, Status
 from tests.builders import cluster, identity, reference
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

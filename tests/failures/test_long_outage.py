@@ -13,10 +13,11 @@ from dbclusterref.cluster import DatabaseCluster
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
+from dbclusterref.outcome import STALE_AT_LEAST
 from dbclusterref.reads import ObserveReply
 from dbclusterref.reference import ObjectKey
 from dbclusterref.schedule import BACKOFF_CAP
-from dbclusterref.status import STALE_AT_LEAST, ConditionType
+from dbclusterref.status import ConditionType
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token

@@ -15,7 +15,8 @@ from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot, User
 from dbclusterref.digitalocean import Budget, DigitalOcean
 from dbclusterref.errors import Cause, InvalidSpec, SettingsError
 from dbclusterref.reference import Reference
-from dbclusterref.secret import LiveSecret, render_secret
+from dbclusterref.rendering import render_secret
+from dbclusterref.secret import LiveSecret
 from dbclusterref.status import Status
 from dbclusterref.template import TemplateError, fill
 from dbclusterref.timing import Timing

@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.sweep import LISTING_TRIES
 from sandbox.digitalocean.api import Paging
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
@@ -45,7 +46,7 @@ async def simulated(count: int) -> tuple[Fleet, Simulator]:
 
 
 def oldest(found: Fleet) -> float:
-    return max(now() - kept.read_at for kept in found.account._clusters.values())
+    return max(now() - kept.read_at for kept in found.account._answers._answers.values())
 
 
 @in_fake_time
@@ -101,13 +102,14 @@ async def test_a_change_reaches_its_reference_without_anybody_asking() -> None:
 @in_fake_time
 async def test_who_comes_long_after_the_first_walk_is_served_by_the_next_one() -> None:
     found, upstream = small(200)
-    late = {key: found.references[key] for key in list(found.references)[100:]}
-    found.due[:] = [(at, key) for at, key in found.due if key not in late]
+    late = list(found.references)[100:]
+    for key in late:
+        found.queue.forget(key)
     await found.run(20 * MINUTE)
     assert len(found.snapshots) == 100
     before = len(upstream.requests)
-    found.due += [(now(), key) for key in late]
-    found.due.sort()
+    for key in late:
+        found.queue.mark(key)
     await found.run(MINUTE)
     assert len(found.snapshots) == 200
     assert Counter(kind for kind, _ in upstream.requests[before:])["page"] < 10, "no walk goes in circles"
@@ -203,6 +205,36 @@ async def test_a_listing_that_keeps_failing_is_done_without() -> None:
     assert len(found.snapshots) == 20
     assert not found.causes
     assert kinds(upstream)["page"] <= 4
+
+
+@in_fake_time
+async def test_a_listing_that_leads_in_a_circle_is_done_without() -> None:
+    found, upstream = small(40, per_page=10)
+    upstream.last_page_leads_to = "20"
+    await found.run(4 * MINUTE)
+    assert len(found.snapshots) == 40
+    assert not found.causes
+    assert kinds(upstream)["page"] == LISTING_TRIES * 4
+    assert kinds(upstream)["cluster"] > 40
+    upstream.last_page_leads_to = None
+    await found.run(20 * MINUTE)
+    assert kinds(upstream)["page"] > LISTING_TRIES * 4, "it is tried again"
+    assert oldest(found) <= MINUTE
+
+
+@in_fake_time
+async def test_where_the_listing_stays_broken_a_thousand_clusters_are_read_in_turn() -> None:
+    found, simulator = await simulated(1000)
+    await found.run(5 * MINUTE)
+    simulator.faults.add(Fault(kind=FaultKind.STATUS, path=r"per_page=", status=500))
+    await found.run(10 * MINUTE)
+    looks = found.looks
+    for _ in range(15):
+        await found.run(MINUTE)
+        assert oldest(found) < 14 * MINUTE, "75 a minute, none a second time while others wait for longer"
+    assert found.looks - looks < 15 * 1000 * 2, "who waits looks about once a minute"
+    assert set(cast("dict[str, int]", simulator.log.report(limit=0)["statuses"])) == {"200", "500"}, "no 429, ever"
+    found.account.close()
 
 
 def listings(simulator: Simulator) -> int:

@@ -21,7 +21,7 @@ from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot
 from dbclusterref.engines import ENGINES
 from dbclusterref.errors import Cause, IncompleteCredentials, MissingScope, WaitingForCluster
 from dbclusterref.reference import KeySet
-from dbclusterref.secret import render_secret
+from dbclusterref.rendering import render_secret
 from tests import secret_docs
 from tests.builders import (
     BOUNDED,

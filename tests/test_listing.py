@@ -1,0 +1,43 @@
+from dataclasses import replace
+
+import pytest
+
+from dbclusterref.cluster import ClusterPage
+from dbclusterref.errors import UpstreamUnavailable
+from dbclusterref.listing import LONGEST, UNKNOWN_PAGES, Walk
+from tests.fakes import a_cluster
+
+
+def page(number: int, *, after: str | None) -> ClusterPage:
+    """Page `number`, with one cluster of that number on it."""
+    return ClusterPage(clusters=(a_cluster(uuid=str(number)),), length=1, next=after, total=0, digest=bytes([number % 256]))
+
+
+def test_a_walk_goes_from_page_to_page_and_then_begins_anew() -> None:
+    walk = Walk()
+    assert walk.pages == UNKNOWN_PAGES
+    assert walk.take(page(1, after="two")) == (("1",), False)
+    assert walk.after == "two"
+    assert walk.take(page(2, after=None)) == (("2",), True)
+    assert walk.pages == 2
+    assert walk.missing(["1", "2", "3"]) == {"3"}
+    walk.start_again()
+    assert walk.known == replace(page(1, after="two"), clusters=None), "at the first page"
+    assert walk.take(page(1, after="two")) == (("1",), False), "what the former walk read is no loop in this one"
+
+
+@pytest.mark.parametrize("back_to", ["two", "three"])
+def test_a_page_that_leads_back_to_one_already_read_ends_the_walk_as_a_failure(back_to: str) -> None:
+    walk = Walk()
+    walk.take(page(1, after="two"))
+    walk.take(page(2, after="three"))
+    with pytest.raises(UpstreamUnavailable, match="already read"):
+        walk.take(page(3, after=back_to))
+
+
+def test_a_listing_that_never_ends_is_no_listing() -> None:
+    walk = Walk()
+    for number in range(LONGEST - 1):
+        walk.take(page(number, after=str(number)))
+    with pytest.raises(UpstreamUnavailable, match="does not end"):
+        walk.take(page(LONGEST, after="and on"))
