@@ -14,6 +14,7 @@ from benchmarks import scenarios
 from benchmarks.plots import draw
 from benchmarks.scenarios import Numbers
 from benchmarks.subject import start_operator
+from benchmarks.table import table
 from benchmarks.world import ROOT, Kubernetes, World, administrator, install, populate, start_world
 
 REPEATED_UP_TO = 1000
@@ -41,6 +42,7 @@ def main() -> int:
         "minutes": round((time.monotonic() - began) / 60, 1),
     }
     (options.out / "results.json").write_text(json.dumps({"machine": machine, "sizes": results}, indent=1) + "\n")
+    (options.out / "results.md").write_text(table(results))
     draw(results, options.out)
     return 0
 

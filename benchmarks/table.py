@@ -1,0 +1,53 @@
+"""The results as a Markdown table: one row for each thing measured, one column for each size."""
+
+from collections.abc import Callable, Mapping
+
+Found = Mapping[str, float]
+Results = Mapping[str, Found]
+
+
+def _seconds(name: str) -> Callable[[Found], str]:
+    return lambda found: f"{found[name]:.1f}" if found[name] < 10 else f"{found[name]:.0f}"  # noqa: PLR2004
+
+
+def _ratio(above: str, below: str) -> Callable[[Found], str]:
+    return lambda found: f"{found[above] / max(found[below], 1e-9):.2g}"
+
+
+def _part(name: str, *, of: str) -> Callable[[Found], str]:
+    return lambda found: f"{100 * found[name] / found[of]:.0f} %"
+
+
+ROWS: Mapping[str, Callable[[Found], str]] = {
+    "cold start: rate, of the bare client's": _part("bare_seconds", of="cold_seconds"),
+    "the same without the process's own start": _part("bare_seconds", of="cold_writing_seconds"),
+    "cold start, seconds": _seconds("cold_seconds"),
+    "cold start, processor seconds": _seconds("cold_cpu_seconds"),
+    "bare client, seconds": _seconds("bare_seconds"),
+    "warm restart, seconds": _seconds("warm_seconds"),
+    "warm restart, writes": lambda found: f"{found['warm_writes']:.0f}",
+    "idle minute, writes": lambda found: f"{found['idle_writes']:.0f}",
+    "idle minute, requests to DigitalOcean": lambda found: f"{found['idle_requests']:.0f}",
+    "idle minute, processor, % of a core": lambda found: f"{found['idle_cpu_percent']:.2f}",
+    "rotation wave: Secrets, seconds": lambda found: f"{found['wave_secrets']:.0f}, {found['wave_seconds']:.0f}",
+    "drift burst: Secrets, median, p99 seconds": lambda found: (
+        f"{found['drift_mended']:.0f}, {found['drift_median_seconds']:.2f}, {found['drift_p99_seconds']:.2f}"
+    ),
+    "peak memory: cold start, in all, after a warm restart, MiB": lambda found: (
+        f"{found['cold_peak_mib']:.0f}, {found['peak_mib']:.0f}, {found['warm_peak_mib']:.0f}"
+    ),
+    "idiom ÷ operator: peak memory": _ratio("idiom_peak_mib", "peak_mib"),
+    "idiom ÷ operator: processor while idle": _ratio("idiom_idle_cpu_percent", "idle_cpu_percent"),
+    "idiom ÷ operator: requests while idle": _ratio("idiom_idle_requests", "idle_requests"),
+    "idiom: cold start, resources and seconds": lambda found: (
+        f"{found['idiom_cold_written']:.0f}, {found['idiom_cold_seconds']:.0f}"
+    ),
+    "slowest ÷ quickest cold start of the runs": lambda found: f"{found['cold_spread']:.2f}",
+}
+
+
+def table(results: Results) -> str:
+    """Writes it."""
+    head = [" ", *(f"{int(size):,}" for size in results)]
+    rows = [head, ["---"] * len(head), *([title, *(row(found) for found in results.values())] for title, row in ROWS.items())]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
