@@ -6,12 +6,16 @@ Found = Mapping[str, float]
 Results = Mapping[str, Found]
 
 
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
 def _seconds(name: str) -> Callable[[Found], str]:
-    return lambda found: f"{found[name]:.1f}" if found[name] < 10 else f"{found[name]:.0f}"  # noqa: PLR2004
+    return lambda found: _short(found[name])
 
 
 def _ratio(above: str, below: str) -> Callable[[Found], str]:
-    return lambda found: f"{found[above] / max(found[below], 1e-9):.2g}"
+    return lambda found: _short(found[above] / max(found[below], 1e-9))
 
 
 def _part(name: str, *, of: str) -> Callable[[Found], str]:
