@@ -1,5 +1,6 @@
 import asyncio
 import logging
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -651,6 +652,13 @@ async def test_an_edit_while_the_operator_was_away_is_undone_at_the_first_read(b
     after = bench.restarted()
     await after.reconcile()
     assert bench.password == "pw-1"
+
+
+async def test_a_ca_that_was_edited_while_the_operator_was_away_is_not_believed(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.edit_secret(KEY, set_value("ca.crt", b64encode(b"theirs").decode()))
+    await bench.restarted().reconcile()
+    assert bench.kubernetes.data()["ca.crt"] == PEM.decode()
 
 
 async def test_a_secret_recreated_by_somebody_is_a_conflict_and_not_overwritten(bench: Bench) -> None:

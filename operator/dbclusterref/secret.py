@@ -64,7 +64,8 @@ class RenderedSecret:
 class LiveSecret:
     """What is kept in memory of a Secret in the cluster: enough to tell whose it is and whether it differs.
 
-    Of its data only `ca` is kept, the CA's PEM and no secret, b"" for none: upstream need not be asked again after a restart.
+    Of its data only `ca` is kept, the CA's PEM and no secret, so that upstream need not be asked again after a restart; it is
+    b"" where there is none, or where another has written it.
     """
 
     uid: str
@@ -107,7 +108,7 @@ class LiveSecret:
             reference_uids=tuple(sorted(map(sys.intern, uids - {""}))),
             adopt=annotations.get(ADOPT, ""),
             revision=_revision(annotations.get(REVISION, "")),
-            ca=_one_copy(_decoded(data.get("ca.crt", ""))),
+            ca=_one_copy(_decoded(data["ca.crt"])) if "ca.crt" in ours["f:data"] & data.keys() else b"",
         )
 
     def belongs_to(self, reference: Reference) -> bool:
