@@ -226,7 +226,8 @@ def test_many_clusters_that_vanish_at_once_are_taken_for_trouble_upstream(world:
         tenant.wait_for("UpstreamUnavailable", name=name, kind="Fresh", within=60.0)
         assert tenant.condition("Ready", name)["status"] == "True"
         assert tenant.condition("Stalled", name)["status"] == "False"
-    assert world.operator.metric("dbclusterref_disbelieved_not_found_total") > 0
+    # Until the listing, which fails as well, is given up, its failure may be the one that is shown.
+    wait_until(lambda: world.operator.metric("dbclusterref_disbelieved_not_found_total") > 0, what="the disbelief", within=90.0)
     for check in checks:
         check()
     world.control.clear_fault(fault)
