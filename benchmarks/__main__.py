@@ -7,7 +7,6 @@ import os
 import platform
 import statistics
 import sys
-import time
 from pathlib import Path
 
 from benchmarks import scenarios
@@ -30,18 +29,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks", help="folder for results.json and the plots")
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
-    results: dict[str, Numbers] = {}
-    began = time.monotonic()
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "results.json"
+    # One size may be measured anew; the others stay.
+    results: dict[str, Numbers] = json.loads(file.read_text())["sizes"] if file.exists() else {}
     for size in sizes:
         results[str(size)] = asyncio.run(_measure(size))
         _say(f"{size}: {json.dumps(results[str(size)])}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    machine = {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "minutes": round((time.monotonic() - began) / 60, 1),
-    }
-    (options.out / "results.json").write_text(json.dumps({"machine": machine, "sizes": results}, indent=1) + "\n")
+    results = {size: results[size] for size in sorted(results, key=int)}
+    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
+    file.write_text(json.dumps({"machine": machine, "sizes": results}, indent=1) + "\n")
     (options.out / "results.md").write_text(table(results))
     draw(results, options.out)
     return 0

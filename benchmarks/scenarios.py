@@ -14,6 +14,8 @@ Numbers = dict[str, float]
 IDLE = 60.0
 """Seconds of idling that are measured: one refresh interval, so that each resource is due once."""
 PATIENCE = 400.0
+IDIOM_PATIENCE = 150.0
+"""Seconds that a scenario may take; how far it came then is part of the result."""
 PAUSE, RESTING = 3.0, 0.3
 """Whoever uses less than so many seconds of the processor in so long a pause is at rest."""
 
@@ -28,17 +30,27 @@ def _secrets(namespace: str) -> str:
 
 @contextlib.asynccontextmanager
 async def noticing(
-    kubernetes: Kubernetes, path: str, wanted: Callable[[Json], bool], *, count: int
+    kubernetes: Kubernetes, path: str, wanted: Callable[[Json], bool], *, count: int, catch_up: bool = False
 ) -> AsyncIterator[tuple[dict[str, float], asyncio.Task[Any]]]:
-    """Notes when each object was first seen as wanted; the task ends when so many were."""
+    """Notes when each object was first seen as wanted; the task ends when so many were.
+
+    `catch_up` tells that objects are wanted for what they are, and not for having changed.
+    """
     seen: dict[str, float] = {}
 
     async def look() -> None:
-        async for body in kubernetes.watch(path):
-            if wanted(body) and body["metadata"]["name"] not in seen:
-                seen[body["metadata"]["name"]] = time.perf_counter()
-                if len(seen) == count:
+        def note(body: Json) -> None:
+            if wanted(body):
+                seen.setdefault(body["metadata"]["name"], time.perf_counter())
+
+        while len(seen) < count:
+            async for body in kubernetes.watch(path):
+                note(body)
+                if len(seen) >= count:
                     return
+            # The API server ends a watch that does not keep up: what it did not tell of is looked for.
+            for body in await kubernetes.list_all(path) if catch_up else ():
+                note(body)
 
     task = asyncio.create_task(look())
     await asyncio.sleep(0.3)  # until the watch is open
@@ -54,14 +66,14 @@ def _is_bound(body: Json) -> bool:
 
 
 async def cold_start(
-    kubernetes: Kubernetes, start: Callable[[], Subject], namespace: str, *, count: int
+    kubernetes: Kubernetes, start: Callable[[], Subject], namespace: str, *, count: int, patience: float = PATIENCE
 ) -> tuple[Subject, Numbers]:
     """From the process's start until every Secret and status is written."""
-    async with noticing(kubernetes, _references(namespace), _is_bound, count=count) as (seen, task):
+    async with noticing(kubernetes, _references(namespace), _is_bound, count=count, catch_up=True) as (seen, task):
         began = time.perf_counter()
         subject = start()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(task, PATIENCE)
+            await asyncio.wait_for(task, patience)
     first, last = min(seen.values(), default=began), max(seen.values(), default=began)
     return subject, {
         "cold_seconds": last - began,
@@ -192,7 +204,9 @@ async def bare_client(kubernetes: Kubernetes, source: str, namespace: str) -> Nu
 async def idiom(kubernetes: Kubernetes, world: World, namespace: str, *, count: int) -> Numbers:
     """The baseline's cold start and idling."""
     token = world.make_token("idiom", limits=False)
-    subject, numbers = await cold_start(kubernetes, lambda: start_idiom(world, namespace, token), namespace, count=count)
+    subject, numbers = await cold_start(
+        kubernetes, lambda: start_idiom(world, namespace, token), namespace, count=count, patience=IDIOM_PATIENCE
+    )
     try:
         numbers |= await idle(subject, world)
         numbers["peak_mib"] = subject.peak_mib
