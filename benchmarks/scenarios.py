@@ -37,6 +37,7 @@ async def noticing(
     `catch_up` tells that objects are wanted for what they are, and not for having changed.
     """
     seen: dict[str, float] = {}
+    opened = asyncio.Event()
 
     async def look() -> None:
         def note(body: Json) -> None:
@@ -44,7 +45,7 @@ async def noticing(
                 seen.setdefault(body["metadata"]["name"], time.perf_counter())
 
         while len(seen) < count:
-            async for body in kubernetes.watch(path):
+            async for body in kubernetes.watch(path, opened=opened):
                 note(body)
                 if len(seen) >= count:
                     return
@@ -53,7 +54,7 @@ async def noticing(
                 note(body)
 
     task = asyncio.create_task(look())
-    await asyncio.sleep(0.3)  # until the watch is open
+    await opened.wait()
     try:
         yield seen, task
     finally:

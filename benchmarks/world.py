@@ -89,11 +89,12 @@ class Kubernetes:
             if not more:
                 return items
 
-    async def watch(self, path: str) -> AsyncIterator[Json]:
-        """Objects as they change, from now on."""
+    async def watch(self, path: str, *, opened: asyncio.Event) -> AsyncIterator[Json]:
+        """Objects as they change, from when `opened` is set."""
         mark = (await self.call("GET", f"{path}{'&' if '?' in path else '?'}limit=1"))["metadata"]["resourceVersion"]
         url = f"{self._server}{path}{'&' if '?' in path else '?'}watch=1&resourceVersion={mark}"
         async with self._session.get(url) as reply:
+            opened.set()
             async for line in reply.content:
                 yield json.loads(line)["object"]
 
