@@ -34,7 +34,7 @@ e2e: setup ## tests on the sandbox alone
 chaos: setup ## random faults on both sides, then the proof that nothing was lost (ARGS="--seed 7 --seconds 600")
 	@$(PY) -m tests.chaos.chaos $(ARGS)
 
-bench: setup ## benchmarks on the sandbox, about half an hour; SIZE=1000 for one size
+bench: setup ## benchmarks on the sandbox, about 25 minutes; SIZE=1000 for one size
 	@$(PY) -m benchmarks --sizes $(SIZE)
 
 format: .venv/.ready ## formats the code, mends what ruff can mend
