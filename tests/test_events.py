@@ -111,3 +111,17 @@ async def test_draining_ends_in_time_where_the_api_server_does_not_answer() -> N
     before = loop.time()
     await recorder.drain(seconds=1)
     assert loop.time() - before == pytest.approx(1, abs=0.1)
+
+
+@in_fake_time
+async def test_draining_while_an_event_trickles_leaves_the_poster_alive() -> None:
+    bench = Bench()
+    bench.busy = True
+    task = asyncio.create_task(bench.recorder.run())
+    bench.record(3)
+    await settle()
+    await bench.recorder.drain(seconds=1)
+    await asyncio.sleep(2 * PERIOD)
+    assert not task.done()
+    task.cancel()
+    assert bench.posted == [0, 1, 2]

@@ -59,7 +59,8 @@ class EventRecorder:
                 await self._news.wait()
             if self._is_busy() and len(self._waiting) < MANY:
                 await asyncio.sleep(PERIOD)
-            await self._post()
+            if self._waiting:  # unless `drain` was quicker
+                await self._post()
 
     async def drain(self, *, seconds: float) -> None:
         """Posts what is waiting, for so long at most."""
