@@ -20,7 +20,7 @@ from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 TIMEOUT = 15.0
 """For one call, in seconds; the library's own is five minutes."""
 PAGE = 100
-"""Objects in a page of a listing: one of Secrets is a megabyte then, and twenty once it is parsed."""
+"""Objects in a page of a listing: one of Secrets is half a megabyte then, and three once it is parsed."""
 PAGE_OF_METADATA = 500
 PAGE_TIMEOUT = 60.0
 """Seconds for a page."""
