@@ -5,7 +5,7 @@ import asyncio
 import pstats
 import sys
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 from benchmarks import scenarios
@@ -60,12 +60,12 @@ async def _cold_start(size: int, file: Path) -> None:
 
 
 def _print(stats: dict[Function, Stat]) -> None:
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for function, (_, _, own, _, _) in stats.items():
-        seconds[_area(function)] += own  # type: ignore[assignment]  # a Counter of seconds
-    waiting = seconds.pop("waiting", 0)
+        seconds[_area(function)] += own
+    waiting = seconds.pop("waiting", 0.0)
     total = sum(seconds.values())
-    for area, own in seconds.most_common():
+    for area, own in sorted(seconds.items(), key=lambda item: -item[1]):
         print(f"{area:20} {own:7.2f} s {100 * own / total:5.1f} %")
     print(f"{'(waiting)':20} {waiting:7.2f} s")
     ours = [(both, calls, name) for name, (calls, _, _, both, _) in stats.items() if "/dbclusterref/" in name[0]]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from dbclusterref.answers import LATE, Answers
 from dbclusterref.cluster import Snapshot
-from dbclusterref.packing import pack_cluster, unpack_cluster
+from dbclusterref.packing import packed_cluster, unpack_cluster
 from dbclusterref.planner import LOOK
 from dbclusterref.reads import KnownCa, Reads, Upstream
 from dbclusterref.reference import ObjectKey, Reference
@@ -87,9 +87,9 @@ class Account:
         if reference.user:
             # The cluster's own list has every engine's users but their certificates, which only Kafka has.
             user = cluster.user(reference.user) if cluster.engine != "kafka" else None
-            user = user or await self._reads.user(uuid, reference.user, of=cluster, forced=not max_age)
+            user = user or await self._reads.user(uuid, reference.user, of=packed, forced=not max_age)
         if reference.pool:
-            pool = await self._reads.pool(uuid, reference.pool, of=cluster, forced=not max_age)
+            pool = await self._reads.pool(uuid, reference.pool, of=packed, forced=not max_age)
         ca, pending = await self._reads.find_ca(uuid, known=known_ca)
         self._sweep.keep_going()
         return Snapshot(cluster=cluster, packed=packed, ca=ca, ca_pending=pending, user=user, pool=pool)
@@ -98,9 +98,7 @@ class Account:
         """In how many seconds the reference should look again, news apart; 0 where there is news already."""
         uuid = reference.cluster_uuid
         kept, ca = self._answers.get(uuid), self._reads.authorities.get(uuid)
-        if (kept and kept.packed != (snapshot.packed or pack_cluster(snapshot.cluster))) or (
-            ca is not None and snapshot.ca_pending
-        ):
+        if (kept and kept.packed != packed_cluster(snapshot)) or (ca is not None and snapshot.ca_pending):
             return 0.0
         return max(LOOK, reference.refresh_interval) if self._sweep.covers(uuid) else reference.refresh_interval
 

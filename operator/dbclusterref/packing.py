@@ -20,6 +20,11 @@ def pack_cluster(cluster: DatabaseCluster) -> bytes:
     return _pack(cluster.to_api())
 
 
+def packed_cluster(snapshot: Snapshot) -> bytes:
+    """A snapshot's cluster, packed: the copy it shares with those who keep it, or a new one."""
+    return snapshot.packed or pack_cluster(snapshot.cluster)
+
+
 def unpack_cluster(packed: bytes) -> DatabaseCluster:
     """Gives back what was packed."""
     return DatabaseCluster.from_api(_unpack(packed))
@@ -49,7 +54,7 @@ class PackedSnapshot:
     def of(cls, snapshot: Snapshot) -> "PackedSnapshot":
         """Packs a snapshot."""
         return cls(
-            cluster=snapshot.packed or pack_cluster(snapshot.cluster),
+            cluster=packed_cluster(snapshot),
             ca=snapshot.ca,
             ca_pending=snapshot.ca_pending,
             user=snapshot.user,

@@ -9,7 +9,6 @@ from dbclusterref.budget import Budget, Headers
 from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.errors import RateLimited
 from dbclusterref.flight import Flights
-from dbclusterref.packing import pack_cluster
 
 EXTRA_MAX_AGE = 3600.0
 """A pool, or a user that the cluster does not list, is read when the cluster changed, and in any case this often."""
@@ -91,8 +90,8 @@ class Reads:
         self._take_turn()
         return await self._upstream.get_page(self._token, after, known=known, observe=self._on_reply)
 
-    async def user(self, uuid: str, name: str, *, of: DatabaseCluster, forced: bool) -> User:
-        """Reads a database user, unless it was read lately and the cluster is as it was then."""
+    async def user(self, uuid: str, name: str, *, of: bytes, forced: bool) -> User:
+        """Reads a database user, unless it was read lately and the cluster, packed, is as it was then."""
 
         async def read() -> User:
             self._take_turn()
@@ -102,8 +101,8 @@ class Reads:
         assert isinstance(value, User)
         return value
 
-    async def pool(self, uuid: str, name: str, *, of: DatabaseCluster, forced: bool) -> Pool:
-        """Reads a connection pool, unless it was read lately and the cluster is as it was then."""
+    async def pool(self, uuid: str, name: str, *, of: bytes, forced: bool) -> Pool:
+        """Reads a connection pool, unless it was read lately and the cluster, packed, is as it was then."""
 
         async def read() -> Pool:
             self._take_turn()
@@ -118,14 +117,14 @@ class Reads:
         what: tuple[str, str, str],
         read: Callable[[], Awaitable[User | Pool]],
         *,
-        cluster: DatabaseCluster,
+        cluster: bytes,
         forced: bool,
     ) -> User | Pool:
-        kept, packed = self._extras.get(what), pack_cluster(cluster)
-        if kept and not forced and kept.cluster == packed and self._now() - kept.read_at < EXTRA_MAX_AGE:
+        kept = self._extras.get(what)
+        if kept and not forced and kept.cluster == cluster and self._now() - kept.read_at < EXTRA_MAX_AGE:
             return kept.value
         value = await self._flights.share(what, read)
-        self._extras[what] = _Extra(value, self._now(), packed)
+        self._extras[what] = _Extra(value, self._now(), cluster)
         return value
 
     async def find_ca(self, uuid: str, *, known: KnownCa) -> tuple[bytes, bool]:

@@ -6,7 +6,7 @@ than the operator, and an object older than the CRD.
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -16,6 +16,7 @@ from typing import TypeVar
 from dbclusterref.errors import InvalidSpec
 
 E = TypeVar("E", bound=StrEnum)
+H = TypeVar("H", bound=Hashable)
 
 GROUP = "dbclusterref.io"
 VERSION = "v1alpha1"
@@ -216,9 +217,9 @@ def is_reserved(key: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _one_copy(chosen: frozenset[E]) -> frozenset[E]:
-    """Gives equal choices as one object: there are few, and ten thousand resources make them."""
-    return chosen
+def one_copy(value: H) -> H:
+    """Gives equal values as one object: of choices and CAs there are few, and ten thousand resources bring them."""
+    return value
 
 
 def _object_name(text: str, *, path: str) -> str:
@@ -323,7 +324,8 @@ class _Fields:
         value = self._value.get(name) or []
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise InvalidSpec(f"{self._path}.{name} is not a list.")
-        return _one_copy(frozenset(kind(self._known(name, item, kind)) for item in value))
+        chosen: frozenset[E] = one_copy(frozenset(kind(self._known(name, item, kind)) for item in value))
+        return chosen
 
     def _known(self, name: str, value: object, kind: type[StrEnum]) -> str:
         if value not in [member.value for member in kind]:

@@ -7,9 +7,8 @@ import secrets
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
-from dbclusterref.reference import API_VERSION, GROUP, KIND, ObjectKey, Reference
+from dbclusterref.reference import API_VERSION, GROUP, KIND, ObjectKey, Reference, one_copy
 
 FIELD_MANAGER = "dbclusterref"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -108,7 +107,7 @@ class LiveSecret:
             reference_uids=tuple(sorted(map(sys.intern, uids - {""}))),
             adopt=annotations.get(ADOPT, ""),
             revision=_revision(annotations.get(REVISION, "")),
-            ca=_one_copy(_decoded(data["ca.crt"])) if "ca.crt" in ours["f:data"] & data.keys() else b"",
+            ca=one_copy(_decoded(data["ca.crt"])) if "ca.crt" in ours["f:data"] & data.keys() else b"",
         )
 
     def belongs_to(self, reference: Reference) -> bool:
@@ -145,12 +144,6 @@ def _digest(value: object) -> bytes:
 
 def _decoded(value: object) -> bytes:
     return base64.b64decode(str(value))
-
-
-@lru_cache(maxsize=64)
-def _one_copy(pem: bytes) -> bytes:
-    """Gives equal CAs as one object: a project's clusters share theirs."""
-    return pem
 
 
 def _revision(text: str) -> int:
