@@ -36,6 +36,6 @@ async def refresh(body: kopf.Body, spec: kopf.Spec, patch: kopf.Patch, **_: Any)
     async with UPSTREAM["it"].get(f"{url}/ca") as reply:
         ca = base64.b64decode((await reply.json())["ca"]["certificate"])
     secret = render_secret(Reference.from_body(dict(body)), Snapshot(cluster=cluster, ca=ca))
-    await API["it"].apply_secret(secret.manifest(revision=1, uid=None), force=True)
+    await API["it"].apply_secret(secret.manifest(revision=1), force=True)
     patch.status["binding"] = {"name": secret.key.name}
     patch.status["lastSyncTime"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

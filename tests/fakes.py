@@ -321,7 +321,9 @@ class FakeKubernetes:
         self._enter("apply_secret")
         wanted: Body = copy.deepcopy(dict(manifest))
         key, uid = _key(wanted), wanted["metadata"].pop("uid", None)
-        live = self.secrets.get(key)
+        live, version = self.secrets.get(key), wanted["metadata"].pop("resourceVersion", None)
+        if live and version and version != live["metadata"]["resourceVersion"]:
+            raise KubernetesError("the object has been modified", status=409)
         if live is None and uid:
             raise KubernetesError(f"uid mismatch: the provided object specified uid {uid}, and none was found", status=409)
         if live is not None:
@@ -419,8 +421,12 @@ class FakeKubernetes:
             )
         if wanted["type"] != live.get("type", "Opaque"):
             raise KubernetesError("type: field is immutable", status=422)
-        if not force:
-            raise KubernetesError("Apply failed with 1 conflict", status=409)
+        there, asked = _places(live), _places(wanted)
+        differ = [
+            name for place in asked for name in asked[place] if asked[place][name] != there[place].get(name, asked[place][name])
+        ]
+        if differ and not force:
+            raise KubernetesError(f"Apply failed with {len(differ)} conflicts", status=409)
 
 
 def _key(body: Mapping[str, Any]) -> ObjectKey:

@@ -33,7 +33,7 @@ def rendered(spec: Json | None = None, **members: Any) -> RenderedSecret:
 
 
 def test_the_manifest_is_a_secret_that_kubernetes_collects_with_the_resource() -> None:
-    manifest = rendered().manifest(revision=7, uid="live-uid")
+    manifest = rendered().manifest(revision=7, precondition={"uid": "live-uid"})
     data = manifest.pop("data")
     assert manifest == {
         "apiVersion": "v1",
@@ -66,13 +66,13 @@ def test_the_manifest_is_a_secret_that_kubernetes_collects_with_the_resource() -
 
 
 def test_a_secret_to_be_created_names_no_uid() -> None:
-    metadata = rendered().manifest(revision=1, uid=None)["metadata"]
+    metadata = rendered().manifest(revision=1)["metadata"]
     assert isinstance(metadata, dict)
     assert "uid" not in metadata
 
 
 def test_retain_means_no_owner() -> None:
-    metadata = rendered({"secret": {"deletionPolicy": "Retain"}}).manifest(revision=1, uid=None)["metadata"]
+    metadata = rendered({"secret": {"deletionPolicy": "Retain"}}).manifest(revision=1)["metadata"]
     assert isinstance(metadata, dict)
     assert "ownerReferences" not in metadata
 
@@ -88,7 +88,7 @@ def live(body: Json) -> LiveSecret:
 
 
 def echo(spec: Json | None = None, *, revision: int = 4) -> Json:
-    return applied(rendered(spec if spec is not None else SPEC).manifest(revision=revision, uid=None))
+    return applied(rendered(spec if spec is not None else SPEC).manifest(revision=revision))
 
 
 def same(body: Json, spec: Json | None = None) -> tuple[bool, bool]:
@@ -106,7 +106,7 @@ def test_what_the_api_server_answers_to_an_apply_differs_in_nothing(spec: Json) 
 @given(complete_cluster_bodies(), reference_specs())
 def test_no_secret_differs_from_its_own_echo(body: Json, spec: Json) -> None:
     secret = render_secret(reference(spec), Snapshot(cluster=DatabaseCluster.from_api(body)))
-    answered = live(applied(json.loads(json.dumps(secret.manifest(revision=1, uid=None)))))
+    answered = live(applied(json.loads(json.dumps(secret.manifest(revision=1)))))
     assert (answered.content, answered.shape, answered.type) == (secret.content, secret.shape, secret.type)
 
 
@@ -237,6 +237,6 @@ def test_a_resource_that_was_deleted_and_made_anew_does_not_own_the_old_ones_sec
 def test_neither_form_of_a_secret_prints_its_values() -> None:
     secret = rendered(private_connection=connection_body(password=CANARY, uri=f"x://u:{CANARY}@h/d"))
     encoded = base64.b64encode(CANARY.encode()).decode()
-    for shown in (repr(secret), repr(live(applied(secret.manifest(revision=1, uid=None))))):
+    for shown in (repr(secret), repr(live(applied(secret.manifest(revision=1))))):
         assert CANARY not in shown
         assert encoded not in shown

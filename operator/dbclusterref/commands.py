@@ -72,7 +72,7 @@ def render(flags: argparse.Namespace, *, out: TextIO) -> int:
     except Cause as cause:
         out.write(f"# no Secret: {cause.reason}: {cause.message}\n")
         return 1
-    manifest = secret.manifest(revision=1, uid=None)
+    manifest = secret.manifest(revision=1)
     del manifest["data"]
     shown = {name: value.decode() if flags.reveal else MASK for name, value in sorted(secret.data.items())}
     out.write(yaml.safe_dump(manifest | {"stringData": shown}, sort_keys=False, allow_unicode=True))

@@ -13,12 +13,9 @@ from dbclusterref.outcome import Outcome, Published
 from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.rendering import render_secret
 from dbclusterref.reporter import Reporter
-from dbclusterref.secret import ADOPT, LiveSecret, RenderedSecret
+from dbclusterref.secret import ABSENT, ADOPT, LiveSecret, RenderedSecret
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
-
-LOOK_HOLDS = 1.0
-"""Seconds for which a look at a Secret still counts: the first read of a resource looks for its CA, the first write at all."""
 
 
 class SecretApi(Protocol):
@@ -46,6 +43,10 @@ class Overtaken(Exception):
     """What is being worked on is no longer how things are."""
 
 
+class _Taken(Exception):
+    """There is a Secret of that name already."""
+
+
 class Publisher:
     """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` tells whether a watch keeps the store up to date."""
 
@@ -67,13 +68,13 @@ class Publisher:
         self._now = clock
         self._sees_secrets = sees_secrets
         self._fights = Fights(timing or Timing())
-        self._looks: dict[ObjectKey, tuple[float, LiveSecret | None]] = {}
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
         """The CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
         if entry.packed_snapshot:
             return entry.packed_snapshot.ca
-        live = await self._live(reference.secret_key)
+        key = reference.secret_key
+        live = self._store.secret(key) if self._sees_secrets() else await self._look(key)
         return live.ca if live and live.belongs_to(reference) else b""
 
     async def publish(
@@ -99,8 +100,6 @@ class Publisher:
             return cause, None
         except Cause as cause:
             return entry.cause or cause, None
-        finally:
-            self._looks.pop(reference.secret_key, None)
         if not entry.cause and self._fights.is_on(reference.secret_key, now=self._now()):
             return _contested(reference.secret.name), published
         return entry.cause or published, published
@@ -117,8 +116,22 @@ class Publisher:
             raise Overtaken
 
     async def _apply_if_different(self, entry: Entry, reference: Reference, rendition: Rendition) -> Published:
+        key = rendition.secret.key
+        live = self._store.secret(key) if self._sees_secrets() else None
+        # What is not ours has no label and is in no watch: where there was something, it is looked at first.
+        looks = live is None and (not self._sees_secrets() or entry.reason == SecretConflict.reason)
+        try:
+            live = await self._look(key) if looks else live
+            return await self._bring_in_line(entry, reference, rendition, live=live, looked=looks)
+        except _Taken:
+            live = await self._look(key)
+            return await self._bring_in_line(entry, reference, rendition, live=live, looked=True)
+
+    async def _bring_in_line(
+        self, entry: Entry, reference: Reference, rendition: Rendition, *, live: LiveSecret | None, looked: bool
+    ) -> Published:
+        """Raises _Taken where nobody has looked and there is a Secret that the watch does not show."""
         snapshot, rendered = rendition.snapshot, rendition.secret
-        live = await self._live(rendered.key)
         self._require_current(entry)
         if live:
             self._require_no_rival(live, reference)
@@ -129,7 +142,8 @@ class Publisher:
         revision = max(counted + changed, 1)
         if live is None or (live.content, live.shape) != (rendered.content, rendered.shape):
             self._require_peace(rendered, changed=changed)
-            await self._apply(rendered, live=live, revision=revision)
+            precondition = {"uid": live.uid} if live else {} if looked else ABSENT
+            await self._apply(rendered, revision=revision, precondition=precondition, force=live is not None)
             now = self._now()
             if not changed:
                 self._fights.repaired(rendered.key, now=now)
@@ -165,19 +179,8 @@ class Publisher:
         if not changed and self._fights.seconds_to_wait(rendered.key, now=now):
             raise _contested(rendered.key.name)
 
-    async def _live(self, key: ObjectKey) -> LiveSecret | None:
-        """The Secret as the watch last showed it, or as it is now."""
-        known = self._store.secret(key) if self._sees_secrets() else None
-        if known:
-            return known
-        looked_at, live = self._looks.get(key, (-LOOK_HOLDS, None))
-        if self._now() - looked_at >= LOOK_HOLDS:
-            live = await self._look(key)
-            self._looks[key] = (self._now(), live)
-        return live
-
     async def _look(self, key: ObjectKey) -> LiveSecret | None:
-        """Looks before the first write: a Secret that is not ours has no label and is in no watch."""
+        """How the Secret is now, whoever's it is."""
         try:
             body = await self._api.get_secret(key)
         except KubernetesError as error:
@@ -189,11 +192,13 @@ class Publisher:
             raise
         return LiveSecret.from_body(body) if body else None
 
-    async def _apply(self, rendered: RenderedSecret, *, live: LiveSecret | None, revision: int) -> None:
-        manifest = rendered.manifest(revision=revision, uid=live.uid if live else None)
+    async def _apply(self, rendered: RenderedSecret, *, revision: int, precondition: Mapping[str, str], force: bool) -> None:
+        manifest = rendered.manifest(revision=revision, precondition=precondition)
         try:
-            body = await self._api.apply_secret(manifest, force=live is not None)
+            body = await self._api.apply_secret(manifest, force=force)
         except KubernetesError as error:
+            if error.status == HTTPStatus.CONFLICT and precondition is ABSENT:
+                raise _Taken from None
             self._metrics.writes.labels(kind="Secret", result="failed").inc()
             # Whatever was believed of the live one may be what was wrong: 409 if it is gone, 422 for another's `metadata.uid`.
             self._store.forget_secret(rendered.key)

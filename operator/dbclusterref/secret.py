@@ -18,6 +18,9 @@ REVISION = f"{GROUP}/revision"
 CLUSTER_UUID = f"{GROUP}/cluster-uuid"
 ADOPT = f"{GROUP}/adopt"
 
+ABSENT: Mapping[str, str] = {"resourceVersion": "1"}
+"""Metadata that makes of a server-side apply a creation: who is there has another version, and the API server answers 409."""
+
 # Digests of Secret data stay in memory for comparison; a key of this process alone keeps them useless to anyone else.
 _DIGEST_KEY = secrets.token_bytes(32)
 
@@ -43,18 +46,17 @@ class RenderedSecret:
         """A digest of the metadata this operator answers for."""
         return _shape(self.labels, self.annotations, owner_uid=str(self.owner["uid"]) if self.owner else "")
 
-    def manifest(self, *, revision: int, uid: str | None) -> dict[str, object]:
-        """Builds the object to apply; `uid` is the live Secret's, so that no other can be hit by mistake, None to create."""
+    def manifest(self, *, revision: int, precondition: Mapping[str, str] | None = None) -> dict[str, object]:
+        """Builds the object to apply; `precondition` is metadata that only the Secret that is meant has, `uid`, or ABSENT."""
         metadata: dict[str, object] = {
             "name": self.key.name,
             "namespace": self.key.namespace,
             "labels": dict(self.labels),
             "annotations": {**self.annotations, REVISION: str(revision)},
+            **(precondition or {}),
         }
         if self.owner:
             metadata["ownerReferences"] = [dict(self.owner)]
-        if uid:
-            metadata["uid"] = uid
         data = {name: base64.b64encode(value).decode("ascii") for name, value in self.data.items()}
         return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": self.type, "data": data}
 

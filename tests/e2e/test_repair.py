@@ -1,11 +1,15 @@
 """What happens to the Secret when somebody meddles with it, or when its name is not free."""
 
+import json
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from dbclusterref.secret import ABSENT, FIELD_MANAGER
 from tests.e2e.cluster import MANAGED_BY, Json, Tenant, encoded, wait_until
+from tests.e2e.conftest import Served
 
 pytestmark = pytest.mark.e2e
 
@@ -117,6 +121,25 @@ def test_a_good_secret_outlives_hidden_passwords(tenant: Tenant, style: str) -> 
 
 
 # --- names that are taken
+
+
+def test_an_apply_that_shall_create_leaves_alone_what_is_there(served: Served, tenant: Tenant) -> None:
+    """What the first write of every Secret relies on, of the API server itself: no policy and no conflict of fields helps."""
+    there = tenant.create_secret("taken", data={"mine": encoded("mine")}, type_=POSTGRESQL)
+
+    def apply(name: str) -> subprocess.CompletedProcess[str]:
+        metadata = {"name": name, "namespace": tenant.namespace, **ABSENT}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": POSTGRESQL, "data": {"host": encoded("h")}}
+        command = ("apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "-f", "-")
+        return served.sandbox.kubectl(*command, input=json.dumps(body), check=False)
+
+    assert "the object has been modified" in apply("taken").stderr
+    assert tenant.secret("taken") == there
+    assert apply("free").returncode == 0
+    created = tenant.secret("free")
+    assert created is not None
+    assert [entry["operation"] for entry in created["metadata"]["managedFields"]] == ["Apply"]
+    assert "the object has been modified" in apply("free").stderr, "not even its own"
 
 
 def test_a_secret_offered_to_another_resource_is_not_taken(tenant: Tenant) -> None:
