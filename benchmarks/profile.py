@@ -53,7 +53,7 @@ async def _cold_start(size: int, file: Path) -> None:
             await populate(kubernetes, "profile", clusters)
             token, under = world.make_token("profile"), ["-m", "cProfile", "-o", str(file)]
             subject, numbers = await scenarios.cold_start(
-                kubernetes, lambda: start_operator(world, "profile", token, under=under), "profile", count=size
+                kubernetes, world, lambda: start_operator(world, "profile", token, under=under), "profile", count=size
             )
             subject.stop()
             print(f"cold start of {size} under the profiler: {numbers['cold_seconds']:.0f} s")

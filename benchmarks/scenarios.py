@@ -7,8 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from benchmarks.bare import push_all, render_pushes
 from benchmarks.subject import Subject, start_idiom, start_operator
-from benchmarks.world import MANAGED, NO_LIMITS, REFERENCES, Json, Kubernetes, World, side_by_side
+from benchmarks.world import MANAGED, NO_LIMITS, Json, Kubernetes, World, references_path, secrets_path, side_by_side
 
 Numbers = dict[str, float]
 IDLE = 60.0
@@ -18,14 +19,6 @@ IDIOM_PATIENCE = 150.0
 """Seconds that a scenario may take; how far it came then is part of the result."""
 PAUSE, RESTING = 3.0, 0.3
 """Whoever uses less than so many seconds of the processor in so long a pause is at rest."""
-
-
-def _references(namespace: str) -> str:
-    return f"{REFERENCES}/namespaces/{namespace}/databaseclusterrefs"
-
-
-def _secrets(namespace: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/secrets"
 
 
 @contextlib.asynccontextmanager
@@ -67,11 +60,17 @@ def _is_bound(body: Json) -> bool:
 
 
 async def cold_start(
-    kubernetes: Kubernetes, start: Callable[[], Subject], namespace: str, *, count: int, patience: float = PATIENCE
+    kubernetes: Kubernetes,
+    world: World,
+    start: Callable[[], Subject],
+    namespace: str,
+    *,
+    count: int,
+    patience: float = PATIENCE,
 ) -> tuple[Subject, Numbers]:
     """From the process's start until every Secret and status is written."""
-    async with noticing(kubernetes, _references(namespace), _is_bound, count=count, catch_up=True) as (seen, task):
-        began = time.perf_counter()
+    async with noticing(kubernetes, references_path(namespace), _is_bound, count=count, catch_up=True) as (seen, task):
+        began, server = time.perf_counter(), world.server_cpu_seconds
         subject = start()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(task, patience)
@@ -82,6 +81,7 @@ async def cold_start(
         "cold_writing_seconds": last - first,
         "cold_written": len(seen),
         "cold_cpu_seconds": subject.cpu_seconds,
+        "cold_server_cpu_seconds": world.server_cpu_seconds - server,
         "cold_peak_mib": subject.peak_mib,
     }
 
@@ -118,7 +118,9 @@ async def _writes(subject: Subject) -> float:
 
 async def rotation_wave(kubernetes: Kubernetes, world: World, namespace: str, clusters: Sequence[str]) -> Numbers:
     """Passwords of many clusters change at once: until the last Secret has the new one."""
-    async with noticing(kubernetes, f"{_secrets(namespace)}?labelSelector={MANAGED}", lambda _: True, count=len(clusters)) as (
+    async with noticing(
+        kubernetes, f"{secrets_path(namespace)}?labelSelector={MANAGED}", lambda _: True, count=len(clusters)
+    ) as (
         seen,
         task,
     ):
@@ -131,7 +133,7 @@ async def rotation_wave(kubernetes: Kubernetes, world: World, namespace: str, cl
 
 async def drift_burst(kubernetes: Kubernetes, namespace: str, *, count: int) -> Numbers:
     """Somebody spoils so many Secrets at once: for each, until it is as it was."""
-    path = _secrets(namespace)
+    path = secrets_path(namespace)
     spoilt: dict[str, float] = {}
     marker = base64.b64encode(b"spoilt").decode()
 
@@ -180,33 +182,25 @@ async def warm_restart(world: World, namespace: str, token: str, *, count: int) 
         subject.stop()
 
 
-async def bare_client(kubernetes: Kubernetes, source: str, namespace: str) -> Numbers:
-    """The limit: the very Secrets and statuses that the operator wrote, pushed by a client that does nothing else."""
-    secrets = await kubernetes.list_all(f"{_secrets(source)}?labelSelector={MANAGED}")
-    references = {item["metadata"]["name"]: item for item in await kubernetes.list_all(_references(source))}
-
-    def push(secret: Json) -> Callable[[], Any]:
-        name = secret["metadata"]["name"]
-        metadata = {key: secret["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
-        manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": secret["type"], "data": secret["data"]}
-        status = {"status": references[name]["status"]}
-
-        async def write() -> None:
-            path = f"{_secrets(namespace)}/{name}?fieldManager=bench&force=true"
-            await kubernetes.call("PATCH", path, manifest, content_type="application/apply-patch+yaml")
-            path = f"{_references(namespace)}/{name}/status"
-            await kubernetes.call("PATCH", path, status, content_type="application/merge-patch+json")
-
-        return write
-
-    return {"bare_seconds": await side_by_side(push(secret) for secret in secrets)}
+async def bare_client(kubernetes: Kubernetes, world: World, namespace: str, *, count: int) -> Numbers:
+    """How long a bare client takes, judged by a watch as the cold start is."""
+    work = push_all(kubernetes, namespace, await render_pushes(kubernetes, world, namespace))
+    async with noticing(kubernetes, references_path(namespace), _is_bound, count=count, catch_up=True) as (seen, task):
+        began, cpu, server = time.perf_counter(), time.process_time(), world.server_cpu_seconds
+        await side_by_side(work)
+        await task
+    return {
+        "bare_seconds": max(seen.values()) - began,
+        "bare_cpu_seconds": time.process_time() - cpu,
+        "bare_server_cpu_seconds": world.server_cpu_seconds - server,
+    }
 
 
 async def idiom(kubernetes: Kubernetes, world: World, namespace: str, *, count: int) -> Numbers:
     """The baseline's cold start and idling."""
     token = world.make_token("idiom", limits=False)
     subject, numbers = await cold_start(
-        kubernetes, lambda: start_idiom(world, namespace, token), namespace, count=count, patience=IDIOM_PATIENCE
+        kubernetes, world, lambda: start_idiom(world, namespace, token), namespace, count=count, patience=IDIOM_PATIENCE
     )
     try:
         numbers |= await idle(subject, world)

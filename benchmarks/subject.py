@@ -13,9 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.world import ROOT, World
-
-TICKS = os.sysconf("SC_CLK_TCK")
+from benchmarks.world import ROOT, World, cpu_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +32,7 @@ class Subject:
     @property
     def cpu_seconds(self) -> float:
         """Processor time so far, its own and the kernel's for it."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_seconds(self.process.pid)
 
     async def metric(self, name: str, *, having: str = "") -> float:
         """The sum of a metric's series that hold the words; 0 while nobody answers."""

@@ -18,16 +18,26 @@ def _ratio(above: str, below: str) -> Callable[[Found], str]:
     return lambda found: _short(found[above] / max(found[below], 1e-9))
 
 
-def _part(name: str, *, of: str) -> Callable[[Found], str]:
-    return lambda found: f"{100 * found[name] / found[of]:.0f} %"
+def _percent(name: str) -> Callable[[Found], str]:
+    return lambda found: f"{100 * found[name]:.0f} %"
+
+
+def _range(name: str, show: Callable[[float], str]) -> Callable[[Found], str]:
+    return lambda found: f"{show(found[f'min_{name}'])} to {show(found[f'max_{name}'])}"
 
 
 ROWS: Mapping[str, Callable[[Found], str]] = {
-    "cold start: rate, of the bare client's": _part("bare_seconds", of="cold_seconds"),
-    "the same without the process's own start": _part("bare_seconds", of="cold_writing_seconds"),
+    "cold start: rate, of the bare client's": _percent("ratio_cold_to_bare"),
+    "in each of the runs": _range("ratio_cold_to_bare", lambda value: f"{100 * value:.0f} %"),
+    "without the process's own start": _percent("ratio_writing_to_bare"),
     "cold start, seconds": _seconds("cold_seconds"),
-    "cold start, processor seconds": _seconds("cold_cpu_seconds"),
+    "processor seconds: operator, API server with etcd": lambda found: (
+        f"{_short(found['cold_cpu_seconds'])}, {_short(found['cold_server_cpu_seconds'])}"
+    ),
     "bare client, seconds": _seconds("bare_seconds"),
+    "processor seconds: bare client, API server with etcd": lambda found: (
+        f"{_short(found['bare_cpu_seconds'])}, {_short(found['bare_server_cpu_seconds'])}"
+    ),
     "warm restart, seconds": _seconds("warm_seconds"),
     "warm restart, writes": lambda found: f"{found['warm_writes']:.0f}",
     "idle minute, writes": lambda found: f"{found['idle_writes']:.0f}",
@@ -40,13 +50,13 @@ ROWS: Mapping[str, Callable[[Found], str]] = {
     "peak memory: cold start, in all, after a warm restart, MiB": lambda found: (
         f"{found['cold_peak_mib']:.0f}, {found['peak_mib']:.0f}, {found['warm_peak_mib']:.0f}"
     ),
+    "cold start, seconds, in each of the runs": _range("cold_seconds", _short),
     "idiom ÷ operator: peak memory": _ratio("idiom_peak_mib", "peak_mib"),
     "idiom ÷ operator: processor while idle": _ratio("idiom_idle_cpu_percent", "idle_cpu_percent"),
     "idiom ÷ operator: requests while idle": _ratio("idiom_idle_requests", "idle_requests"),
     "idiom: cold start, resources and seconds": lambda found: (
         f"{found['idiom_cold_written']:.0f}, {found['idiom_cold_seconds']:.0f}"
     ),
-    "slowest ÷ quickest cold start of the runs": lambda found: f"{found['cold_spread']:.2f}",
 }
 
 
