@@ -11,6 +11,7 @@ from dbclusterref.account import Account, Accounts
 from dbclusterref.answers import LATE
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.fence import Fence
+from dbclusterref.metadata import version_of
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import STALE_AT_LEAST
 from dbclusterref.planner import LOOK
@@ -49,13 +50,15 @@ RENAMED = ObjectKey("shop", "renamed")
 class Bench:
     """One operator process over an API server and an upstream that outlive it.
 
-    The watch delivers at the loop's next turn: after the answer to the write it tells of, as it does nearly always.
+    The watch delivers at the loop's next turn: after the answer to the write it tells of, as it does nearly always; and so
+    nothing is heard of our own writes, which are `wrote`.
     """
 
     def __init__(self, kubernetes: FakeKubernetes, upstream: FakeUpstream, clock: FakeClock) -> None:
         self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
         self.store = Store()
         self.marked: set[ObjectKey] = set()
+        self.wrote: list[str] = []
         self.leading = True
         metrics = Metrics()
         self.accounts = Accounts(
@@ -65,13 +68,20 @@ class Bench:
         )
         fence = Fence(kubernetes, seconds_left=lambda: float("inf") if self.leading else 0.0)
         reporter = Reporter(
-            fence, record=kubernetes.events.append, metrics=metrics, logger=logging.getLogger("test"), instance="test"
+            fence,
+            record=kubernetes.events.append,
+            metrics=metrics,
+            logger=logging.getLogger("test"),
+            instance="test",
+            wrote=self.wrote.append,
         )
         self.reconciler = Reconciler(
             store=self.store,
             tokens=Tokens(kubernetes, own=OperatorToken(), allowed=(), clock=clock),
             accounts=self.accounts,
-            publisher=Publisher(fence, store=self.store, reporter=reporter, metrics=metrics, clock=clock),
+            publisher=Publisher(
+                fence, store=self.store, reporter=reporter, metrics=metrics, clock=clock, wrote=self.wrote.append
+            ),
             reporter=reporter,
             metrics=metrics,
             clocks=Clocks(monotonic=clock, now=clock.now, jitter=lambda: 0.0),
@@ -84,7 +94,11 @@ class Bench:
         kubernetes.watchers[:] = [self.soon]
 
     def soon(self, kind: str, body: Body, gone: bool) -> None:  # noqa: FBT001 - as the fake calls it
-        asyncio.get_running_loop().call_soon(lambda: self.see(kind, body, gone=gone))
+        def deliver() -> None:
+            if gone or version_of(body) not in self.wrote:
+                self.see(kind, body, gone=gone)
+
+        asyncio.get_running_loop().call_soon(deliver)
 
     def see(self, kind: str, body: Body, *, gone: bool) -> None:
         if kind == "Secret":
@@ -228,6 +242,13 @@ async def test_our_own_writes_mark_nothing(bench: Bench) -> None:
     assert bench.marked == set()
 
 
+async def test_what_our_own_writes_made_is_known_without_the_watch(bench: Bench) -> None:
+    await bench.reconcile()
+    written = [bench.kubernetes.secrets[KEY], bench.kubernetes.references[KEY]]
+    assert bench.wrote == [version_of(body) for body in written]
+    assert all(bench.store.is_known(body) for body in written)
+
+
 async def test_a_watch_that_is_quicker_than_the_answer_costs_a_look_and_no_write(bench: Bench) -> None:
     bench.kubernetes.watchers[:] = [lambda kind, body, gone: bench.see(kind, body, gone=gone)]
     await bench.reconcile()
@@ -332,6 +353,7 @@ async def test_a_change_that_a_status_write_overtook_is_not_taken_for_old_news(b
     bench.kubernetes.put_reference(body)
     await bench.reconcile()
     assert bench.kubernetes.writes[-1] == f"Status {KEY}", "written while nobody here knew of the change"
+    assert version_of(bench.kubernetes.references[KEY]) not in bench.wrote, "it holds what nobody here knew of"
     for kind, seen, gone in late:
         bench.see(kind, seen, gone=gone)
     assert KEY in bench.marked

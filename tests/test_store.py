@@ -292,3 +292,26 @@ def test_a_forgotten_secret_is_unknown_until_it_is_seen_again() -> None:
     store.forget_secret(SECRET_KEY)
     assert store.secret(SECRET_KEY) is None
     assert store.observe_secret(secret(version=10)) == {KEY}
+
+
+# --- what is no news -------------------------------------------------------------------------------------------------------
+
+
+def test_an_object_is_known_in_the_version_that_was_seen_and_in_no_other() -> None:
+    store = Store()
+    assert not store.is_known(reference_body(version=5))
+    store.observe_reference(reference_body(version=5))
+    store.observe_secret(secret(version=7))
+    assert store.is_known(reference_body(version=5))
+    assert store.is_known(secret(version=7))
+    for other in (reference_body(version=6), reference_body(version=5, uid="uid-2"), secret(version=8), secret(version=5)):
+        assert not store.is_known(other)
+
+
+def test_what_is_forgotten_is_news_again() -> None:
+    store = observing()
+    store.observe_secret(secret(version=7))
+    store.forget_secret(SECRET_KEY)
+    store.drop(KEY, uid="uid-1")
+    assert not store.is_known(secret(version=7))
+    assert not store.is_known(reference_body())

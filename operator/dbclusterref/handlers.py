@@ -9,7 +9,8 @@ from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.kube import PAGE
-from dbclusterref.reference import GROUP, PLURAL, VERSION, ObjectKey
+from dbclusterref.metadata import key_of
+from dbclusterref.reference import GROUP, PLURAL, VERSION
 from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 from dbclusterref.store import Store
 from dbclusterref.timing import Timing
@@ -72,7 +73,7 @@ def make_registry(
         body = event["object"]
         gone = event["type"] == GONE
         key = store.observe_reference(body, gone=gone)
-        if gone and store.get(former := ObjectKey(body["metadata"]["namespace"], body["metadata"]["name"])) is None:
+        if gone and store.get(former := key_of(body)) is None:
             dispatcher.forget(former)
         if key:
             dispatcher.mark(key, urgent=event["type"] is not None)

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -66,11 +66,8 @@ class KubernetesApi:
         """Closes the connections."""
         await self._client.close()
 
-    def session(self, *, hear: Callable[[str], None] = lambda _path: None) -> aiohttp.ClientSession:
-        """Makes a session for another library on the same terms: same TLS, and a token that is looked up for each request.
-
-        `hear` is told the path of a watch when it begins and with each piece that arrives.
-        """
+    def session(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+        """Makes a session for another library on the same terms: same TLS, and a token that is looked up for each request."""
         configuration = self._client.configuration
 
         async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -78,16 +75,12 @@ class KubernetesApi:
                 assert isinstance(setting, Mapping)
                 if setting["value"]:
                     request.headers[setting["key"]] = setting["value"]
-            response = await handler(request)
-            if response.ok and request.url.query.get("watch") == "true":
-                hear(request.url.path)
-                response.content = _Heard(response.content, lambda: hear(request.url.path))  # type: ignore[assignment]
-            return response
+            return await handler(request)
 
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._client.rest_client.ssl_context),
             headers={"User-Agent": self._client.user_agent},
-            middlewares=(authorize,),
+            middlewares=(authorize, *middlewares),
             read_bufsize=2**17,
         )
 
@@ -282,22 +275,6 @@ def _json(content: bytes) -> Json:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-class _Heard:
-    """A watch's stream that tells of each piece."""
-
-    def __init__(self, content: aiohttp.StreamReader, hear: Callable[[], None]) -> None:
-        self._content = content
-        self._hear = hear
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._content, name)
-
-    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        async for chunk in self._content.iter_chunked(size):
-            self._hear()
-            yield chunk
 
 
 def references_path(namespace: str) -> str:

@@ -16,6 +16,7 @@ import httpx
 from dbclusterref.account import Account, Accounts
 from dbclusterref.digitalocean import TIMEOUT, DigitalOcean
 from dbclusterref.dispatch import Dispatcher
+from dbclusterref.echoes import Echoes
 from dbclusterref.events import EventRecorder
 from dbclusterref.fence import Fence
 from dbclusterref.kube import KubernetesApi
@@ -82,6 +83,7 @@ class _Operator:
         self._clocks: Clocks = system_clocks(random.random)
         self._metrics = Metrics()
         self._store = Store(shard=settings.shard)
+        self._echoes = Echoes()
         self._stop = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._exit_status = 0
@@ -110,6 +112,7 @@ class _Operator:
             dispatcher=self._dispatcher,
             metrics=self._metrics,
             clock=self._clocks.monotonic,
+            is_echo=self._echoes.is_one,
             on_start=self._take_signals,  # kopf has put its own in their place
         )
 
@@ -196,7 +199,14 @@ class _Operator:
 
     def _make_reconciler(self, fence: Fence, *, identity: str) -> Reconciler:
         settings = self._settings
-        reporter = Reporter(fence, record=self._events.record, metrics=self._metrics, logger=LOGGER, instance=identity)
+        reporter = Reporter(
+            fence,
+            record=self._events.record,
+            metrics=self._metrics,
+            logger=LOGGER,
+            instance=identity,
+            wrote=self._echoes.expect,
+        )
         return Reconciler(
             store=self._store,
             tokens=Tokens(
@@ -213,6 +223,7 @@ class _Operator:
                 metrics=self._metrics,
                 clock=self._clocks.monotonic,
                 sees_secrets=lambda: self._watching.sees_secrets,
+                wrote=self._echoes.expect,
                 timing=settings.timing,
             ),
             reporter=reporter,

@@ -8,6 +8,7 @@ from typing import Protocol
 from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConflict, SecretContested, SecretRefused
 from dbclusterref.fights import Fights
+from dbclusterref.metadata import version_of
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import Outcome, Published
 from dbclusterref.reference import ObjectKey, Reference
@@ -48,7 +49,10 @@ class _Taken(Exception):
 
 
 class Publisher:
-    """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` tells whether a watch keeps the store up to date."""
+    """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` tells whether a watch keeps the store up to date.
+
+    `wrote` is told the resource version that a write made, once the store knows its object.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Publisher:
         metrics: Metrics,
         clock: Callable[[], float],
         sees_secrets: Callable[[], bool] = lambda: True,
+        wrote: Callable[[str], object] = lambda _: None,
         timing: Timing | None = None,
     ) -> None:
         self._api = api
@@ -67,6 +72,7 @@ class Publisher:
         self._metrics = metrics
         self._now = clock
         self._sees_secrets = sees_secrets
+        self._wrote = wrote
         self._fights = Fights(timing or Timing())
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
@@ -207,6 +213,7 @@ class Publisher:
             raise
         self._metrics.writes.labels(kind="Secret", result="ok").inc()
         self._store.observe_secret(body)
+        self._wrote(version_of(body))
 
     async def _remove_former(self, entry: Entry, reference: Reference, *, former: ObjectKey) -> None:
         """Removes the Secret of the former `spec.secret.name`, once the new one stands, and only if it is ours."""

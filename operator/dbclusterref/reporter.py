@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube import Event
+from dbclusterref.metadata import version_of
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import SYNCED, Outcome, Published, Suspended, next_status
 from dbclusterref.reference import Identity, ObjectKey
@@ -25,7 +26,10 @@ class StatusApi(Protocol):
 
 
 class Reporter:
-    """Reports outcomes. `record` takes an Event without waiting; `instance` names this process in Events."""
+    """Reports outcomes. `record` takes an Event without waiting; `instance` names this process in Events.
+
+    `wrote` is told the resource version that a write made, once the entry is as that version is.
+    """
 
     def __init__(
         self,
@@ -35,12 +39,14 @@ class Reporter:
         metrics: Metrics,
         logger: logging.Logger,
         instance: str,
+        wrote: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._api = api
         self._record = record
         self._metrics = metrics
         self._logger = logger
         self._instance = instance
+        self._wrote = wrote
         self._news: dict[ObjectKey, tuple[str, str]] = {}
 
     def secret_written(self, entry: Entry, name: str, *, revision: int, changed: bool, created: bool) -> None:
@@ -93,9 +99,8 @@ class Reporter:
         self._metrics.writes.labels(kind="Status", result="ok").inc()
         entry.status = Status.from_body(body)
         if Identity.from_body(body) == identity:
-            metadata = body["metadata"]
-            assert isinstance(metadata, Mapping)
-            entry.resource_version = str(metadata["resourceVersion"])
+            entry.resource_version = version_of(body)
+            self._wrote(entry.resource_version)
         # Else somebody has changed the resource meanwhile: the watch is still to tell of it, under an older version than this
         # write's, and must not be taken for old news.
         return True

@@ -5,9 +5,10 @@ comparison finds it. A page of a listing can be wrong too, so nothing is believe
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from dbclusterref.metadata import key_of, uid_of, version_of
 from dbclusterref.metrics import Metrics
 from dbclusterref.reference import ObjectKey
 from dbclusterref.store import Store
@@ -74,14 +75,14 @@ class Resync:
         missed = 0
         for namespace in self._namespaces:
             async for body in self._api.list_references(namespace):
-                listed.add(_key(body))
+                listed.add(key_of(body))
                 missed += self._take(body)
         for key in known.keys() - listed:
             entry = self._store.get(key)
             if entry is None or entry.identity.uid != known[key]:
                 continue
             body_now = await self._api.get_reference(key)
-            if body_now is None or _uid(body_now) != known[key]:
+            if body_now is None or uid_of(body_now) != known[key]:
                 self._store.drop(key, uid=known[key])
                 self._marks.forget(key)
                 missed += 1
@@ -100,11 +101,11 @@ class Resync:
         doubtful: set[ObjectKey] = set()
         for namespace in self._namespaces:
             async for body in self._api.list_secrets(namespace, metadata_alone=True):
-                key = _key(body)
+                key = key_of(body)
                 if not self._store.keeps(body):
                     continue
                 listed.add(key)
-                if known.get(key) != _version(body):
+                if known.get(key) != version_of(body):
                     doubtful.add(key)
         missed = 0
         for key in sorted((known.keys() - listed) | doubtful):
@@ -123,22 +124,3 @@ class Resync:
         for key in keys:
             self._marks.mark(key)
         return len(keys)
-
-
-def _metadata(body: Mapping[str, object]) -> Mapping[str, object]:
-    metadata = body["metadata"]
-    assert isinstance(metadata, Mapping)
-    return metadata
-
-
-def _key(body: Mapping[str, object]) -> ObjectKey:
-    metadata = _metadata(body)
-    return ObjectKey(str(metadata["namespace"]), str(metadata["name"]))
-
-
-def _uid(body: Mapping[str, object]) -> str:
-    return str(_metadata(body)["uid"])
-
-
-def _version(body: Mapping[str, object]) -> str:
-    return str(_metadata(body).get("resourceVersion", ""))

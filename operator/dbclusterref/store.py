@@ -4,12 +4,12 @@ Everything is level-based: an entry says how things are, never what happened. A 
 that a late event cannot undo the answer to a write.
 """
 
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec
+from dbclusterref.metadata import key_of, metadata_of, uid_of, version_of
 from dbclusterref.packing import PackedSnapshot, pack_status, unpack_status
 from dbclusterref.reference import Identity, ObjectKey, Reference
 from dbclusterref.secret import REFERENCE_UID, LiveSecret
@@ -103,7 +103,7 @@ class Store:
         identity = Identity.from_body(body)
         if not self._shard.owns(identity.uid):
             return None
-        version = _resource_version(body)
+        version = version_of(body)
         known = self._entries.get(identity.key)
         if gone:
             self.drop(identity.key, uid=identity.uid)
@@ -122,17 +122,15 @@ class Store:
 
     def observe_secret(self, body: Mapping[str, object], *, gone: bool = False) -> frozenset[ObjectKey]:
         """Takes a Secret in; returns the resources that want work because of it."""
-        metadata = body["metadata"]
-        assert isinstance(metadata, Mapping)
         if not self.keeps(body):
             return frozenset()
-        key = ObjectKey(sys.intern(str(metadata["namespace"])), sys.intern(str(metadata["name"])))
+        key = key_of(body)
         known = self._secrets.get(key)
-        if known and not _is_newer(_resource_version(body), than=known.resource_version):
+        if known and not _is_newer(version_of(body), than=known.resource_version):
             return frozenset()
         interested = frozenset(self._by_secret.get(key, ()))
         if gone:
-            if known and known.uid != metadata["uid"]:
+            if known and known.uid != uid_of(body):
                 return frozenset()
             self._secrets.pop(key, None)
             return interested
@@ -143,11 +141,19 @@ class Store:
         same = known is not None and (known.content, known.shape) == (live.content, live.shape)
         return frozenset() if same else interested
 
+    def is_known(self, body: Mapping[str, object]) -> bool:
+        """Tells whether an object, a resource or a Secret, is known as it is: to hear of it again is no news."""
+        key, this = key_of(body), (uid_of(body), version_of(body))
+        entry, live = self._entries.get(key), self._secrets.get(key)
+        return (entry is not None and (entry.identity.uid, entry.resource_version) == this) or (
+            live is not None and (live.uid, live.resource_version) == this
+        )
+
     def keeps(self, secret: Mapping[str, object]) -> bool:
         """Tells whether a Secret is this shard's; where a resource wants the name of another's, it looks before it writes."""
-        metadata = secret["metadata"]
-        assert isinstance(metadata, Mapping)
-        owner = (metadata.get("annotations") or {}).get(REFERENCE_UID)
+        annotations = metadata_of(secret).get("annotations") or {}
+        assert isinstance(annotations, Mapping)
+        owner = annotations.get(REFERENCE_UID)
         return not owner or self._shard.owns(owner)
 
     def drop(self, key: ObjectKey, *, uid: str) -> None:
@@ -226,12 +232,6 @@ def _answers(snapshot: PackedSnapshot | None, reference: Reference | None) -> bo
     user = snapshot.user.name if snapshot.user else ""
     pool = snapshot.pool.name if snapshot.pool else ""
     return (user, pool) == (reference.user, reference.pool)
-
-
-def _resource_version(body: Mapping[str, object]) -> str:
-    metadata = body["metadata"]
-    assert isinstance(metadata, Mapping)
-    return str(metadata.get("resourceVersion", ""))
 
 
 def _is_newer(version: str, *, than: str) -> bool:

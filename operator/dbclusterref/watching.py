@@ -9,6 +9,7 @@ import kopf
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.errors import KubernetesError
 from dbclusterref.handlers import NoMemories, make_registry, make_settings, scope
+from dbclusterref.hearing import Hearing
 from dbclusterref.kube import KubernetesApi, references_path, secrets_path
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
@@ -39,6 +40,7 @@ class Watching:
         dispatcher: Dispatcher,
         metrics: Metrics,
         clock: Callable[[], float],
+        is_echo: Callable[[bytes], bool],
         on_start: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -47,6 +49,7 @@ class Watching:
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._clock = clock
+        self._is_echo = is_echo
         self._on_start = on_start
         self._namespaces: Sequence[str] = settings.namespaces or ("",)
         self._pulse = Pulse(clock)
@@ -142,12 +145,13 @@ class Watching:
         paths = [references_path, *([secrets_path] if self.sees_secrets else [])]
         self._pulse.expect(*(path(namespace) for namespace in self._namespaces for path in paths))
         existing = asyncio.all_tasks()
+        hearing = Hearing(hear=self._hear, is_known=self._store.is_known, is_echo=self._is_echo)
         tasks = await kopf.spawn_tasks(
             registry=make_registry(
                 store=self._store,
                 dispatcher=self._dispatcher,
                 server=self._kubernetes.server,
-                session=partial(self._kubernetes.session, hear=self._hear),
+                session=partial(self._kubernetes.session, hearing),
                 with_secrets=self.sees_secrets,
             ),
             settings=make_settings(self._settings.timing),
