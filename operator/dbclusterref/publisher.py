@@ -138,15 +138,16 @@ class Publisher:
     ) -> Published:
         """Raises _Taken where nobody has looked and there is a Secret that the watch does not show."""
         snapshot, rendered = rendition.snapshot, rendition.secret
+        content, shape = rendered.content, rendered.shape
         self._require_current(entry)
         if live:
             self._require_no_rival(live, reference)
             _require_ours(live, rendered, reference)
-        changed = rendered.content != (entry.published_content or (live.content if live else b""))
+        changed = content != (entry.published_content or (live.content if live else b""))
         status = entry.status
         counted = max(status.secret_revision, live.revision if live else 0)
         revision = max(counted + changed, 1)
-        if live is None or (live.content, live.shape) != (rendered.content, rendered.shape):
+        if live is None or (live.content, live.shape) != (content, shape):
             self._require_peace(rendered, changed=changed)
             precondition = {"uid": live.uid} if live else {} if looked else ABSENT
             await self._apply(rendered, revision=revision, precondition=precondition, force=live is not None)
@@ -157,7 +158,7 @@ class Publisher:
                 self._reporter.secret_written(
                     entry, rendered.key.name, revision=revision, changed=changed, created=live is None
                 )
-        entry.published_content = rendered.content
+        entry.published_content = content
         if status.binding_name not in {"", rendered.key.name}:
             await self._remove_former(entry, reference, former=ObjectKey(rendered.key.namespace, status.binding_name))
         return Published(

@@ -87,9 +87,9 @@ class Reporter:
         self._tell(entry, old, new, outcome, now=now)
 
     async def _write(self, entry: Entry, new: Status) -> bool:
-        identity = entry.identity
+        identity, wanted = entry.identity, new.to_body()
         try:
-            body = await self._api.patch_status(identity.key, uid=identity.uid, status=new.to_body())
+            body = await self._api.patch_status(identity.key, uid=identity.uid, status=wanted)
         except KubernetesError as error:
             self._metrics.writes.labels(kind="Status", result="failed").inc()
             if error.status in {404, 409}:
@@ -97,7 +97,8 @@ class Reporter:
                 return False
             raise
         self._metrics.writes.labels(kind="Status", result="ok").inc()
-        entry.status = Status.from_body(body)
+        # A CRD older than this operator leaves out what it does not know.
+        entry.status = new if body.get("status") == wanted else Status.from_body(body)
         if Identity.from_body(body) == identity:
             entry.resource_version = version_of(body)
             self._wrote(entry.resource_version)

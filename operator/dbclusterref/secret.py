@@ -39,7 +39,7 @@ class RenderedSecret:
     @property
     def content(self) -> bytes:
         """A digest of type and data: what a pod would notice."""
-        return _digest([self.type, *sorted((name, value.hex()) for name, value in self.data.items())])
+        return _digest([self.type, *sorted(self._encoded().items())])
 
     @property
     def shape(self) -> bytes:
@@ -57,8 +57,11 @@ class RenderedSecret:
         }
         if self.owner:
             metadata["ownerReferences"] = [dict(self.owner)]
-        data = {name: base64.b64encode(value).decode("ascii") for name, value in self.data.items()}
-        return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": self.type, "data": data}
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": self.type, "data": self._encoded()}
+
+    def _encoded(self) -> dict[str, str]:
+        """Each value in base64, in the one spelling that the API server has for it."""
+        return {name: base64.b64encode(value).decode("ascii") for name, value in self.data.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ class LiveSecret:
         ]
         data = body.get("data") or {}
         assert isinstance(data, Mapping)
-        owned_data = sorted((name, _decoded(value).hex()) for name, value in data.items() if name in ours["f:data"])
+        owned_data = sorted((name, value) for name, value in data.items() if name in ours["f:data"])
         uids = {str(owner["uid"]) for owner in owners} | {annotations.get(REFERENCE_UID, "")}
         return cls(
             uid=str(metadata["uid"]),
@@ -109,7 +112,7 @@ class LiveSecret:
             reference_uids=tuple(sorted(map(sys.intern, uids - {""}))),
             adopt=annotations.get(ADOPT, ""),
             revision=_revision(annotations.get(REVISION, "")),
-            ca=one_copy(_decoded(data["ca.crt"])) if "ca.crt" in ours["f:data"] & data.keys() else b"",
+            ca=one_copy(base64.b64decode(str(data["ca.crt"]))) if "ca.crt" in ours["f:data"] & data.keys() else b"",
         )
 
     def belongs_to(self, reference: Reference) -> bool:
@@ -142,10 +145,6 @@ def _shape(labels: Mapping[str, str], annotations: Mapping[str, str], *, owner_u
 
 def _digest(value: object) -> bytes:
     return hashlib.blake2b(json.dumps(value).encode(), key=_DIGEST_KEY, digest_size=16).digest()
-
-
-def _decoded(value: object) -> bytes:
-    return base64.b64decode(str(value))
 
 
 def _revision(text: str) -> int:

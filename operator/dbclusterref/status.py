@@ -19,6 +19,9 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
 
 
+_KINDS = {str(kind): kind for kind in ConditionType}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One condition; `status` is a plain bool, since this operator never answers Unknown. Times are UTC, whole seconds."""
@@ -111,8 +114,8 @@ def _read_conditions(value: object) -> Mapping[ConditionType, Condition]:
         return conditions
     for item in map(_mapping, value):
         when = parse_time(item.get("lastTransitionTime"))
-        if item.get("type") in list(ConditionType) and when:
-            kind = ConditionType(_text(item["type"]))
+        kind = _KINDS.get(_text(item.get("type")))
+        if kind and when:
             conditions[kind] = Condition(
                 type=kind,
                 status=item.get("status") == "True",
@@ -138,7 +141,13 @@ def _whole(value: object, *, default: int) -> int:
 
 def format_time(time: datetime) -> str:
     """Writes a time as Kubernetes' `metav1.Time` does: RFC 3339, UTC, whole seconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _formatted_time(time.astimezone(UTC))
+
+
+@lru_cache(maxsize=1024)
+def _formatted_time(time: datetime) -> str:
+    """Kept, as what was parsed is: a status has many times, and often one."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_time(text: object) -> datetime | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -29,33 +30,50 @@ class TemplateError(Exception):
     """The template's text is wrong; the message says where and what is allowed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A template taken apart: text, and in it the placeholders with their encodings, each before the text that follows it."""
+
+    begins: str
+    parts: tuple[tuple[str, tuple[Callable[[str], str], ...], str], ...]
+    names: frozenset[str]
+
+
 @lru_cache(maxsize=4096)
-def placeholders_in(template: str) -> frozenset[str]:
-    """Names the placeholders a template uses. Raises TemplateError where its text is no template."""
-    names: set[str] = set()
+def _taken_apart(template: str) -> _Template:
+    texts, placeholders, end = [""], [], 0
     for match in _PIECE.finditer(template):
+        texts[-1] += template[end : match.start()]
+        end = match.end()
         if match[1]:
-            names.add(match[1])
+            placeholders.append((match[1], tuple(ENCODINGS[name] for name in match[2].split(":")[1:])))
+            texts.append("")
         elif match[0] in "{}":
             raise TemplateError(
                 f"a stray {match[0]!r} at character {match.start() + 1}; a placeholder looks like {{host}} or "
                 "{{password:url}}, and a brace itself is written twice"
             )
-    return frozenset(names)
+        else:
+            texts[-1] += match[0][0]
+    texts[-1] += template[end:]
+    parts = tuple((name, encodings, text) for (name, encodings), text in zip(placeholders, texts[1:], strict=True))
+    return _Template(texts[0], parts, frozenset(name for name, _ in placeholders))
+
+
+def placeholders_in(template: str) -> frozenset[str]:
+    """Names the placeholders a template uses. Raises TemplateError where its text is no template."""
+    return _taken_apart(template).names
 
 
 def fill(template: str, values: Mapping[str, str]) -> str | None:
     """Puts values in, encoded as asked, from left to right. None where a placeholder has no value: such a key is left out."""
-    if not placeholders_in(template) <= values.keys():
+    taken_apart = _taken_apart(template)
+    if not taken_apart.names <= values.keys():
         return None
-
-    def replace(match: re.Match[str]) -> str:
-        name, encodings = match.groups()
-        if not name:
-            return match[0][0]
+    filled = taken_apart.begins
+    for name, encodings, text in taken_apart.parts:
         value = values[name]
-        for encoding in encodings.split(":")[1:]:
-            value = ENCODINGS[encoding](value)
-        return value
-
-    return _PIECE.sub(replace, template)
+        for encode in encodings:
+            value = encode(value)
+        filled += value + text
+    return filled
