@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
@@ -68,13 +69,9 @@ class KubernetesApi:
 
     def session(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
         """Makes a session for another library on the same terms: same TLS, and a token that is looked up for each request."""
-        configuration = self._client.configuration
 
         async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-            for setting in (await configuration.auth_settings()).values():
-                assert isinstance(setting, Mapping)
-                if setting["value"]:
-                    request.headers[setting["key"]] = setting["value"]
+            request.headers.update(await self._credentials())
             return await handler(request)
 
         return aiohttp.ClientSession(
@@ -205,6 +202,11 @@ class KubernetesApi:
         status = answer.get("status")
         return isinstance(status, Mapping) and bool(status.get("allowed"))
 
+    async def _credentials(self) -> dict[str, str]:
+        """The headers by which the API server knows this client, looked up anew each time: a token is replaced in its file."""
+        settings: Mapping[str, Mapping[str, str]] = await self._client.configuration.auth_settings()
+        return {setting["key"]: setting["value"] for setting in settings.values() if setting["value"]}
+
     async def _list(self, path: str, *, selector: str, accept: str, page_size: int) -> AsyncIterator[Json]:
         # No resourceVersion: only such a listing is sure to show all that was written before it.
         query = {"limit": str(page_size)} | ({"labelSelector": selector} if selector else {})
@@ -244,11 +246,14 @@ class KubernetesApi:
         timeout: float = TIMEOUT,
     ) -> Json:
         try:
-            _, url, headers, _, _ = await self._client.param_serialize(
-                method, path, query_params=list((query or {}).items()), auth_settings=["BearerToken"]
-            )
-            headers["Content-Type"] = content_type
-            headers["Accept"] = accept
+            # Not through `param_serialize`, which looks through all that it is given for objects to convert.
+            headers = {
+                "User-Agent": self._client.user_agent,
+                "Content-Type": content_type,
+                "Accept": accept,
+                **await self._credentials(),
+            }
+            url = self.server + path + (f"?{urlencode(query)}" if query else "")
             response = await self._client.call_api(method, url, headers, body=body, _request_timeout=timeout)
             content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:

@@ -41,6 +41,7 @@ SAID_AFTER = 10.0
 LOCAL_FAILURES = 6
 """A refused or foreign Secret is looked at as rarely from the start as what has failed so often: half a minute."""
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _WAITING = (
     "The read waits for its turn: the API token's request quota at DigitalOcean is short. Raise spec.refreshInterval, or use "
     "fewer tools with one token."
@@ -223,7 +224,7 @@ class Reconciler:
 
 def seconds_since_boot() -> float:
     """A monotonic clock that goes on while the machine is suspended, where there is one: a Lease runs out meanwhile."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    return time.clock_gettime(_CLOCK)
 
 
 def system_clocks(jitter: Callable[[], float]) -> Clocks:
