@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from dbclusterref.hearing import Hearing
+from tests.fakes import settle
 
 pytestmark = pytest.mark.sockets
 
@@ -95,6 +98,21 @@ async def json_of(server: Server) -> Any:
 async def test_a_listing_is_heard_without_what_is_known() -> None:
     listing = {"metadata": {"continue": "c", "resourceVersion": "9"}, "items": [{"name": "known"}, {"name": "new"}]}
     assert await json_of(Server(body=listing)) == {**listing, "items": [{"name": "new"}]}
+
+
+async def test_a_listing_is_let_go_once_it_was_read() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with Server(body={"items": []}).session() as session:
+            async with session.get("/secrets") as reply:
+                await reply.json()
+            response = weakref.ref(reply)
+            del reply
+            await settle()
+            assert response() is None, "what refers to itself stays until the garbage collector comes round"
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("body", [{"items": None}, {"resources": [{"name": "known"}]}, ["known"], None, "known"])

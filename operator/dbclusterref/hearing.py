@@ -36,12 +36,7 @@ class Hearing:
             self._hear(path)
             response.content = _News(response.content, hear=lambda: self._hear(path), is_echo=self._is_echo)  # type: ignore[assignment]
         elif response.ok:
-            whole = response.json
-
-            async def news_alone() -> Any:  # noqa: ANN401 - JSON is what it is
-                return self._without_known(await whole())
-
-            response.json = news_alone  # type: ignore[method-assign, assignment]
+            response.json = _Read(self._without_known(await response.json()))  # type: ignore[method-assign, assignment]
         return response
 
     def _without_known(self, answer: Any) -> Any:  # noqa: ANN401
@@ -49,6 +44,16 @@ class Hearing:
         if isinstance(items, list):
             answer["items"] = [item for item in items if not self._is_known(item)]
         return answer
+
+
+class _Read:
+    """What was read of a response, for who is about to. It does not hold the response, which would then outlive its use."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    async def __call__(self) -> object:
+        return self._value
 
 
 class _News:
