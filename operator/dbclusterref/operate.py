@@ -8,8 +8,9 @@ import signal
 import socket
 from asyncio import sslproto
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.metadata import version
+from typing import Any
 
 import httpx
 
@@ -85,7 +86,7 @@ class _Operator:
         self._store = Store(shard=settings.shard)
         self._echoes = Echoes()
         self._stop = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._exit_status = 0
         identity = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         self._leader = self._make_leader(environ, identity=identity) if settings.leader_elect else None
@@ -129,25 +130,26 @@ class _Operator:
             healthy=self._problems, ready=self._not_ready, metrics=self._render_metrics, describe=self._describe,
         )  # fmt: skip
         # Everything long-lived starts before kopf: at its end kopf cancels each task that began after it did.
-        tasks = [
-            asyncio.create_task(self._keep_house(), name="housekeeping"),
-            asyncio.create_task(self._events.run(), name="events"),
-        ]
+        self._begin("housekeeping", self._keep_house())
+        self._begin("events", self._events.run())
         if self._leader:
-            tasks.append(asyncio.create_task(self._lead(self._leader), name="leader"))
+            self._begin("leader", self._lead(self._leader))
         self._dispatcher.start()
-        watch = self._watch = asyncio.create_task(self._watching.run(), name="watch")
+        self._begin("watch", self._watching.run())
         await self._stop.wait()
         await self._dispatcher.stop(grace=GRACE)
         await self._events.drain(seconds=GRACE / 3)
         if self._leader:
             await self._leader.release()
-        for task in (watch, *tasks):
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(watch, *tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await probes.cleanup()
         LOGGER.info("Stopped.")
         return self._exit_status
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
 
     async def _lead(self, leader: Leader) -> None:
         await leader.run()
@@ -169,7 +171,7 @@ class _Operator:
         return float("inf") if self._leader is None else self._leader.seconds_left()
 
     def _problems(self) -> list[str]:
-        ended = ["the watch has ended"] if self._watch and self._watch.done() and not self._stop.is_set() else []
+        ended = [f"task {task.get_name()} has ended" for task in self._tasks if task.done() and not self._stop.is_set()]
         return [*ended, *self._dispatcher.problems(), *self._watching.problems()]
 
     def _not_ready(self) -> list[str]:
