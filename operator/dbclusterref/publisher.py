@@ -126,17 +126,23 @@ class Publisher:
         live = self._store.secret(key) if self._sees_secrets() else None
         # What is not ours has no label and is in no watch: where there was something, it is looked at first.
         looks = live is None and (not self._sees_secrets() or entry.reason == SecretConflict.reason)
+        live = await self._look(key) if looks else live
         try:
-            live = await self._look(key) if looks else live
-            return await self._bring_in_line(entry, reference, rendition, live=live, looked=looks)
+            return await self._bring_in_line(entry, reference, rendition, live=live)
         except _Taken:
             live = await self._look(key)
-            return await self._bring_in_line(entry, reference, rendition, live=live, looked=True)
+            return await self._bring_in_line(entry, reference, rendition, live=live, when_absent={})
 
     async def _bring_in_line(
-        self, entry: Entry, reference: Reference, rendition: Rendition, *, live: LiveSecret | None, looked: bool
+        self,
+        entry: Entry,
+        reference: Reference,
+        rendition: Rendition,
+        *,
+        live: LiveSecret | None,
+        when_absent: Mapping[str, str] = ABSENT,
     ) -> Published:
-        """Raises _Taken where nobody has looked and there is a Secret that the watch does not show."""
+        """Raises _Taken where there is a Secret although `live` is None."""
         snapshot, rendered = rendition.snapshot, rendition.secret
         content, shape = rendered.content, rendered.shape
         self._require_current(entry)
@@ -149,7 +155,7 @@ class Publisher:
         revision = max(counted + changed, 1)
         if live is None or (live.content, live.shape) != (content, shape):
             self._require_peace(rendered, changed=changed)
-            precondition = {"uid": live.uid} if live else {} if looked else ABSENT
+            precondition = {"uid": live.uid} if live else when_absent
             await self._apply(rendered, revision=revision, precondition=precondition, force=live is not None)
             now = self._now()
             if not changed:
