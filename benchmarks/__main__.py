@@ -37,12 +37,16 @@ def main() -> int:
     for size in sizes:
         results[str(size)] = asyncio.run(_measure(size))
         _say(f"{size}: {json.dumps(results[str(size)])}")
+        _write(results, options.out)
+    return 0
+
+
+def _write(results: dict[str, Numbers], out: Path) -> None:
     results = {size: results[size] for size in sorted(results, key=int)}
     machine = {"python": platform.python_version(), "cores": os.cpu_count()}
-    file.write_text(json.dumps({"machine": machine, "sizes": results}, indent=1) + "\n")
-    (options.out / "results.md").write_text(table(results))
-    draw(results, options.out)
-    return 0
+    (out / "results.json").write_text(json.dumps({"machine": machine, "sizes": results}, indent=1) + "\n")
+    (out / "results.md").write_text(table(results))
+    draw(results, out)
 
 
 async def _measure(size: int) -> Numbers:
