@@ -8,14 +8,18 @@ from dbclusterref.echoes import MOST, Echoes
 
 def line(kind: str, version: str, **members: Any) -> bytes:
     """As the API server writes it: no spaces."""
-    body = {"kind": "Secret", "metadata": {"name": "orders-db", "resourceVersion": version}, **members}
+    body = written(version) | members
     return json.dumps({"type": kind, "object": body}, separators=(",", ":")).encode()
+
+
+def written(version: str, *, uid: str = "uid-1") -> dict[str, Any]:
+    return {"kind": "Secret", "metadata": {"name": "orders-db", "uid": uid, "resourceVersion": version}}
 
 
 @pytest.fixture
 def echoes() -> Echoes:
     echoes = Echoes()
-    echoes.expect("7")
+    echoes.expect(written("7"))
     return echoes
 
 
@@ -28,6 +32,11 @@ def test_what_a_write_of_ours_made_is_an_echo_once(echoes: Echoes, kind: str) ->
 @pytest.mark.parametrize("version", ["8", "77", "6"])
 def test_what_another_write_made_is_none(echoes: Echoes, version: str) -> None:
     assert not echoes.is_one(line("MODIFIED", version))
+    assert echoes.is_one(line("MODIFIED", "7"))
+
+
+def test_another_object_of_the_same_version_is_news_where_each_kind_has_an_etcd_of_its_own(echoes: Echoes) -> None:
+    assert not echoes.is_one(line("MODIFIED", "7", metadata={"uid": "uid-2", "resourceVersion": "7"}))
     assert echoes.is_one(line("MODIFIED", "7"))
 
 
@@ -48,6 +57,6 @@ def test_a_line_that_is_spelt_in_another_way_is_news(echoes: Echoes) -> None:
 
 def test_echoes_that_never_come_are_forgotten_the_oldest_first(echoes: Echoes) -> None:
     for version in range(8, 8 + MOST):
-        echoes.expect(str(version))
+        echoes.expect(written(str(version)))
     assert not echoes.is_one(line("ADDED", "7"))
     assert echoes.is_one(line("ADDED", "8"))

@@ -8,7 +8,6 @@ from typing import Protocol
 from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConflict, SecretContested, SecretRefused
 from dbclusterref.fights import Fights
-from dbclusterref.metadata import version_of
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import Outcome, Published
 from dbclusterref.reference import ObjectKey, Reference
@@ -51,7 +50,7 @@ class _Taken(Exception):
 class Publisher:
     """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` tells whether a watch keeps the store up to date.
 
-    `wrote` is told the resource version that a write made, once the store knows its object.
+    `wrote` is told the answer to each write, once the store knows what it says.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Publisher:
         metrics: Metrics,
         clock: Callable[[], float],
         sees_secrets: Callable[[], bool] = lambda: True,
-        wrote: Callable[[str], object] = lambda _: None,
+        wrote: Callable[[Mapping[str, object]], object] = lambda _: None,
         timing: Timing | None = None,
     ) -> None:
         self._api = api
@@ -220,7 +219,7 @@ class Publisher:
             raise
         self._metrics.writes.labels(kind="Secret", result="ok").inc()
         self._store.observe_secret(body)
-        self._wrote(version_of(body))
+        self._wrote(body)
 
     async def _remove_former(self, entry: Entry, reference: Reference, *, former: ObjectKey) -> None:
         """Removes the Secret of the former `spec.secret.name`, once the new one stands, and only if it is ours."""

@@ -28,7 +28,7 @@ class StatusApi(Protocol):
 class Reporter:
     """Reports outcomes. `record` takes an Event without waiting; `instance` names this process in Events.
 
-    `wrote` is told the resource version that a write made, once the entry is as that version is.
+    `wrote` is told the answer to each write, once the entry is as it says.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Reporter:
         metrics: Metrics,
         logger: logging.Logger,
         instance: str,
-        wrote: Callable[[str], object] = lambda _: None,
+        wrote: Callable[[Mapping[str, object]], object] = lambda _: None,
     ) -> None:
         self._api = api
         self._record = record
@@ -101,7 +101,7 @@ class Reporter:
         entry.status = new if body.get("status") == wanted else Status.from_body(body)
         if Identity.from_body(body) == identity:
             entry.resource_version = version_of(body)
-            self._wrote(entry.resource_version)
+            self._wrote(body)
         # Else somebody has changed the resource meanwhile: the watch is still to tell of it, under an older version than this
         # write's, and must not be taken for old news.
         return True

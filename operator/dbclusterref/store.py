@@ -150,7 +150,7 @@ class Store:
         )
 
     def keeps(self, secret: Mapping[str, object]) -> bool:
-        """Tells whether a Secret is this shard's; where a resource wants the name of another's, it looks before it writes."""
+        """Tells whether a Secret is this shard's; where a resource wants the name of another's, it finds it taken."""
         annotations = metadata_of(secret).get("annotations") or {}
         assert isinstance(annotations, Mapping)
         owner = annotations.get(REFERENCE_UID)

@@ -32,32 +32,30 @@ class TemplateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """A template taken apart: text, and in it the placeholders with their encodings, each before the text that follows it."""
+    """A template taken apart: each placeholder with the text before it and its encodings, then the text that ends it."""
 
-    begins: str
-    parts: tuple[tuple[str, tuple[Callable[[str], str], ...], str], ...]
+    pieces: tuple[tuple[str, str, tuple[Callable[[str], str], ...]], ...]
+    end: str
     names: frozenset[str]
 
 
 @lru_cache(maxsize=4096)
 def _taken_apart(template: str) -> _Template:
-    texts, placeholders, end = [""], [], 0
+    pieces, text, done = [], "", 0
     for match in _PIECE.finditer(template):
-        texts[-1] += template[end : match.start()]
-        end = match.end()
+        text += template[done : match.start()]
+        done = match.end()
         if match[1]:
-            placeholders.append((match[1], tuple(ENCODINGS[name] for name in match[2].split(":")[1:])))
-            texts.append("")
+            pieces.append((text, match[1], tuple(ENCODINGS[name] for name in match[2].split(":")[1:])))
+            text = ""
         elif match[0] in "{}":
             raise TemplateError(
                 f"a stray {match[0]!r} at character {match.start() + 1}; a placeholder looks like {{host}} or "
                 "{{password:url}}, and a brace itself is written twice"
             )
         else:
-            texts[-1] += match[0][0]
-    texts[-1] += template[end:]
-    parts = tuple((name, encodings, text) for (name, encodings), text in zip(placeholders, texts[1:], strict=True))
-    return _Template(texts[0], parts, frozenset(name for name, _ in placeholders))
+            text += match[0][0]
+    return _Template(tuple(pieces), text + template[done:], frozenset(name for _, name, _ in pieces))
 
 
 def placeholders_in(template: str) -> frozenset[str]:
@@ -70,10 +68,10 @@ def fill(template: str, values: Mapping[str, str]) -> str | None:
     taken_apart = _taken_apart(template)
     if not taken_apart.names <= values.keys():
         return None
-    filled = taken_apart.begins
-    for name, encodings, text in taken_apart.parts:
+    filled = ""
+    for text, name, encodings in taken_apart.pieces:
         value = values[name]
         for encode in encodings:
             value = encode(value)
-        filled += value + text
-    return filled
+        filled += text + value
+    return filled + taken_apart.end
