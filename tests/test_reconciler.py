@@ -839,6 +839,26 @@ async def test_a_name_that_was_taken_is_looked_at_before_it_is_tried_again(bench
         assert "apply_secret" not in bench.kubernetes.calls
 
 
+async def test_a_secret_that_comes_between_a_look_and_the_write_is_never_touched(bench: Bench) -> None:
+    theirs = secret_body({"theirs": "x"}, key=KEY)
+    theirs["type"] = "servicebinding.io/postgresql"
+    bench.kubernetes.put_secret(theirs)
+    before = bench.kubernetes.secrets[KEY]
+    await bench.reconcile()
+    get, looks = bench.kubernetes.get_secret, 0
+
+    async def get_too_early(key: ObjectKey) -> Body | None:
+        nonlocal looks
+        looks += key == KEY
+        return None if key == KEY and looks == 1 else await get(key)
+
+    bench.kubernetes.get_secret = get_too_early  # type: ignore[method-assign]
+    await bench.refresh()
+    assert looks == 2
+    assert bench.kubernetes.secrets[KEY] == before
+    assert bench.ready == (False, "SecretConflict")
+
+
 async def test_an_api_server_that_creates_nothing_by_apply_with_a_version_is_asked_without(bench: Bench) -> None:
     apply = bench.kubernetes.apply_secret
 

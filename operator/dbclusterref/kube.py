@@ -204,8 +204,12 @@ class KubernetesApi:
 
     async def _credentials(self) -> dict[str, str]:
         """The headers by which the API server knows this client, looked up anew each time: a token is replaced in its file."""
-        settings: Mapping[str, Mapping[str, str]] = await self._client.configuration.auth_settings()
-        return {setting["key"]: setting["value"] for setting in settings.values() if setting["value"]}
+        headers: dict[str, str] = {}
+        for setting in (await self._client.configuration.auth_settings()).values():
+            assert isinstance(setting, Mapping)
+            if setting["value"]:
+                headers[setting["key"]] = setting["value"]
+        return headers
 
     async def _list(self, path: str, *, selector: str, accept: str, page_size: int) -> AsyncIterator[Json]:
         # No resourceVersion: only such a listing is sure to show all that was written before it.
