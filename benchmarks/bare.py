@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from benchmarks.world import Json, Kubernetes, World, as_bytes, references_path, secrets_path
+from benchmarks.world import Json, Kubernetes, World, as_bytes
 from dbclusterref.cluster import DatabaseCluster, Snapshot
+from dbclusterref.kube import references_path, secrets_path
 from dbclusterref.outcome import Published, next_status
 from dbclusterref.reference import Reference
 from dbclusterref.rendering import render_secret

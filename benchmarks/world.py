@@ -17,11 +17,11 @@ from typing import Any
 import aiohttp
 import yaml
 
+from dbclusterref.kube import references_path
 from sandbox.digitalocean import Control
 from sandbox.digitalocean.terms import TokenRights
 
 ROOT = Path(__file__).parents[1]
-REFERENCES = "/apis/dbclusterref.io/v1alpha1"
 MANAGED = "app.kubernetes.io/managed-by=dbclusterref"
 SIDE_BY_SIDE = 24
 """Writes under way at once, as many as the operator has workers."""
@@ -41,16 +41,6 @@ def cpu_seconds(pid: int) -> float:
 def as_bytes(value: object) -> bytes:
     """Writes JSON."""
     return json.dumps(value).encode()
-
-
-def references_path(namespace: str) -> str:
-    """Where a namespace's resources are."""
-    return f"{REFERENCES}/namespaces/{namespace}/databaseclusterrefs"
-
-
-def secrets_path(namespace: str) -> str:
-    """Where a namespace's Secrets are."""
-    return f"/api/v1/namespaces/{namespace}/secrets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +163,7 @@ async def install(kubernetes: Kubernetes) -> None:
     await kubernetes.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
     while True:
         with contextlib.suppress(aiohttp.ClientResponseError):
-            await kubernetes.call("GET", f"{REFERENCES}/databaseclusterrefs?limit=1")
+            await kubernetes.call("GET", f"{references_path('')}?limit=1")
             return
         await asyncio.sleep(0.2)
 

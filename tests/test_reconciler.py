@@ -819,11 +819,15 @@ async def test_a_secret_of_somebody_else_is_never_touched(bench: Bench) -> None:
     assert f"kubectl annotate secret orders-db {ADOPT}=orders-db" in bench.status().conditions[ConditionType.READY].message
 
 
-async def test_a_secret_that_has_room_for_ours_is_somebody_elses_all_the_same(bench: Bench) -> None:
+def put_theirs(bench: Bench) -> Body:
+    """Somebody else's Secret of our name and type, into which an apply would fit without a conflict."""
     theirs = secret_body({"theirs": "x"}, key=KEY)
     theirs["type"] = "servicebinding.io/postgresql"
-    bench.kubernetes.put_secret(theirs)
-    before = bench.kubernetes.secrets[KEY]
+    return bench.kubernetes.put_secret(theirs)
+
+
+async def test_a_secret_that_has_room_for_ours_is_somebody_elses_all_the_same(bench: Bench) -> None:
+    before = put_theirs(bench)
     await bench.reconcile()
     assert bench.kubernetes.secrets[KEY] == before
     assert bench.ready == (False, "SecretConflict")
@@ -840,10 +844,7 @@ async def test_a_name_that_was_taken_is_looked_at_before_it_is_tried_again(bench
 
 
 async def test_a_secret_that_comes_between_a_look_and_the_write_is_never_touched(bench: Bench) -> None:
-    theirs = secret_body({"theirs": "x"}, key=KEY)
-    theirs["type"] = "servicebinding.io/postgresql"
-    bench.kubernetes.put_secret(theirs)
-    before = bench.kubernetes.secrets[KEY]
+    before = put_theirs(bench)
     await bench.reconcile()
     get, looks = bench.kubernetes.get_secret, 0
 
