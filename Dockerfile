@@ -43,6 +43,9 @@ COPY --from=build /app /app
 ENV PATH=/app/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
+# A name for the number, for whatever asks for one; any other number (OpenShift's) works without.
+RUN echo 'nonroot:x:65532:' >>/etc/group \
+ && echo 'nonroot:x:65532:65532:nonroot:/nonexistent:/sbin/nologin' >>/etc/passwd
 USER 65532:65532
 WORKDIR /
 EXPOSE 8080

@@ -10,6 +10,7 @@ from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
 from dbclusterref.reference import ObjectKey
 from dbclusterref.schedule import BACKOFF_CAP
+from dbclusterref.supervisor import Supervisor
 from tests.fakes import in_fake_time, settle
 
 A, B, C = (ObjectKey("shop", name) for name in "abc")
@@ -49,12 +50,14 @@ class Bench:
         self.reconciler = FakeReconciler()
         self.metrics = Metrics()
         self.leading = True
+        self.supervisor = Supervisor(metrics=self.metrics, logger=LOGGER)
         self.dispatcher = Dispatcher(
             self.reconciler,
             workers=workers,
             clock=asyncio.get_running_loop().time,
             may_work=lambda: self.leading,
             metrics=self.metrics,
+            supervisor=self.supervisor,
             logger=LOGGER,
         )
 
@@ -355,7 +358,7 @@ async def test_a_worker_that_has_ended_is_a_problem() -> None:
     (worker,) = (task for task in asyncio.all_tasks() if task.get_name() == "worker-0")
     worker.cancel()
     await settle()
-    assert bench.dispatcher.problems() == ["worker worker-0 has ended"]
+    assert bench.supervisor.problems() == ["task worker-0 has ended"]
 
 
 @in_fake_time

@@ -41,6 +41,13 @@ def test_it_runs_as_a_numbered_user_without_rights() -> None:
     assert [line for line in INSTRUCTIONS if line.startswith("USER ")] == ["USER 65532:65532"]
 
 
+def test_that_user_has_a_name_in_passwd_and_group() -> None:
+    (names,) = (line for line in LAST_STAGE if "/etc/passwd" in line)
+    assert "'nonroot:x:65532:65532:nonroot:/nonexistent:/sbin/nologin' >>/etc/passwd" in names
+    assert "'nonroot:x:65532:' >>/etc/group" in names
+    assert LAST_STAGE.index(names) < LAST_STAGE.index("USER 65532:65532")
+
+
 def test_the_entry_point_imports_nothing_from_the_working_directory() -> None:
     assert LAST_STAGE[-2:] == ['ENTRYPOINT ["python", "-P", "-m", "dbclusterref"]', 'CMD ["run"]']
 

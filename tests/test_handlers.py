@@ -12,6 +12,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reference import PLURAL, ObjectKey
 from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
 from dbclusterref.store import Store
+from dbclusterref.supervisor import Supervisor
 from tests.fakes import KEY, Body, in_fake_time, reference_body, secret_body, settle
 
 Handler = Callable[..., Coroutine[Any, Any, object]]
@@ -23,8 +24,15 @@ class Bench:
     def __init__(self) -> None:
         self.store = Store()
         self.seen: list[ObjectKey] = []
+        metrics, logger = Metrics(), logging.getLogger("test")
         self.dispatcher = Dispatcher(
-            self, workers=1, clock=lambda: 0.0, may_work=lambda: True, metrics=Metrics(), logger=logging.getLogger("test")
+            self,
+            workers=1,
+            clock=lambda: 0.0,
+            may_work=lambda: True,
+            metrics=metrics,
+            supervisor=Supervisor(metrics=metrics, logger=logger),
+            logger=logger,
         )
         self.registry = make_registry(
             store=self.store, dispatcher=self.dispatcher, server="http://server", session=aiohttp.ClientSession

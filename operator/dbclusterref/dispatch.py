@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
 from dbclusterref.reference import ObjectKey
 from dbclusterref.schedule import BACKOFF_CAP, WorkQueue, after_trouble
+from dbclusterref.supervisor import Supervisor
 
 AFTER_BUG = 30.0
 """Seconds until a resource whose reconciliation ended in a bug is tried again."""
@@ -36,6 +36,7 @@ class Dispatcher:
         clock: Callable[[], float],
         may_work: Callable[[], bool],
         metrics: Metrics,
+        supervisor: Supervisor,
         logger: logging.Logger,
     ) -> None:
         self._reconciler = reconciler
@@ -43,6 +44,7 @@ class Dispatcher:
         self._clock = clock
         self._may_work = may_work
         self._metrics = metrics
+        self._supervisor = supervisor
         self._logger = logger
         self._queue: WorkQueue[ObjectKey] = WorkQueue()
         self._news = asyncio.Event()
@@ -86,7 +88,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Starts the workers."""
-        self._tasks = [asyncio.create_task(self._work(), name=f"worker-{i}") for i in range(self._workers)]
+        self._tasks = [self._supervisor.start(f"worker-{i}", self._work()) for i in range(self._workers)]
 
     async def stop(self, *, grace: float) -> None:
         """Takes no more work; what is under way has `grace` seconds to end."""
@@ -94,17 +96,14 @@ class Dispatcher:
         self._news.set()
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=grace)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.wait(self._tasks, timeout=grace)
+        await self._supervisor.end(*self._tasks)
 
     def problems(self) -> list[str]:
         """What is wrong with the workers or the queue, a sentence each."""
-        found = [f"worker {task.get_name()} has ended" for task in self._tasks if task.done() and not self._stopping]
         now = self._clock()
         hanging = {key: now - began for key, began in self._began.items() if now - began > HANGS_AFTER}
-        found += [f"{key} has been worked on for {seconds:.0f} s" for key, seconds in hanging.items()]
+        found = [f"{key} has been worked on for {seconds:.0f} s" for key, seconds in hanging.items()]
         late = self._queue.oldest_overdue(now)
         if self._may_work() and late > STUCK_AFTER:
             found.append(f"the most overdue resource is {late:.0f} s late")
@@ -127,7 +126,7 @@ class Dispatcher:
             except KubernetesError as error:
                 delay = self._after_trouble(key, error)
             except Exception as error:  # noqa: BLE001 - the one place: a bug costs one resource a while, never the queue
-                self._report_bug(key, error)
+                self._supervisor.report(str(key), error)
             finally:
                 del self._began[key]
                 self._queue.done(key)
@@ -162,9 +161,3 @@ class Dispatcher:
         self._trouble_is_known = True
         self._logger.log(level, "%s: %s Trying again until it works.", key, error.message)
         return max(after_trouble(failures), error.retry_after or 0.0)
-
-    def _report_bug(self, key: ObjectKey, error: Exception) -> None:
-        self._metrics.bugs.inc()
-        # An unexpected exception's message may hold anything, a password too: where it happened is enough to find it.
-        where = "".join(traceback.format_tb(error.__traceback__))
-        self._logger.error("%s: unexpected %s; please report it:\n%s", key, type(error).__name__, where)

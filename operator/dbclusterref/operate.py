@@ -8,9 +8,8 @@ import signal
 import socket
 from asyncio import sslproto
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Any
 
 import httpx
 
@@ -33,6 +32,7 @@ from dbclusterref.reporter import Reporter, watch_reasons
 from dbclusterref.settings import Settings
 from dbclusterref.shard import Shard
 from dbclusterref.store import Store
+from dbclusterref.supervisor import Supervisor
 from dbclusterref.tokens import OperatorToken, Tokens
 from dbclusterref.watching import Watching
 
@@ -42,6 +42,8 @@ HOUSEKEEPING = 5.0
 TLS_BUFFER = 16 * 1024
 LOST_LEASE = 3
 """Exit status of a leader that lost its Lease: the kubelet starts it anew, as a standby."""
+TASK_FAILED = 4
+"""Exit status after one of the operator's own tasks ended unexpectedly: the log says which and where."""
 
 
 def user_agent() -> str:
@@ -86,8 +88,8 @@ class _Operator:
         self._store = Store(shard=settings.shard)
         self._echoes = Echoes()
         self._stop = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         self._exit_status = 0
+        self._supervisor = Supervisor(metrics=self._metrics, logger=LOGGER, on_failure=self._fail)
         identity = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         self._leader = self._make_leader(environ, identity=identity) if settings.leader_elect else None
         self._accounts = Accounts(self._account_maker(client))
@@ -104,6 +106,7 @@ class _Operator:
             clock=self._clocks.monotonic,
             may_work=self._may_write,
             metrics=self._metrics,
+            supervisor=self._supervisor,
             logger=LOGGER,
         )
         self._watching = Watching(
@@ -112,6 +115,7 @@ class _Operator:
             store=self._store,
             dispatcher=self._dispatcher,
             metrics=self._metrics,
+            supervisor=self._supervisor,
             clock=self._clocks.monotonic,
             is_echo=self._echoes.is_one,
             on_start=self._take_signals,  # kopf has put its own in their place
@@ -130,29 +134,30 @@ class _Operator:
             healthy=self._problems, ready=self._not_ready, metrics=self._render_metrics, describe=self._describe,
         )  # fmt: skip
         # Everything long-lived starts before kopf: at its end kopf cancels each task that began after it did.
-        self._begin("housekeeping", self._keep_house())
-        self._begin("events", self._events.run())
+        self._supervisor.start("housekeeping", self._keep_house())
+        self._supervisor.start("events", self._events.run())
         if self._leader:
-            self._begin("leader", self._lead(self._leader))
+            self._supervisor.start("leader", self._lead(self._leader))
         self._dispatcher.start()
-        self._begin("watch", self._watching.run())
+        self._supervisor.start("watch", self._watching.run())
         await self._stop.wait()
+        self._supervisor.expect_end()
         await self._dispatcher.stop(grace=GRACE)
         await self._events.drain(seconds=GRACE / 3)
         if self._leader:
             await self._leader.release()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._supervisor.end_all()
         await probes.cleanup()
         LOGGER.info("Stopped.")
         return self._exit_status
 
-    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
+    def _fail(self) -> None:
+        self._exit_status = TASK_FAILED
+        self._stop.set()
 
     async def _lead(self, leader: Leader) -> None:
         await leader.run()
+        self._supervisor.expect_end()
         self._exit_status = LOST_LEASE
         self._stop.set()
 
@@ -160,8 +165,7 @@ class _Operator:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
             for bug in self._accounts.keep_going():
-                self._metrics.bugs.inc()
-                LOGGER.error("Reading the listing: unexpected %s; please report it.", type(bug).__name__)
+                self._supervisor.report("Reading the listing of database clusters", bug)
             self._accounts.drop_unused(since=self._clocks.monotonic() - 3600.0)
 
     def _may_write(self) -> bool:
@@ -171,8 +175,7 @@ class _Operator:
         return float("inf") if self._leader is None else self._leader.seconds_left()
 
     def _problems(self) -> list[str]:
-        ended = [f"task {task.get_name()} has ended" for task in self._tasks if task.done() and not self._stop.is_set()]
-        return [*ended, *self._dispatcher.problems(), *self._watching.problems()]
+        return [*self._supervisor.problems(), *self._dispatcher.problems(), *self._watching.problems()]
 
     def _not_ready(self) -> list[str]:
         if not self._watching.is_watching:

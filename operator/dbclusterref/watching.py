@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import Any, cast
 
 import kopf
 
@@ -18,9 +19,12 @@ from dbclusterref.reference import GROUP
 from dbclusterref.resync import Resync
 from dbclusterref.settings import Settings
 from dbclusterref.store import Store
+from dbclusterref.supervisor import Supervisor
 
 DEAF_AFTER = 2
 """Restarts in a row after which nothing was heard: then it is this process that is ill, and it calls itself unhealthy."""
+IDENTITY = "dbclusterref"
+"""How this operator would call itself to kopf's peers, of which it has none."""
 PERIOD = 1.0
 RIGHTS_PERIOD = 60.0
 END_PERIOD = 0.25
@@ -39,6 +43,7 @@ class Watching:
         store: Store,
         dispatcher: Dispatcher,
         metrics: Metrics,
+        supervisor: Supervisor,
         clock: Callable[[], float],
         is_echo: Callable[[bytes], bool],
         on_start: Callable[[], None],
@@ -48,6 +53,7 @@ class Watching:
         self._store = store
         self._dispatcher = dispatcher
         self._metrics = metrics
+        self._supervisor = supervisor
         self._clock = clock
         self._is_echo = is_echo
         self._on_start = on_start
@@ -65,17 +71,16 @@ class Watching:
         self._restart = asyncio.Event()
         self._began = False
         self._deaf = 0
-        self._keepers: list[asyncio.Task[None]] = []
         self._rights_checked_at = clock()
         self.sees_secrets = True
         self.is_watching = False
 
     async def run(self) -> None:
         """Watches until it is cancelled; whatever ends a watch, what is known stays, and it is begun anew."""
-        self._keepers = [
-            asyncio.create_task(self._keep_listening(), name="listening"),
-            asyncio.create_task(self._keep_comparing(), name="comparing"),
-            asyncio.create_task(self._pulse.measure_lag(), name="lag"),
+        keepers = [
+            self._supervisor.start("listening", self._keep_listening()),
+            self._supervisor.start("comparing", self._keep_comparing()),
+            self._supervisor.start("lag", self._pulse.measure_lag()),
         ]
         try:
             while True:
@@ -84,14 +89,12 @@ class Watching:
                 self._metrics.watch_restarts.inc()
                 await asyncio.sleep(PERIOD)
         finally:
-            for keeper in self._keepers:
-                keeper.cancel()
+            await self._supervisor.end(*keepers)
 
     def problems(self) -> list[str]:
         """What is wrong with the watches or the event loop, a sentence each."""
         deaf = [f"the watches were started anew {self._deaf} times and hear nothing"] if self._deaf >= DEAF_AFTER else []
-        ended = [f"task {keeper.get_name()} has ended" for keeper in self._keepers if keeper.done()]
-        return [*deaf, *ended, *self._pulse.problems()]
+        return [*deaf, *self._pulse.problems()]
 
     def measure(self) -> None:
         """Brings the gauges up to date."""
@@ -157,17 +160,20 @@ class Watching:
             settings=make_settings(self._settings.timing),
             memories=NoMemories(),
             standalone=True,
+            # Without one kopf asks for the user's name, which a bare uid does not have, and for the host's in DNS, blocking.
+            identity=cast("Any", IDENTITY),
             **scope(self._settings.namespaces),
         )
-        self._on_start()
-        self.is_watching = True
         running = asyncio.create_task(kopf.run_tasks(tasks, ignored=existing), name="kopf")
         try:
+            self._on_start()
+            self.is_watching = True
             while not running.done() and not self._restart.is_set():
                 await asyncio.wait({running}, timeout=PERIOD)
         finally:
             self.is_watching = False
-            await _end(running, apart_from=existing)
+            if error := await _end(running, apart_from=existing):
+                self._supervisor.report("The watches ended and are started again", error)
 
     def _hear(self, path: str) -> None:
         self._pulse.hear(path)
@@ -213,8 +219,11 @@ class Watching:
                 LOGGER.debug("No full listing now: %s", error.message)
 
 
-async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Task[object]]) -> None:
-    """Ends kopf, which waits for ever for a watcher that has swallowed its cancellation: it is cancelled until it goes."""
+async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Task[object]]) -> BaseException | None:
+    """Ends kopf, which waits for ever for a watcher that has swallowed its cancellation: it is cancelled until it goes.
+
+    Returns what had ended it, where that was an error.
+    """
     running.cancel()
     for _ in range(END_TRIES):
         await asyncio.wait({running}, timeout=END_PERIOD)
@@ -223,5 +232,4 @@ async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Ta
         for task in asyncio.all_tasks().difference(apart_from, {running}):
             if task.cancelling():
                 task.cancel()
-    if not running.cancelled() and running.done() and (error := running.exception()):
-        LOGGER.error("The watch ended (%s); starting it anew.", type(error).__name__)
+    return running.exception() if running.done() and not running.cancelled() else None

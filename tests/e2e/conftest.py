@@ -100,13 +100,14 @@ def start_operator(installed: Path, sandbox: Sandbox, tmp_path: Path) -> Iterato
     """Starts operators in the sandbox that has none, with flags and `environ` as given; they end with the test, and well."""
     started: list[Operator] = []
 
-    def start(*flags: str, wait: bool = True, environ: dict[str, str] | None = None) -> Operator:
+    def start(*flags: str, wait: bool = True, environ: dict[str, str] | None = None, user: int | None = None) -> Operator:
         operator = Operator(
             *flags,
             kubeconfig=installed,
             api_url=sandbox.digitalocean,
             log=tmp_path / f"operator-{len(started)}.log",
             environ=environ,
+            user=user,
         )
         started.append(operator)
         return operator.wait_until_ready() if wait else operator

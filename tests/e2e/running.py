@@ -34,14 +34,22 @@ class Operator:
     """One run of `python -m dbclusterref run`. What it logs goes to a file."""
 
     def __init__(
-        self, *flags: str, kubeconfig: Path, api_url: str, log: Path, environ: Mapping[str, str] | None = None
+        self,
+        *flags: str,
+        kubeconfig: Path,
+        api_url: str,
+        log: Path,
+        environ: Mapping[str, str] | None = None,
+        user: int | None = None,
     ) -> None:
+        """`user` is a numeric user that it believes to be, in a user namespace of its own."""
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        as_user = [] if user is None else ["unshare", f"--map-user={user}", f"--map-group={user}"]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "dbclusterref", "run", f"--metrics-address=127.0.0.1:{port}", *flags],
+                [*as_user, sys.executable, "-P", "-m", "dbclusterref", "run", f"--metrics-address=127.0.0.1:{port}", *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

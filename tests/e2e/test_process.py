@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+import pwd
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -57,6 +59,23 @@ def test_sigterm_while_idle_ends_it_within_a_second_or_two_and_says_so(lone: Ten
 
 
 # --- the start
+
+
+def _may_have_a_user_namespace() -> bool:
+    unshare = shutil.which("unshare")
+    return bool(unshare) and subprocess.run([str(unshare), "--map-user=65532", "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not _may_have_a_user_namespace(), reason="unshare (util-linux) may make no user namespace here")
+@pytest.mark.parametrize("uid", [65532, 1_000_650_000])
+def test_a_user_without_a_name_serves_resources(lone: Tenant, start_operator: StartOperator, uid: int) -> None:
+    """As in a container: the image's own user, and one that OpenShift would choose."""
+    with pytest.raises(KeyError):
+        pwd.getpwuid(uid)
+    operator = start_operator(user=uid)
+    lone.ready(lone.control.create_cluster()["id"])
+    assert [line for line in operator.lines() if "Traceback" in line or "ERROR" in line] == []
+    operator.stop()
 
 
 @pytest.fixture(scope="module")

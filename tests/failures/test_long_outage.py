@@ -18,6 +18,7 @@ from dbclusterref.reads import ObserveReply
 from dbclusterref.reference import ObjectKey
 from dbclusterref.schedule import BACKOFF_CAP
 from dbclusterref.status import ConditionType
+from dbclusterref.supervisor import Supervisor
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
@@ -86,8 +87,15 @@ class Night(Bench):
         for key, uuid in self.uuids.items():
             kubernetes.put_reference(reference_body(key=key, uid=f"uid-{key.name}", clusterUUID=uuid, refreshInterval="1m"))
         super().__init__(kubernetes, self.simulated, LoopClock())
+        metrics = Metrics()
         self.dispatcher = Dispatcher(
-            self.reconciler, workers=2, clock=self.clock, may_work=lambda: True, metrics=Metrics(), logger=LOGGER
+            self.reconciler,
+            workers=2,
+            clock=self.clock,
+            may_work=lambda: True,
+            metrics=metrics,
+            supervisor=Supervisor(metrics=metrics, logger=LOGGER),
+            logger=LOGGER,
         )
         self._pass_on()
         self.dispatcher.start()

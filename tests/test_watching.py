@@ -1,0 +1,88 @@
+import asyncio
+import getpass
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import pytest
+
+from dbclusterref.dispatch import Dispatcher
+from dbclusterref.kube import KubernetesApi
+from dbclusterref.logs import LOGGER
+from dbclusterref.metrics import Metrics
+from dbclusterref.reference import ObjectKey
+from dbclusterref.settings import Settings
+from dbclusterref.store import Store
+from dbclusterref.supervisor import Supervisor
+from dbclusterref.watching import Watching
+from tests.empty_cluster import empty_cluster
+from tests.test_kube import TOKEN, connect
+
+pytestmark = pytest.mark.sockets
+
+
+class _Bench:
+    """The watches over a real store and dispatcher; `failed` is set where a task of theirs ends."""
+
+    def __init__(self, kubernetes: KubernetesApi) -> None:
+        metrics = Metrics()
+        self.failed = asyncio.Event()
+        self.supervisor = Supervisor(metrics=metrics, logger=LOGGER, on_failure=self.failed.set)
+        store = Store()
+        dispatcher = Dispatcher(
+            self,
+            workers=1,
+            clock=time.monotonic,
+            may_work=lambda: True,
+            metrics=metrics,
+            supervisor=self.supervisor,
+            logger=LOGGER,
+        )
+        self.watching = Watching(
+            Settings(), kubernetes=kubernetes, store=store, dispatcher=dispatcher, metrics=metrics, supervisor=self.supervisor,
+            clock=time.monotonic, is_echo=lambda _: False, on_start=lambda: None,
+        )  # fmt: skip
+
+    async def reconcile(self, key: ObjectKey) -> float | None:  # noqa: ARG002 - there is nothing to reconcile
+        return None
+
+
+def _nobody() -> NoReturn:
+    raise OSError("No username set in the environment")
+
+
+@asynccontextmanager
+async def _watching() -> AsyncIterator[_Bench]:
+    # No fixture: kopf cancels every task that began after it did, one that tears a fixture down among them.
+    async with empty_cluster() as url:
+        kubernetes = connect(url)
+        bench = _Bench(kubernetes)
+        yield bench
+        await bench.supervisor.end_all()
+        await kubernetes.close()
+
+
+async def test_a_user_without_a_name_may_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", _nobody)
+    async with _watching() as bench:
+        bench.supervisor.start("watch", bench.watching.run())
+        async with asyncio.timeout(20):
+            while not (bench.watching.is_watching or bench.failed.is_set()):  # noqa: ASYNC110 - a plain flag
+                await asyncio.sleep(0.01)
+        assert bench.supervisor.problems() == []
+        assert bench.watching.is_watching
+
+
+async def test_a_start_of_the_watches_that_raises_ends_the_task_loudly(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> NoReturn:
+        raise LookupError(TOKEN)
+
+    async with _watching() as bench:
+        bench.watching._on_start = fail
+        bench.supervisor.start("watch", bench.watching.run())
+        async with asyncio.timeout(20):
+            await bench.failed.wait()
+        assert bench.supervisor.problems() == ["task watch has ended"]
+        assert "Task watch: unexpected LookupError" in caplog.text
+        assert TOKEN not in caplog.text
