@@ -13,9 +13,9 @@ from benchmarks.world import Json, Kubernetes, World, as_bytes
 from dbclusterref.cluster import DatabaseCluster, Snapshot
 from dbclusterref.kube import references_path, secrets_path
 from dbclusterref.outcome import Published, next_status
-from dbclusterref.reference import Reference
 from dbclusterref.rendering import render_secret
-from dbclusterref.status import Status
+from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.status import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ import kopf
 from dbclusterref.cluster import DatabaseCluster, Snapshot
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.kubeconfig import load_configuration
-from dbclusterref.reference import Reference
 from dbclusterref.rendering import render_secret
+from dbclusterref.resource.reference import Reference
 
 UPSTREAM: dict[str, aiohttp.ClientSession] = {}
 API: dict[str, KubernetesApi] = {}

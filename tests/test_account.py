@@ -8,9 +8,9 @@ from dbclusterref.authorities import CA_MAX_AGE, NO_CA_MAX_AGE
 from dbclusterref.budget import BURST, DEFAULT_LIMIT, QUOTA_PAUSE, SHARE
 from dbclusterref.cluster import Snapshot, User
 from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable
-from dbclusterref.reference import Reference
+from dbclusterref.resource.reference import Reference
 from dbclusterref.turns import LOOK_AGAIN
-from tests.fakes import OTHER_UUID, PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_cluster, a_pool, reference_body, settle
+from tests.support.fakes import OTHER_UUID, PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_cluster, a_pool, reference_body, settle
 
 OLD_PEM = PEM + b"old"
 

@@ -1,7 +1,7 @@
 import pytest
 
 from dbclusterref.answers import LATE, SPARE, Answers
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 
 KEY = ObjectKey("shop", "orders-db")
 UUID, OTHER = "one", "other"

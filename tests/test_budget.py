@@ -1,7 +1,7 @@
 import pytest
 
 from dbclusterref.budget import DEFAULT_LIMIT, LONGEST_PAUSE, QUOTA_PAUSE, RESERVE, TOO_MANY, Budget
-from tests.fakes import FakeBudget
+from tests.support.fakes import FakeBudget
 
 
 def a_budget() -> Budget:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dbclusterref.cluster import Connection, DatabaseCluster, MaintenanceWindow, Pool, User
 from dbclusterref.errors import UpstreamUnavailable
-from tests.builders import (
+from tests.support.builders import (
     BOUNDED,
     CANARY,
     CLUSTER_UUID,

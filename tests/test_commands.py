@@ -14,7 +14,7 @@ from dbclusterref.commands import MASK, RIGHTS, add_render_flags, check, render
 from dbclusterref.errors import SettingsError
 from dbclusterref.settings import Settings
 from sandbox.digitalocean import DEFAULT_TOKEN, serve_simulator
-from tests.fakes import PEM, cluster_body, connection, reference_body
+from tests.support.fakes import PEM, cluster_body, connection, reference_body
 
 
 class Rendering:

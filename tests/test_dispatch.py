@@ -8,10 +8,10 @@ import pytest
 from dbclusterref.dispatch import AFTER_BUG, HANGS_AFTER, STUCK_AFTER, Dispatcher
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.schedule import BACKOFF_CAP
 from dbclusterref.supervisor import Supervisor
-from tests.fakes import in_fake_time, settle
+from tests.support.fakes import in_fake_time, settle
 
 A, B, C = (ObjectKey("shop", name) for name in "abc")
 LOGGER = logging.getLogger("dbclusterref.test")

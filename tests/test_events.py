@@ -7,7 +7,7 @@ from dbclusterref.errors import KubernetesError
 from dbclusterref.events import CAPACITY, MANY, PERIOD, EventRecorder
 from dbclusterref.kube import Event
 from dbclusterref.metrics import Metrics
-from tests.fakes import KEY, FakeKubernetes, in_fake_time, settle
+from tests.support.fakes import KEY, FakeKubernetes, in_fake_time, settle
 
 
 def event(number: int = 0) -> Event:

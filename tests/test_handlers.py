@@ -9,11 +9,10 @@ import kopf
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.handlers import EndlessBackoff, NoDiffs, NoMemories, make_registry, make_settings, scope
 from dbclusterref.metrics import Metrics
-from dbclusterref.reference import PLURAL, ObjectKey
-from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, PLURAL, ObjectKey
 from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
-from tests.fakes import KEY, Body, in_fake_time, reference_body, secret_body, settle
+from tests.support.fakes import KEY, Body, in_fake_time, reference_body, secret_body, settle
 
 Handler = Callable[..., Coroutine[Any, Any, object]]
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from dbclusterref.hearing import Hearing
-from tests.fakes import settle
+from tests.support.fakes import settle
 
 pytestmark = pytest.mark.sockets
 

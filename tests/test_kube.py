@@ -16,8 +16,8 @@ from kubernetes.aio.client.configuration import Configuration
 from dbclusterref.errors import KubernetesError, SettingsError
 from dbclusterref.kube import Event, KubernetesApi
 from dbclusterref.kubeconfig import load_configuration, own_namespace
-from dbclusterref.reference import ObjectKey
-from tests.fakes import KEY
+from dbclusterref.resource.objects import ObjectKey
+from tests.support.fakes import KEY
 
 TOKEN = "CANARY-token"
 SECRET_PATH = "/api/v1/namespaces/shop/secrets/orders-db"

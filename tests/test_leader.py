@@ -8,8 +8,8 @@ import pytest
 
 from dbclusterref.errors import KubernetesError
 from dbclusterref.leader import LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, Leader
-from dbclusterref.reference import ObjectKey
-from tests.fakes import Body, FakeKubernetes, in_fake_time
+from dbclusterref.resource.objects import ObjectKey
+from tests.support.fakes import Body, FakeKubernetes, in_fake_time
 
 LEASE = ObjectKey("dbclusterref-system", "dbclusterref")
 LOGGER = logging.getLogger("dbclusterref.test")

@@ -5,7 +5,7 @@ import pytest
 from dbclusterref.cluster import ClusterPage
 from dbclusterref.errors import UpstreamUnavailable
 from dbclusterref.listing import LONGEST, UNKNOWN_PAGES, Walk
-from tests.fakes import a_cluster
+from tests.support.fakes import a_cluster
 
 
 def page(number: int, *, after: str | None) -> ClusterPage:

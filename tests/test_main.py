@@ -9,7 +9,7 @@ import yaml
 
 from dbclusterref.__main__ import BAD_SETTING, main
 from dbclusterref.logs import _CHATTY
-from tests.fakes import cluster_body, reference_body
+from tests.support.fakes import cluster_body, reference_body
 
 
 @pytest.fixture(autouse=True)

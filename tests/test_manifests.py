@@ -12,7 +12,8 @@ import lupa
 import pytest
 import yaml
 
-from dbclusterref import reference, rendering, settings, status
+from dbclusterref import rendering, settings
+from dbclusterref.resource import objects, reference, status
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy" / "base"
@@ -91,9 +92,9 @@ def test_every_cel_rule_has_a_message_of_its_own() -> None:
 
 def test_names_are_those_of_the_design() -> None:
     names = CRD["spec"]["names"]
-    assert CRD["spec"]["group"] == reference.GROUP
-    assert VERSION["name"] == reference.VERSION
-    assert (names["kind"], names["plural"]) == (reference.KIND, reference.PLURAL)
+    assert CRD["spec"]["group"] == objects.GROUP
+    assert VERSION["name"] == objects.VERSION
+    assert (names["kind"], names["plural"]) == (objects.KIND, objects.PLURAL)
     assert names["shortNames"] == ["dbref"]
     assert names["categories"] == ["digitalocean"]
     assert CRD["spec"]["scope"] == "Namespaced"

@@ -7,7 +7,7 @@ import pytest
 
 from dbclusterref.operate import TASK_FAILED, operate
 from dbclusterref.settings import Settings
-from tests.empty_cluster import empty_cluster
+from tests.support.empty_cluster import empty_cluster
 
 pytestmark = pytest.mark.sockets
 

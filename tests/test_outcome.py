@@ -20,9 +20,10 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
 )
 from dbclusterref.outcome import Outcome, Published, Suspended, next_status
-from dbclusterref.reference import Identity, Reference
-from dbclusterref.status import ConditionType, Status, format_time
-from tests.builders import (
+from dbclusterref.resource.objects import ObjectMeta
+from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.status import ConditionType, Status, format_time
+from tests.support.builders import (
     BOUNDED,
     CANARY,
     CONNECTIONS,
@@ -54,7 +55,7 @@ def after(
     *outcomes: tuple[Outcome, datetime],
     old: Status | None = None,
     of: Reference | None = None,
-    who: Identity | None = None,
+    who: ObjectMeta | None = None,
     refreshed: bool = True,
     still: Published | None = None,
 ) -> Status:

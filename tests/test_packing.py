@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from dbclusterref.cluster import DatabaseCluster, Snapshot, User
 from dbclusterref.outcome import Outcome, Published, Suspended, next_status
 from dbclusterref.packing import PackedSnapshot, pack_cluster, pack_status, unpack_cluster, unpack_status
-from dbclusterref.reference import Reference
-from dbclusterref.status import Status
-from tests.builders import BOUNDED, cluster, cluster_bodies, identity, reference, reference_specs, snapshot
+from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.status import Status
+from tests.support.builders import BOUNDED, cluster, cluster_bodies, identity, reference, reference_specs, snapshot
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.planner import AHEAD, LAPSE, LOOK, Demand, plan
-from dbclusterref.reference import ObjectKey
-from tests.builders import BOUNDED
-from tests.fakes import UUID
+from dbclusterref.resource.objects import ObjectKey
+from tests.support.builders import BOUNDED
+from tests.support.fakes import UUID
 
 KEY, OTHER = ObjectKey("shop", "one"), ObjectKey("shop", "two")
 

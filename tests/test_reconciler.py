@@ -11,20 +11,19 @@ from dbclusterref.account import Account, Accounts
 from dbclusterref.answers import LATE
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.fence import Fence
-from dbclusterref.metadata import version_of
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import STALE_AT_LEAST
 from dbclusterref.planner import LOOK
 from dbclusterref.publisher import Publisher
 from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Clocks, Reconciler
-from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.reporter import Reporter
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
+from dbclusterref.resource.status import ConditionType, Status
 from dbclusterref.schedule import WorkQueue
-from dbclusterref.secret import ADOPT, FIELD_MANAGER, MANAGED_BY, REVISION
-from dbclusterref.status import ConditionType, Status
+from dbclusterref.secret import ADOPT, REVISION
 from dbclusterref.store import Entry, Store
 from dbclusterref.tokens import OperatorToken, Tokens
-from tests.fakes import (
+from tests.support.fakes import (
     KEY,
     OTHER_UUID,
     PEM,

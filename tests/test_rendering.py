@@ -15,7 +15,7 @@ from dbclusterref.cluster import DatabaseCluster, Snapshot
 from dbclusterref.errors import Cause, InvalidSpec
 from dbclusterref.rendering import PLACEHOLDERS, placeholders, render_secret
 from dbclusterref.secret import RenderedSecret
-from tests.builders import (
+from tests.support.builders import (
     BOUNDED,
     CANARY,
     CONNECTIONS,

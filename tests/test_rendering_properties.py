@@ -20,10 +20,10 @@ from redis.connection import parse_url as parse_with_redis
 from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot
 from dbclusterref.engines import ENGINES
 from dbclusterref.errors import Cause, IncompleteCredentials, MissingScope, WaitingForCluster
-from dbclusterref.reference import KeySet
 from dbclusterref.rendering import render_secret
-from tests import secret_docs
-from tests.builders import (
+from dbclusterref.resource.reference import KeySet
+from tests.support import secret_docs
+from tests.support.builders import (
     BOUNDED,
     PEM,
     SCHEMES,

@@ -14,9 +14,9 @@ from dbclusterref.logs import JsonFormatter
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import HEARTBEAT, Outcome, Published, Suspended
 from dbclusterref.reporter import NOTE_LIMIT, Reporter, watch_reasons
-from dbclusterref.status import ConditionType
+from dbclusterref.resource.status import ConditionType
 from dbclusterref.store import Entry, Store
-from tests.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
+from tests.support.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
 
 LOGGER = logging.getLogger("dbclusterref.test")
 

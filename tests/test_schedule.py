@@ -5,7 +5,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dbclusterref.errors import Cause, RateLimited, SecretConflict, TokenInvalid, TokenSecretMissing, UpstreamUnavailable
 from dbclusterref.schedule import SLACK, WorkQueue, after_failure, after_success, after_trouble
-from tests.builders import BOUNDED
+from tests.support.builders import BOUNDED
 
 CAUSES: list[Cause] = [UpstreamUnavailable("x"), TokenInvalid("x"), TokenSecretMissing("x"), SecretConflict("x")]
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 
 from dbclusterref.cluster import DatabaseCluster, Snapshot
-from dbclusterref.reference import Reference
 from dbclusterref.rendering import render_secret
+from dbclusterref.resource.reference import Reference
 from dbclusterref.secret import LiveSecret, RenderedSecret
-from tests.builders import (
+from tests.support.builders import (
     BOUNDED,
     CANARY,
     CLUSTER_UUID,

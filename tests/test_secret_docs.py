@@ -7,11 +7,11 @@ import pytest
 
 from dbclusterref.cluster import Pool, Snapshot, User
 from dbclusterref.engines import ENGINES
-from dbclusterref.reference import KeySet
 from dbclusterref.rendering import PLACEHOLDERS, render_secret
+from dbclusterref.resource.reference import KeySet
 from dbclusterref.template import fill, placeholders_in
-from tests import secret_docs
-from tests.builders import PEM, connection_body, reference, snapshot
+from tests.support import secret_docs
+from tests.support.builders import PEM, connection_body, reference, snapshot
 
 ROOT = Path(__file__).parents[1]
 CONNECTIONS = ("private_connection", "standby_private_connection", "connection", "standby_connection")

@@ -4,7 +4,7 @@ import pytest
 
 from dbclusterref.errors import SettingsError
 from dbclusterref.settings import Settings, add_run_flags, argument_parser, read_settings
-from tests.builders import CANARY
+from tests.support.builders import CANARY
 
 
 def settings(*flags: str, **environ: str) -> Settings:

@@ -1,8 +1,7 @@
 from dbclusterref.cluster import Snapshot, User
-from dbclusterref.reference import REFRESH_REQUESTED_AT, ObjectKey
-from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.store import Store
-from tests.fakes import KEY, UUID, Body, a_cluster, a_pool, reference_body, secret_body
+from tests.support.fakes import KEY, UUID, Body, a_cluster, a_pool, reference_body, secret_body
 
 SECRET_KEY = KEY
 LABEL = {MANAGED_BY: FIELD_MANAGER}

@@ -14,8 +14,8 @@ from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.world import Recipe
-from tests.fakes import TOKEN, FakeTimeLoop, FakeUpstream, a_cluster, in_fake_time
-from tests.fleet import Fleet, fleet, in_memory
+from tests.support.fakes import TOKEN, FakeTimeLoop, FakeUpstream, a_cluster, in_fake_time
+from tests.support.fleet import Fleet, fleet, in_memory
 
 MINUTE = 60.0
 

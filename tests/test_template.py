@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.template import TemplateError, fill, placeholders_in
-from tests.builders import BOUNDED, any_text
+from tests.support.builders import BOUNDED, any_text
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from dbclusterref.dispatch import Dispatcher
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.settings import Settings
 from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.watching import Watching
-from tests.empty_cluster import empty_cluster
+from tests.support.empty_cluster import empty_cluster
 from tests.test_kube import TOKEN, connect
 
 pytestmark = pytest.mark.sockets

@@ -15,7 +15,8 @@ from dbclusterref.cluster import Snapshot
 from dbclusterref.packing import packed_cluster, unpack_cluster
 from dbclusterref.planner import LOOK
 from dbclusterref.reads import KnownCa, Reads, Upstream
-from dbclusterref.reference import ObjectKey, Reference
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.reference import Reference
 from dbclusterref.sweep import Sweep
 from dbclusterref.turns import LOOK_AGAIN, Turns
 

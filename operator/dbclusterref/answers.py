@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbclusterref.planner import Demand
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 
 LATE = 1.25
 """A swept cluster's answer is late when it is older than this many refresh intervals."""

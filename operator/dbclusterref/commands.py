@@ -14,8 +14,9 @@ from dbclusterref.digitalocean import TIMEOUT, DigitalOcean
 from dbclusterref.errors import Cause, KubernetesError, SettingsError, UnconfirmedNotFound
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.kubeconfig import load_configuration
-from dbclusterref.reference import GROUP, PLURAL, Reference
 from dbclusterref.rendering import render_secret
+from dbclusterref.resource.objects import GROUP, PLURAL
+from dbclusterref.resource.reference import Reference
 from dbclusterref.settings import Settings
 from dbclusterref.tokens import OperatorToken
 

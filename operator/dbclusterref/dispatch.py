@@ -7,7 +7,7 @@ from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.schedule import BACKOFF_CAP, WorkQueue, after_trouble
 from dbclusterref.supervisor import Supervisor
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from dbclusterref.metadata import uid_of, version_of
+from dbclusterref.resource.objects import uid_of, version_of
 
 MOST = 1000
 """Echoes that are waited for at once; beyond, the oldest is forgotten, and taken for news when it comes."""

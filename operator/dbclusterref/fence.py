@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube import Event
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 
 T = TypeVar("T")
 

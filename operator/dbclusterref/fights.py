@@ -6,7 +6,7 @@ Pure: the clock is an argument, in seconds on any one monotonic clock.
 from collections import deque
 from dataclasses import dataclass, field
 
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.timing import Timing
 
 AT_ONCE = 5

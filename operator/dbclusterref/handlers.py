@@ -9,9 +9,7 @@ from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.kube import PAGE
-from dbclusterref.metadata import key_of
-from dbclusterref.reference import GROUP, PLURAL, VERSION
-from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
+from dbclusterref.resource.objects import FIELD_MANAGER, GROUP, MANAGED_BY, PLURAL, VERSION, key_of
 from dbclusterref.store import Store
 from dbclusterref.timing import Timing
 

@@ -15,8 +15,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.reference import API_VERSION, GROUP, KIND, PLURAL, VERSION, ObjectKey
-from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
+from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, MANAGED_BY, PLURAL, VERSION, ObjectKey
 
 TIMEOUT = 15.0
 """For one call, in seconds; the library's own is five minutes."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.timing import Timing
 
 LEASE_DURATION = Timing().lease_duration

@@ -27,10 +27,10 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.probes import serve_probes
 from dbclusterref.publisher import Publisher
 from dbclusterref.reconciler import Clocks, Reconciler, system_clocks
-from dbclusterref.reference import ObjectKey
 from dbclusterref.reporter import Reporter, watch_reasons
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.shard import Shard
 from dbclusterref.settings import Settings
-from dbclusterref.shard import Shard
 from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.tokens import OperatorToken, Tokens

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 from dbclusterref.cluster import Connection, DatabaseCluster, Endpoints
 from dbclusterref.errors import Cause
-from dbclusterref.reference import Endpoint, Identity, Reference
-from dbclusterref.status import Condition, ConditionType, Status
+from dbclusterref.resource.objects import ObjectMeta
+from dbclusterref.resource.reference import Endpoint, Reference
+from dbclusterref.resource.status import Condition, ConditionType, Status
 
 SYNCED = "Synced"
 SUSPENDED = "Suspended"
@@ -49,7 +50,7 @@ Outcome = Published | Suspended | Cause
 def next_status(
     old: Status,
     *,
-    identity: Identity,
+    identity: ObjectMeta,
     reference: Reference | None,
     outcome: Outcome,
     published: Published | None = None,

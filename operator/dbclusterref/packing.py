@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 
 from dbclusterref.cluster import Connection, DatabaseCluster, Endpoints, MaintenanceWindow, Pool, Snapshot, User
 from dbclusterref.outcome import Published, next_status
-from dbclusterref.reference import Identity, ObjectKey, Reference, SecretSpec
-from dbclusterref.status import Status, format_time
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta
+from dbclusterref.resource.reference import Reference, SecretSpec
+from dbclusterref.resource.status import Status, format_time
 
 
 def pack_cluster(cluster: DatabaseCluster) -> bytes:
@@ -95,7 +96,7 @@ def _typical() -> bytes:
         ),
         users=(User(name="doadmin", role="primary", password="", access_cert="", access_key=""),),
     )  # fmt: skip
-    identity = Identity(key=ObjectKey("", ""), uid="", generation=1, refresh_requested_at="")
+    identity = ObjectMeta(key=ObjectKey("", ""), uid="", generation=1, refresh_requested_at="")
     reference = Reference(identity=identity, cluster_uuid="", secret=SecretSpec(name=""))
     outcome = Published(cluster=cluster, endpoints=cluster.endpoints, secret_name="", revision=1, changed=True)
     status = next_status(Status(), identity=identity, reference=reference, outcome=outcome, refreshed=True, now=now)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 
 PER_PAGE = 200
 LOOK = 900.0

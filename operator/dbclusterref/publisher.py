@@ -10,9 +10,10 @@ from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConfl
 from dbclusterref.fights import Fights
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import Outcome, Published
-from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.rendering import render_secret
 from dbclusterref.reporter import Reporter
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.reference import Reference
 from dbclusterref.secret import ABSENT, ADOPT, LiveSecret, RenderedSecret
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing

@@ -27,8 +27,9 @@ from dbclusterref.errors import (
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import Outcome, Published, Suspended
 from dbclusterref.publisher import Overtaken, Publisher, Rendition
-from dbclusterref.reference import ObjectKey, Reference
 from dbclusterref.reporter import Reporter
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.reference import Reference
 from dbclusterref.schedule import after_failure, after_success
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing

@@ -11,8 +11,9 @@ from urllib.parse import quote, urlsplit
 from dbclusterref.cluster import Connection, Endpoints, Snapshot
 from dbclusterref.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
 from dbclusterref.errors import IncompleteCredentials, InvalidSpec, MissingScope, WaitingForCluster
-from dbclusterref.reference import API_VERSION, KIND, DeletionPolicy, Endpoint, KeySet, Reference
-from dbclusterref.secret import CLUSTER_UUID, FIELD_MANAGER, MANAGED_BY, REFERENCE_UID, RenderedSecret
+from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY
+from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, Reference
+from dbclusterref.secret import CLUSTER_UUID, REFERENCE_UID, RenderedSecret
 from dbclusterref.template import TemplateError, fill, placeholders_in
 
 _ENDPOINT_PREFIXES = {

@@ -8,11 +8,10 @@ from typing import Protocol
 
 from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube import Event
-from dbclusterref.metadata import version_of
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import SYNCED, Outcome, Published, Suspended, next_status
-from dbclusterref.reference import Identity, ObjectKey
-from dbclusterref.status import ConditionType, Status
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta, version_of
+from dbclusterref.resource.status import ConditionType, Status
 from dbclusterref.store import Entry
 
 NOTE_LIMIT = 1000
@@ -99,7 +98,7 @@ class Reporter:
         self._metrics.writes.labels(kind="Status", result="ok").inc()
         # A CRD older than this operator leaves out what it does not know.
         entry.status = new if body.get("status") == wanted else Status.from_body(body)
-        if Identity.from_body(body) == identity:
+        if ObjectMeta.from_body(body) == identity:
             entry.resource_version = version_of(body)
             self._wrote(body)
         # Else somebody has changed the resource meanwhile: the watch is still to tell of it, under an older version than this

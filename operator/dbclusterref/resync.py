@@ -8,9 +8,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from dbclusterref.metadata import key_of, uid_of, version_of
 from dbclusterref.metrics import Metrics
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey, key_of, uid_of, version_of
 from dbclusterref.store import Store
 
 Json = dict[str, object]

@@ -8,10 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dbclusterref.reference import API_VERSION, GROUP, KIND, ObjectKey, Reference, one_copy
-
-FIELD_MANAGER = "dbclusterref"
-MANAGED_BY = "app.kubernetes.io/managed-by"
+from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, ObjectKey
+from dbclusterref.resource.reference import Reference, one_copy
 
 REFERENCE_UID = f"{GROUP}/reference-uid"
 REVISION = f"{GROUP}/revision"

@@ -8,7 +8,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from dbclusterref.errors import SettingsError
-from dbclusterref.shard import Shard
+from dbclusterref.resource.shard import Shard
 from dbclusterref.timing import Timing
 
 DEFAULT_API_URL = "https://api.digitalocean.com"

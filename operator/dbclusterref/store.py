@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from dbclusterref.cluster import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec
-from dbclusterref.metadata import key_of, metadata_of, uid_of, version_of
 from dbclusterref.packing import PackedSnapshot, pack_status, unpack_status
-from dbclusterref.reference import Identity, ObjectKey, Reference
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta, key_of, metadata_of, uid_of, version_of
+from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.shard import Shard
+from dbclusterref.resource.status import Status
 from dbclusterref.secret import REFERENCE_UID, LiveSecret
-from dbclusterref.shard import Shard
-from dbclusterref.status import Status
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Entry:
     first reported. Times are monotonic seconds.
     """
 
-    identity: Identity
+    identity: ObjectMeta
     reference: Reference | None
     invalid: InvalidSpec | None
     packed_status: bytes
@@ -100,7 +100,7 @@ class Store:
 
     def observe_reference(self, body: Mapping[str, object], *, gone: bool = False) -> ObjectKey | None:
         """Takes a resource in; returns its key if it wants work now."""
-        identity = Identity.from_body(body)
+        identity = ObjectMeta.from_body(body)
         if not self._shard.owns(identity.uid):
             return None
         version = version_of(body)
@@ -207,7 +207,7 @@ class Store:
                 self._by_secret[entry.reference.secret_key] = others
 
 
-def _entry(body: Mapping[str, object], *, identity: Identity, version: str) -> Entry:
+def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str) -> Entry:
     reference: Reference | None = None
     invalid: InvalidSpec | None = None
     try:

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from dbclusterref.access import may_use_operator_token
 from dbclusterref.errors import AccessDenied, KubernetesError, TokenInvalid, TokenSecretMissing
-from dbclusterref.reference import ObjectKey, Reference, TokenSecretRef
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.reference import Reference, TokenSecretRef
 
 MAX_AGE = 10.0
 """Seconds a token Secret's content is kept: as short as the shortest refresh interval, so that a rotated token works at the

@@ -15,7 +15,7 @@ from dbclusterref.kube import KubernetesApi, references_path, secrets_path
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.pulse import Pulse
-from dbclusterref.reference import GROUP
+from dbclusterref.resource.objects import GROUP
 from dbclusterref.resync import Resync
 from dbclusterref.settings import Settings
 from dbclusterref.store import Store

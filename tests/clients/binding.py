@@ -15,8 +15,8 @@ import httpx
 from dbclusterref.account import Account
 from dbclusterref.cluster import Snapshot
 from dbclusterref.digitalocean import DigitalOcean
-from dbclusterref.reference import Reference
 from dbclusterref.rendering import render_secret
+from dbclusterref.resource.reference import Reference
 from sandbox.digitalocean import DEFAULT_TOKEN
 from sandbox.digitalocean.jsontypes import Json
 from sandbox.servers import find_program

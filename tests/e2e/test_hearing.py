@@ -10,9 +10,8 @@ from dbclusterref.echoes import Echoes
 from dbclusterref.hearing import Hearing
 from dbclusterref.kube import KubernetesApi, references_path, secrets_path
 from dbclusterref.kubeconfig import load_configuration
-from dbclusterref.metadata import uid_of, version_of
-from dbclusterref.reference import ObjectKey
-from dbclusterref.secret import ABSENT, FIELD_MANAGER, MANAGED_BY
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey, uid_of, version_of
+from dbclusterref.secret import ABSENT
 from dbclusterref.store import Store
 from tests.e2e.cluster import Json, Tenant, encoded
 

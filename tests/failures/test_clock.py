@@ -6,8 +6,8 @@ import pytest
 
 from dbclusterref.errors import UpstreamUnavailable
 from dbclusterref.outcome import Published, next_status
-from dbclusterref.status import ConditionType, Status
-from tests.builders import cluster, identity, reference
+from dbclusterref.resource.status import ConditionType, Status
+from tests.support.builders import cluster, identity, reference
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

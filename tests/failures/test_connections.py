@@ -10,8 +10,8 @@ import pytest
 from dbclusterref.digitalocean import DigitalOcean
 from dbclusterref.errors import UpstreamUnavailable
 from sandbox.digitalocean.server import serve_simulator
-from tests.builders import CLUSTER_UUID
 from tests.failures.conftest import TOKEN_CANARY
+from tests.support.builders import CLUSTER_UUID
 
 pytestmark = pytest.mark.sockets
 

@@ -15,16 +15,16 @@ from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import STALE_AT_LEAST
 from dbclusterref.reads import ObserveReply
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.status import ConditionType
 from dbclusterref.schedule import BACKOFF_CAP
-from dbclusterref.status import ConditionType
 from dbclusterref.supervisor import Supervisor
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.verbs import rotate_password
 from sandbox.digitalocean.world import Recipe
-from tests.fakes import (
+from tests.support.fakes import (
     TOKEN,
     Body,
     FakeClock,
@@ -34,7 +34,7 @@ from tests.fakes import (
     reference_body,
     secret_body,
 )
-from tests.fleet import in_memory
+from tests.support.fleet import in_memory
 from tests.test_dispatch import LOGGER
 from tests.test_reconciler import TOKEN_SECRET, Bench
 

@@ -15,13 +15,13 @@ from dbclusterref.fence import Fence
 from dbclusterref.fights import AT_ONCE, Fights
 from dbclusterref.metrics import Metrics
 from dbclusterref.pulse import LAGGING, Pulse
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
+from dbclusterref.resource.shard import Shard
 from dbclusterref.resync import Resync
-from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY, REFERENCE_UID
-from dbclusterref.shard import Shard
+from dbclusterref.secret import REFERENCE_UID
 from dbclusterref.store import Store
 from dbclusterref.timing import Timing
-from tests.fakes import KEY, FakeClock, FakeKubernetes, reference_body, secret_body
+from tests.support.fakes import KEY, FakeClock, FakeKubernetes, reference_body, secret_body
 
 SECRET = ObjectKey("shop", "orders-db")
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot, User
 from dbclusterref.digitalocean import Budget, DigitalOcean
 from dbclusterref.errors import Cause, InvalidSpec, SettingsError
-from dbclusterref.reference import Reference
 from dbclusterref.rendering import render_secret
+from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.status import Status
 from dbclusterref.secret import LiveSecret
-from dbclusterref.status import Status
 from dbclusterref.template import TemplateError, fill
 from dbclusterref.timing import Timing
-from tests.builders import (
+from tests.support.builders import (
     BOUNDED,
     CLUSTER_UUID,
     cluster_bodies,

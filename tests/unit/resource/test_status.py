@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbclusterref.status import Condition, ConditionType, Status, parse_time
+from dbclusterref.resource.status import Condition, ConditionType, Status, parse_time
 
 READY, FRESH = ConditionType.READY, ConditionType.FRESH
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from dbclusterref.reference import GROUP, PLURAL, VERSION
+from dbclusterref.resource.objects import GROUP, PLURAL, VERSION
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:

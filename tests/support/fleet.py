@@ -10,10 +10,11 @@ from dbclusterref.account import Account
 from dbclusterref.cluster import Snapshot
 from dbclusterref.digitalocean import DigitalOcean
 from dbclusterref.errors import Cause
-from dbclusterref.reference import ObjectKey, Reference
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.reference import Reference
 from dbclusterref.schedule import WorkQueue
 from sandbox.digitalocean.simulator import Simulator
-from tests.fakes import TOKEN, FakeUpstream, reference_body
+from tests.support.fakes import TOKEN, FakeUpstream, reference_body
 
 
 def in_memory(simulator: Simulator) -> DigitalOcean:

@@ -3,12 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.errors import SettingsError
-from dbclusterref.reference import ObjectKey
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.shard import Shard
 from dbclusterref.settings import add_run_flags, argument_parser, read_settings
-from dbclusterref.shard import Shard
 from dbclusterref.store import Store
-from tests.builders import BOUNDED
-from tests.fakes import reference_body
+from tests.support.builders import BOUNDED
+from tests.support.fakes import reference_body
 
 
 def shard_from(*arguments: str, **environ: str) -> Shard:

@@ -14,17 +14,10 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from dbclusterref.errors import InvalidSpec
+from dbclusterref.resource.objects import GROUP, ObjectKey, ObjectMeta
 
 E = TypeVar("E", bound=StrEnum)
 H = TypeVar("H", bound=Hashable)
-
-GROUP = "dbclusterref.io"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "DatabaseClusterRef"
-PLURAL = "databaseclusterrefs"
-
-REFRESH_REQUESTED_AT = f"{GROUP}/refresh-requested-at"
 
 DEFAULT_TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a token
 DEFAULT_REFRESH_INTERVAL = 60.0
@@ -79,42 +72,6 @@ class DeletionPolicy(StrEnum):
     RETAIN = "Retain"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectKey:
-    """A namespaced object's name, as `kubectl` prints it."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Which object, and which writing of it: all that a status or an Event needs, also where the spec cannot be read."""
-
-    key: ObjectKey
-    uid: str
-    generation: int
-    refresh_requested_at: str
-    deleting: bool = False
-
-    @classmethod
-    def from_body(cls, body: Mapping[str, object]) -> "Identity":
-        """Reads `metadata`, which the API server itself vouches for."""
-        metadata = body.get("metadata")
-        assert isinstance(metadata, Mapping)
-        annotations = metadata.get("annotations") or {}
-        return cls(
-            key=ObjectKey(namespace=sys.intern(str(metadata["namespace"])), name=sys.intern(str(metadata["name"]))),
-            uid=sys.intern(str(metadata["uid"])),
-            generation=int(metadata.get("generation", 0)),
-            refresh_requested_at=str(annotations.get(REFRESH_REQUESTED_AT, "")),
-            deleting="deletionTimestamp" in metadata,
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSecretRef:
     """The Secret, in the resource's own namespace, that holds the DigitalOcean API token."""
@@ -141,7 +98,7 @@ class SecretSpec:
 class Reference:
     """A DatabaseClusterRef's wishes. `refresh_interval` is in seconds, at least MINIMUM_REFRESH_INTERVAL."""
 
-    identity: Identity
+    identity: ObjectMeta
     cluster_uuid: str
     token_secret: TokenSecretRef | None = None
     refresh_interval: float = DEFAULT_REFRESH_INTERVAL
@@ -162,12 +119,12 @@ class Reference:
         return self.key if self.secret.name == self.key.name else ObjectKey(self.key.namespace, self.secret.name)
 
     @classmethod
-    def from_body(cls, body: Mapping[str, object], *, identity: Identity | None = None) -> "Reference":
+    def from_body(cls, body: Mapping[str, object], *, identity: ObjectMeta | None = None) -> "Reference":
         """Reads a whole object, its identity unless that is known already.
 
         Raises InvalidSpec, naming the field and what is allowed there.
         """
-        identity = identity or Identity.from_body(body)
+        identity = identity or ObjectMeta.from_body(body)
         spec = _Fields(body.get("spec"), path="spec")
         token = spec.nested("apiTokenSecretRef")
         user, database, pool = (_upstream_name(spec.text(name), path=f"spec.{name}") for name in ("user", "database", "pool"))

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot, User
-from dbclusterref.reference import Identity, Reference
+from dbclusterref.resource.objects import ObjectMeta
+from dbclusterref.resource.reference import Reference
 
 Json = dict[str, Any]
 
@@ -36,8 +37,8 @@ def reference(spec: Mapping[str, object] | None = None, /, **metadata: object) -
     return Reference.from_body(reference_body(spec, **metadata))
 
 
-def identity(**metadata: object) -> Identity:
-    return Identity.from_body(reference_body(**metadata))
+def identity(**metadata: object) -> ObjectMeta:
+    return ObjectMeta.from_body(reference_body(**metadata))
 
 
 def connection_body(**members: object) -> Json:

@@ -15,8 +15,7 @@ from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.errors import Cause, KubernetesError, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
 from dbclusterref.kube import Event
 from dbclusterref.reads import ObserveReply
-from dbclusterref.reference import API_VERSION, KIND, ObjectKey
-from dbclusterref.secret import FIELD_MANAGER, MANAGED_BY
+from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY, ObjectKey
 
 P = ParamSpec("P")
 Body = dict[str, Any]

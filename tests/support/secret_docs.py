@@ -7,7 +7,7 @@ import yaml
 
 from dbclusterref.engines import ENGINES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "secret.md").read_text()
 
 _SHORT = {"pg": ("pg", "advanced_pg"), "mysql": ("mysql", "advanced_mysql"), "redis": ("redis", "valkey")}

@@ -6,18 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.errors import InvalidSpec
-from dbclusterref.reference import (
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta
+from dbclusterref.resource.reference import (
     DeletionPolicy,
     Endpoint,
-    Identity,
     KeySet,
-    ObjectKey,
     Reference,
     TokenSecretRef,
     is_reserved,
     parse_duration,
 )
-from tests.builders import BOUNDED, CLUSTER_UUID, UID, identity, json_values, reference, reference_body
+from tests.support.builders import BOUNDED, CLUSTER_UUID, UID, identity, json_values, reference, reference_body
 
 
 def test_the_smallest_resource_gets_the_documented_defaults() -> None:
@@ -182,7 +181,7 @@ def test_other_keys_are_the_users_own(key: str) -> None:
 
 def test_an_identity_is_read_where_the_spec_cannot_be() -> None:
     body = {**reference_body(annotations={"dbclusterref.io/refresh-requested-at": "now"}), "spec": 7}
-    assert Identity.from_body(body) == Identity(
+    assert ObjectMeta.from_body(body) == ObjectMeta(
         key=ObjectKey("shop", "orders-db"), uid=UID, generation=3, refresh_requested_at="now", deleting=False
     )
 

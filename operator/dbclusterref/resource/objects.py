@@ -1,0 +1,76 @@
+"""What every Kubernetes object has: its key and metadata; and the names by which the API knows ours. Pure."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+GROUP = "dbclusterref.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "DatabaseClusterRef"
+PLURAL = "databaseclusterrefs"
+
+REFRESH_REQUESTED_AT = f"{GROUP}/refresh-requested-at"
+
+FIELD_MANAGER = "dbclusterref"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+"""The label by which our Secrets are watched; its value is FIELD_MANAGER."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectKey:
+    """A namespaced object's name, as `kubectl` prints it."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectMeta:
+    """Which object, and which writing of it: all that a status or an Event needs, also where the spec cannot be read."""
+
+    key: ObjectKey
+    uid: str
+    generation: int
+    refresh_requested_at: str
+    deleting: bool = False
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, object]) -> "ObjectMeta":
+        """Reads `metadata`, which the API server itself vouches for."""
+        metadata = body.get("metadata")
+        assert isinstance(metadata, Mapping)
+        annotations = metadata.get("annotations") or {}
+        return cls(
+            key=ObjectKey(namespace=sys.intern(str(metadata["namespace"])), name=sys.intern(str(metadata["name"]))),
+            uid=sys.intern(str(metadata["uid"])),
+            generation=int(metadata.get("generation", 0)),
+            refresh_requested_at=str(annotations.get(REFRESH_REQUESTED_AT, "")),
+            deleting="deletionTimestamp" in metadata,
+        )
+
+
+def metadata_of(body: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the object's metadata, which the API server itself vouches for."""
+    metadata = body["metadata"]
+    assert isinstance(metadata, Mapping)
+    return metadata
+
+
+def key_of(body: Mapping[str, object]) -> ObjectKey:
+    """Return the object's key; interned, since keys are kept and a Secret often has its resource's name."""
+    metadata = metadata_of(body)
+    return ObjectKey(sys.intern(str(metadata["namespace"])), sys.intern(str(metadata["name"])))
+
+
+def uid_of(body: Mapping[str, object]) -> str:
+    """Return the UID."""
+    return str(metadata_of(body)["uid"])
+
+
+def version_of(body: Mapping[str, object]) -> str:
+    """Return the resource version, "" where the object has none yet."""
+    return str(metadata_of(body).get("resourceVersion", ""))
