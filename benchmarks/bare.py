@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import aiohttp
 
 from benchmarks.world import Json, Kubernetes, World, as_bytes
-from dbclusterref.cluster import DatabaseCluster, Snapshot
+from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.kube import references_path, secrets_path
 from dbclusterref.outcome import Published, next_status
 from dbclusterref.rendering import render_secret

@@ -8,7 +8,8 @@ from typing import Any
 import aiohttp
 import kopf
 
-from dbclusterref.cluster import DatabaseCluster, Snapshot
+from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.kubeconfig import load_configuration
 from dbclusterref.rendering import render_secret
@@ -29,7 +30,7 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:  # noqa: ANN
 
 @kopf.timer("dbclusterref.io", "v1alpha1", "databaseclusterrefs", interval=60)
 async def refresh(body: kopf.Body, spec: kopf.Spec, patch: kopf.Patch, **_: Any) -> None:  # noqa: ANN401
-    """Reads and writes, each time."""
+    """Reader and writes, each time."""
     url = f"{os.environ['DIGITALOCEAN_API_URL']}/v2/databases/{spec['clusterUUID']}"
     async with UPSTREAM["it"].get(url) as reply:
         cluster = DatabaseCluster.from_api((await reply.json())["database"])

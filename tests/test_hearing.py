@@ -22,7 +22,7 @@ WATCH = "/secrets?watch=true"
 
 @dataclass
 class Server:
-    """Answers a watch with its pieces, each sent by itself, and anything else with one body."""
+    """ClusterCache a watch with its pieces, each sent by itself, and anything else with one body."""
 
     pieces: Sequence[bytes] = ()
     body: object = None

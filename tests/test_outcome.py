@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dbclusterref.cluster import DatabaseCluster
+from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.errors import (
     Blocked,
     Cause,

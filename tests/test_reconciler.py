@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.account import Account, Accounts
-from dbclusterref.answers import LATE
+from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.cache import LATE
+from dbclusterref.digitalocean.demand import LOOK
+from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import STALE_AT_LEAST
-from dbclusterref.planner import LOOK
 from dbclusterref.publisher import Publisher
 from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Clocks, Reconciler
 from dbclusterref.reporter import Reporter
@@ -22,7 +23,6 @@ from dbclusterref.resource.status import ConditionType, Status
 from dbclusterref.schedule import WorkQueue
 from dbclusterref.secret import ADOPT, REVISION
 from dbclusterref.store import Entry, Store
-from dbclusterref.tokens import OperatorToken, Tokens
 from tests.support.fakes import (
     KEY,
     OTHER_UUID,

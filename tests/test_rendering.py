@@ -11,7 +11,8 @@ import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.cluster import DatabaseCluster, Snapshot
+from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec
 from dbclusterref.rendering import PLACEHOLDERS, placeholders, render_secret
 from dbclusterref.secret import RenderedSecret

@@ -17,7 +17,8 @@ from kombu.utils.url import parse_url as parse_with_kombu
 from pymongo.uri_parser import parse_uri as parse_with_pymongo
 from redis.connection import parse_url as parse_with_redis
 
-from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot
+from dbclusterref.digitalocean.model import DatabaseCluster, Pool
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.engines import ENGINES
 from dbclusterref.errors import Cause, IncompleteCredentials, MissingScope, WaitingForCluster
 from dbclusterref.rendering import render_secret

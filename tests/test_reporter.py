@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.cluster import DatabaseCluster
+from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailable
 from dbclusterref.kube import Event
 from dbclusterref.logs import JsonFormatter

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from dbclusterref.cluster import DatabaseCluster, Snapshot
+from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.rendering import render_secret
 from dbclusterref.resource.reference import Reference
 from dbclusterref.secret import LiveSecret, RenderedSecret

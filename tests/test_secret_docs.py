@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dbclusterref.cluster import Pool, Snapshot, User
+from dbclusterref.digitalocean.model import Pool, User
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.engines import ENGINES
 from dbclusterref.rendering import PLACEHOLDERS, render_secret
 from dbclusterref.resource.reference import KeySet

@@ -1,4 +1,5 @@
-from dbclusterref.cluster import Snapshot, User
+from dbclusterref.digitalocean.model import User
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.store import Store
 from tests.support.fakes import KEY, UUID, Body, a_cluster, a_pool, reference_body, secret_body

@@ -9,8 +9,10 @@ from typing import TextIO
 import httpx
 import yaml
 
-from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot, User
-from dbclusterref.digitalocean import TIMEOUT, DigitalOcean
+from dbclusterref.digitalocean.client import TIMEOUT, DigitalOcean
+from dbclusterref.digitalocean.model import DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.digitalocean.tokens import OperatorToken
 from dbclusterref.errors import Cause, KubernetesError, SettingsError, UnconfirmedNotFound
 from dbclusterref.kube import KubernetesApi
 from dbclusterref.kubeconfig import load_configuration
@@ -18,7 +20,6 @@ from dbclusterref.rendering import render_secret
 from dbclusterref.resource.objects import GROUP, PLURAL
 from dbclusterref.resource.reference import Reference
 from dbclusterref.settings import Settings
-from dbclusterref.tokens import OperatorToken
 
 MASK = "••••••••"
 

@@ -32,7 +32,7 @@ class Fence:
         self._seconds_left = seconds_left
 
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None:
-        """Reads, which anybody may."""
+        """Reader, which anybody may."""
         return await self._api.get_secret(key)
 
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]:

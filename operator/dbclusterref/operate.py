@@ -13,8 +13,9 @@ from importlib.metadata import version
 
 import httpx
 
-from dbclusterref.account import Account, Accounts
-from dbclusterref.digitalocean import TIMEOUT, DigitalOcean
+from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.client import TIMEOUT, DigitalOcean
+from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.echoes import Echoes
 from dbclusterref.events import EventRecorder
@@ -33,7 +34,6 @@ from dbclusterref.resource.shard import Shard
 from dbclusterref.settings import Settings
 from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
-from dbclusterref.tokens import OperatorToken, Tokens
 from dbclusterref.watching import Watching
 
 GRACE = 3.0

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from dbclusterref.cluster import Connection, DatabaseCluster, Endpoints
+from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints
 from dbclusterref.errors import Cause
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Endpoint, Reference

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from weakref import WeakKeyDictionary
 
-from dbclusterref.account import Account, Accounts
-from dbclusterref.breaker import Breaker
-from dbclusterref.cluster import Snapshot
+from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.deletion_guard import DeletionGuard
+from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.digitalocean.tokens import Tokens
 from dbclusterref.errors import (
     Cause,
     ClusterNotFound,
@@ -33,7 +34,6 @@ from dbclusterref.resource.reference import Reference
 from dbclusterref.schedule import after_failure, after_success
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
-from dbclusterref.tokens import Tokens
 
 CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
 """Seconds between the first 404 and the one that is believed."""
@@ -81,7 +81,7 @@ class Reconciler:
         self._metrics = metrics
         self._clocks = clocks
         self._timing = timing or Timing()
-        self._breakers: WeakKeyDictionary[Account, Breaker] = WeakKeyDictionary()
+        self._breakers: WeakKeyDictionary[Account, DeletionGuard] = WeakKeyDictionary()
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Does what is due; returns in how many seconds to look again, None for not before the resource changes.
@@ -120,7 +120,7 @@ class Reconciler:
         return wait if repair is None else min(wait, repair)
 
     async def _observe(self, entry: Entry, reference: Reference) -> tuple[float, Rendition | None]:
-        """Reads upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0.
+        """Reader upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0.
 
         With it comes what was read, where it makes a complete Secret; why it does not is in the entry.
         """
@@ -130,13 +130,13 @@ class Reconciler:
         if entry.failed_at is not None:
             # An answer from before the failure does not disprove it.
             max_age = min(max_age, self._clocks.monotonic() - entry.failed_at)
-        breaker: Breaker | None = None
+        breaker: DeletionGuard | None = None
         rendition: Rendition | None = None
         try:
             doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid | TokenSecretMissing)
             token = await self._tokens.find(reference, fresh=doubtful)
             account = self._accounts.of(token)
-            breaker = self._breakers.setdefault(account, Breaker())
+            breaker = self._breakers.setdefault(account, DeletionGuard())
             if wait := account.seconds_to_wait(reference, max_age=max_age):
                 self._note_waiting(entry, wait)
                 return wait, None
@@ -165,7 +165,7 @@ class Reconciler:
             entry.cause = entry.cause or RateLimited(_WAITING)
 
     async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
-        """Reads with the token; where it is refused, with the one that has taken its place since it was looked up."""
+        """Reader with the token; where it is refused, with the one that has taken its place since it was looked up."""
 
         async def read_with(token: str) -> Snapshot:
             account = self._accounts.of(token)
@@ -179,7 +179,7 @@ class Reconciler:
                 raise
             return await read_with(newer)
 
-    def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, breaker: Breaker | None) -> Cause:
+    def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, breaker: DeletionGuard | None) -> Cause:
         if not isinstance(cause, UnconfirmedNotFound) or breaker is None:
             entry.not_found_since = None
             return cause

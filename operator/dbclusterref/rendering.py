@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
-from dbclusterref.cluster import Connection, Endpoints, Snapshot
+from dbclusterref.digitalocean.model import Connection, Endpoints
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
 from dbclusterref.errors import IncompleteCredentials, InvalidSpec, MissingScope, WaitingForCluster
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY

@@ -7,13 +7,12 @@ that a late event cannot undo the answer to a write.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dbclusterref.cluster import Snapshot
+from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.errors import Cause, InvalidSpec
-from dbclusterref.packing import PackedSnapshot, pack_status, unpack_status
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, key_of, metadata_of, uid_of, version_of
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.shard import Shard
-from dbclusterref.resource.status import Status
+from dbclusterref.resource.status import Status, pack_status, unpack_status
 from dbclusterref.secret import REFERENCE_UID, LiveSecret
 
 

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import httpx
 
-from dbclusterref.account import Account
-from dbclusterref.cluster import Snapshot
-from dbclusterref.digitalocean import DigitalOcean
+from dbclusterref.digitalocean.account import Account
+from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.rendering import render_secret
 from dbclusterref.resource.reference import Reference
 from sandbox.digitalocean import DEFAULT_TOKEN

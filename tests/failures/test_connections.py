@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from dbclusterref.digitalocean import DigitalOcean
+from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.errors import UpstreamUnavailable
 from sandbox.digitalocean.server import serve_simulator
 from tests.failures.conftest import TOKEN_CANARY

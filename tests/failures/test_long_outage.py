@@ -8,13 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from dbclusterref.budget import QUOTA_PAUSE
-from dbclusterref.cluster import DatabaseCluster
+from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.rate_limit import QUOTA_PAUSE, ObserveReply
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import STALE_AT_LEAST
-from dbclusterref.reads import ObserveReply
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.schedule import BACKOFF_CAP

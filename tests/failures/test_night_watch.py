@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.breaker import BELIEVED_AFTER, Breaker
+from dbclusterref.digitalocean.deletion_guard import BELIEVED_AFTER, DeletionGuard
 from dbclusterref.errors import KubernetesError, SettingsError
 from dbclusterref.fence import Fence
 from dbclusterref.fights import AT_ONCE, Fights
@@ -29,19 +29,19 @@ SECRET = ObjectKey("shop", "orders-db")
 # --- the breaker
 
 
-def vanished(breaker: Breaker, names: str, *, now: float) -> None:
+def vanished(breaker: DeletionGuard, names: str, *, now: float) -> None:
     for name in names:
         breaker.missing(name, now=now, was_known=True)
 
 
 def test_two_vanished_clusters_are_believed() -> None:
-    breaker = Breaker()
+    breaker = DeletionGuard()
     vanished(breaker, "ab", now=1.0)
     assert not breaker.is_open(now=2.0)
 
 
 def test_three_vanished_clusters_are_not_believed_where_nothing_else_answers() -> None:
-    breaker = Breaker()
+    breaker = DeletionGuard()
     for name in "abcde":
         breaker.found(name, now=0.0)
     vanished(breaker, "abc", now=1.0)
@@ -49,7 +49,7 @@ def test_three_vanished_clusters_are_not_believed_where_nothing_else_answers() -
 
 
 def test_three_of_many_are_believed_where_most_still_answer() -> None:
-    breaker = Breaker()
+    breaker = DeletionGuard()
     vanished(breaker, "abc", now=1.0)
     for name in "defg":
         breaker.found(name, now=2.0)
@@ -57,14 +57,14 @@ def test_three_of_many_are_believed_where_most_still_answer() -> None:
 
 
 def test_clusters_that_never_answered_vanish_nothing() -> None:
-    breaker = Breaker()
+    breaker = DeletionGuard()
     for name in "abcd":
         breaker.missing(name, now=1.0, was_known=False)
     assert not breaker.is_open(now=2.0)
 
 
 def test_the_breaker_closes_when_clusters_answer_again_and_after_an_hour() -> None:
-    breaker = Breaker()
+    breaker = DeletionGuard()
     vanished(breaker, "abcd", now=1.0)
     assert breaker.is_open(now=2.0)
     assert not breaker.is_open(now=2.0 + BELIEVED_AFTER)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from dbclusterref.sweep import LISTING_TRIES
+from dbclusterref.digitalocean.poller import LISTING_TRIES
 from sandbox.digitalocean.requestlog import LogEntry
 from tests.e2e.cluster import Json, Tenant, wait_until
 from tests.failures.conftest import CANARY, World, stays

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot, User
-from dbclusterref.digitalocean import Budget, DigitalOcean
+from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.model import DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.rate_limit import RateLimitHeaders
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, SettingsError
 from dbclusterref.rendering import render_secret
 from dbclusterref.resource.reference import Reference
@@ -150,7 +152,7 @@ async def test_no_failure_quotes_what_it_was_sent(status: int) -> None:
 )
 @FUZZ
 def test_any_headers_become_a_budget(headers: dict[str, str]) -> None:
-    budget = Budget.from_headers(headers)
+    budget = RateLimitHeaders.from_headers(headers)
     assert budget.retry_after is None or 0 <= budget.retry_after < 1e15
 
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from dbclusterref.cluster import DatabaseCluster, Pool, Snapshot, User
+from dbclusterref.digitalocean.model import DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Reference
 
@@ -84,7 +85,7 @@ def snapshot(*, ca: str = "", user: Mapping[str, object] | None = None, pool: Ma
 
 
 def answers(bodies: Mapping[str, Any]) -> Snapshot:
-    """Reads what the API's four reads answered, merged into one object: `database`, `ca`, `user`, `pool`."""
+    """Reader what the API's four reads answered, merged into one object: `database`, `ca`, `user`, `pool`."""
     return Snapshot(
         cluster=DatabaseCluster.from_api(bodies["database"]),
         ca=base64.b64decode(bodies["ca"]["certificate"]) if "ca" in bodies else b"",

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec
 
-from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.rate_limit import ObserveReply, RateLimitHeaders
 from dbclusterref.errors import Cause, KubernetesError, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
 from dbclusterref.kube import Event
-from dbclusterref.reads import ObserveReply
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY, ObjectKey
 
 P = ParamSpec("P")
@@ -170,12 +170,10 @@ def secret_body(data: Mapping[str, str], *, key: ObjectKey, labels: Mapping[str,
 # --- DigitalOcean ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FakeBudget:
-    limit: int | None = 5000
-    remaining: int | None = 4999
-    reset: int | None = None
-    retry_after: float | None = None
+def rate_limit_headers(
+    *, limit: int | None = 5000, remaining: int | None = 4999, reset: int | None = None, retry_after: float | None = None
+) -> RateLimitHeaders:
+    return RateLimitHeaders(limit=limit, remaining=remaining, reset=reset, retry_after=retry_after)
 
 
 @dataclass(slots=True)
@@ -239,12 +237,12 @@ class FakeUpstream:
             await self.gate.wait()
         error = self.trouble.get(kind) or self.trouble.get("*")
         if isinstance(error, RateLimited):
-            observe(429, FakeBudget(remaining=0, retry_after=error.retry_after))
+            observe(429, rate_limit_headers(remaining=0, retry_after=error.retry_after))
         elif isinstance(error, Cause):
-            observe(0, FakeBudget(remaining=None))
+            observe(0, rate_limit_headers(remaining=None))
         if error:
             raise error
-        observe(200, FakeBudget(remaining=self.remaining))
+        observe(200, rate_limit_headers(remaining=self.remaining))
 
 
 # --- Kubernetes ------------------------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from dbclusterref.account import Account
-from dbclusterref.cluster import Snapshot
-from dbclusterref.digitalocean import DigitalOcean
+from dbclusterref.digitalocean.account import Account
+from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dbclusterref.cluster import ClusterPage
+from dbclusterref.digitalocean.model import ClusterPage
 from dbclusterref.errors import UpstreamUnavailable
 
 UNKNOWN_PAGES = 4
@@ -12,7 +12,7 @@ LONGEST = 2000
 """More pages than this are no listing but a loop."""
 
 
-class Walk:
+class Cursor:
     """One walk after the other. Of a page is kept what it was last time without its clusters, and which were on it."""
 
     def __init__(self) -> None:

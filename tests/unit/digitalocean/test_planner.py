@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.planner import AHEAD, LAPSE, LOOK, Demand, plan
+from dbclusterref.digitalocean.demand import LAPSE, LOOK, Demand
+from dbclusterref.digitalocean.planner import AHEAD, plan
 from dbclusterref.resource.objects import ObjectKey
 from tests.support.builders import BOUNDED
 from tests.support.fakes import UUID

@@ -3,13 +3,14 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.account import Account, Accounts
-from dbclusterref.authorities import CA_MAX_AGE, NO_CA_MAX_AGE
-from dbclusterref.budget import BURST, DEFAULT_LIMIT, QUOTA_PAUSE, SHARE
-from dbclusterref.cluster import Snapshot, User
+from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.ca_schedule import CA_MAX_AGE, NO_CA_MAX_AGE
+from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
+from dbclusterref.digitalocean.model import User
+from dbclusterref.digitalocean.rate_limit import BURST, DEFAULT_LIMIT, QUOTA_PAUSE, SHARE
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.reference import Reference
-from dbclusterref.turns import LOOK_AGAIN
 from tests.support.fakes import OTHER_UUID, PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_cluster, a_pool, reference_body, settle
 
 OLD_PEM = PEM + b"old"

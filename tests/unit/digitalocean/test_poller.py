@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
+from dbclusterref.digitalocean.poller import LISTING_TRIES
 from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
-from dbclusterref.sweep import LISTING_TRIES
 from sandbox.digitalocean.api import Paging
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator

@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 V = TypeVar("V")
 
 
-class Flights:
+class SingleFlight:
     """The reads under way, by what they read."""
 
     def __init__(self) -> None:
@@ -17,8 +17,8 @@ class Flights:
         """How many reads of a kind, the first word of what they read, are under way."""
         return sum(what[0] == kind for what in self._under_way)
 
-    async def share(self, what: tuple[str, ...], read: Callable[[], Awaitable[V]]) -> V:
-        """Has `read` done once for all who ask for the same meanwhile; they share its failure, too."""
+    async def do(self, what: tuple[str, ...], read: Callable[[], Awaitable[V]]) -> V:
+        """Has `read` done once for all who ask for the same meanwhile; they do its failure, too."""
         under_way = self._under_way.get(what)
         if under_way is not None:
             return cast("V", await asyncio.shield(under_way))

@@ -3,10 +3,10 @@
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
-from dbclusterref.access import may_use_operator_token
 from dbclusterref.errors import AccessDenied, KubernetesError, TokenInvalid, TokenSecretMissing
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference, TokenSecretRef
@@ -17,7 +17,7 @@ next read, and long enough that a namespace full of references asks once."""
 
 
 class SecretReader(Protocol):
-    """Reads Secrets from the Kubernetes API."""
+    """Reader Secrets from the Kubernetes API."""
 
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
 
@@ -132,3 +132,8 @@ def _usable(token: str, *, where: str) -> str:
             f"{where[0].upper()}{where[1:]} holds no API token (spaces or special characters); put the bare token there."
         )
     return token
+
+
+def may_use_operator_token(namespace: str, *, allowed: Sequence[str]) -> bool:
+    """Tells whether one of the globs (`team-*`) in `allowed` names the namespace; none does where the list is empty."""
+    return any(fnmatchcase(namespace, pattern) for pattern in allowed)

@@ -12,7 +12,7 @@ BELIEVED_AFTER = 3600.0
 
 
 @dataclass(slots=True)
-class Breaker:
+class DeletionGuard:
     """One account's. Only clusters that were once read count; a mistyped UUID vanishes nothing."""
 
     _missing_since: dict[str, float] = field(default_factory=dict)

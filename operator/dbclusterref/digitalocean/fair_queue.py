@@ -19,7 +19,7 @@ class _Place:
 
 
 @dataclass(slots=True)
-class Turns:
+class FairQueue:
     """Clusters in the order of coming. Times are monotonic seconds."""
 
     _places: dict[str, _Place] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Turns:
     _drawn: int = 0
 
     def length(self, now: float) -> int:
-        """How many stand in line."""
+        """How many join in line."""
         while self._places:
             uuid, place = next(iter(self._places.items()))
             if now - place.seen_at <= ABSENT:
@@ -35,12 +35,12 @@ class Turns:
             self.leave(uuid)
         return len(self._places)
 
-    def in_front(self, uuid: str, *, now: float) -> int:
-        """How many stand in front of a cluster: everyone where it is not in line."""
+    def position(self, uuid: str, *, now: float) -> int:
+        """How many join in front of a cluster: everyone where it is not in line."""
         length, place = self.length(now), self._places.get(uuid)
         return bisect_left(self._numbers, place.number) if place else length
 
-    def stand(self, uuid: str, *, now: float) -> None:
+    def join(self, uuid: str, *, now: float) -> None:
         """Puts a cluster at the end of the line, or keeps its place."""
         if place := self._places.get(uuid):
             place.seen_at = now

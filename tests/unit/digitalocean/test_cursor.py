@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from dbclusterref.cluster import ClusterPage
+from dbclusterref.digitalocean.cursor import LONGEST, UNKNOWN_PAGES, Cursor
+from dbclusterref.digitalocean.model import ClusterPage
 from dbclusterref.errors import UpstreamUnavailable
-from dbclusterref.listing import LONGEST, UNKNOWN_PAGES, Walk
 from tests.support.fakes import a_cluster
 
 
@@ -14,7 +14,7 @@ def page(number: int, *, after: str | None) -> ClusterPage:
 
 
 def test_a_walk_goes_from_page_to_page_and_then_begins_anew() -> None:
-    walk = Walk()
+    walk = Cursor()
     assert walk.pages == UNKNOWN_PAGES
     assert walk.take(page(1, after="two")) == (("1",), False)
     assert walk.after == "two"
@@ -28,7 +28,7 @@ def test_a_walk_goes_from_page_to_page_and_then_begins_anew() -> None:
 
 @pytest.mark.parametrize("back_to", ["two", "three"])
 def test_a_page_that_leads_back_to_one_already_read_ends_the_walk_as_a_failure(back_to: str) -> None:
-    walk = Walk()
+    walk = Cursor()
     walk.take(page(1, after="two"))
     walk.take(page(2, after="three"))
     with pytest.raises(UpstreamUnavailable, match="already read"):
@@ -36,7 +36,7 @@ def test_a_page_that_leads_back_to_one_already_read_ends_the_walk_as_a_failure(b
 
 
 def test_a_listing_that_never_ends_is_no_listing() -> None:
-    walk = Walk()
+    walk = Cursor()
     for number in range(LONGEST - 1):
         walk.take(page(number, after=str(number)))
     with pytest.raises(UpstreamUnavailable, match="does not end"):

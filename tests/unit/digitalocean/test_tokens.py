@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from dbclusterref.digitalocean.tokens import MAX_AGE, OperatorToken, Tokens
 from dbclusterref.errors import AccessDenied, Cause, KubernetesError, TokenInvalid, TokenSecretMissing
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from dbclusterref.tokens import MAX_AGE, OperatorToken, Tokens
 from tests.support.fakes import FakeClock, FakeKubernetes, reference_body, secret_body
 
 SECRET = ObjectKey("shop", "do-token")

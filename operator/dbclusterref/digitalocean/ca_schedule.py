@@ -11,7 +11,7 @@ AFTER_FAILURE = 300.0
 
 
 @dataclass(slots=True)
-class Authorities:
+class CaSchedule:
     """The CAs that upstream gave, and the reads to come. Equal CAs (a project's clusters share one) are kept once."""
 
     _known: dict[str, bytes] = field(default_factory=dict, repr=False)

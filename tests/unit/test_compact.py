@@ -3,11 +3,11 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.cluster import DatabaseCluster, Snapshot, User
+from dbclusterref.digitalocean.model import DatabaseCluster, User
+from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot, pack_cluster, unpack_cluster
 from dbclusterref.outcome import Outcome, Published, Suspended, next_status
-from dbclusterref.packing import PackedSnapshot, pack_cluster, pack_status, unpack_cluster, unpack_status
 from dbclusterref.resource.reference import Reference
-from dbclusterref.resource.status import Status
+from dbclusterref.resource.status import Status, pack_status, unpack_status
 from tests.support.builders import BOUNDED, cluster, cluster_bodies, identity, reference, reference_specs, snapshot
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

@@ -1,6 +1,6 @@
 import pytest
 
-from dbclusterref.access import may_use_operator_token
+from dbclusterref.digitalocean.tokens import may_use_operator_token
 
 
 @pytest.mark.parametrize(

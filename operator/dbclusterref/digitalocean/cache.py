@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dbclusterref.planner import Demand
+from dbclusterref.digitalocean.demand import Demand
 from dbclusterref.resource.objects import ObjectKey
 
 LATE = 1.25
@@ -13,14 +13,14 @@ SPARE = 300.0
 
 
 @dataclass(slots=True)
-class Answer:
+class CachedCluster:
     """A cluster, packed, and when it was last said to be so, in monotonic seconds."""
 
     packed: bytes = field(repr=False)
     read_at: float
 
 
-class Answers:
+class ClusterCache:
     """The last answer for each cluster. `on_news` is told who should look because there is news of its cluster.
 
     `waiting` are the clusters whose answer somebody waits for, `late` those whose answer should have come by now.
@@ -28,7 +28,7 @@ class Answers:
 
     def __init__(self, *, on_news: Callable[[ObjectKey], object]) -> None:
         self._on_news = on_news
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, CachedCluster] = {}
         self.demand = Demand()
         self.waiting: set[str] = set()
         self.late: set[str] = set()
@@ -36,7 +36,7 @@ class Answers:
     def __contains__(self, uuid: str) -> bool:
         return uuid in self._answers
 
-    def get(self, uuid: str) -> Answer | None:
+    def get(self, uuid: str) -> CachedCluster | None:
         """Finds the last answer."""
         return self._answers.get(uuid)
 
@@ -46,7 +46,7 @@ class Answers:
         news = uuid in self.waiting or uuid in self.late
         if kept is None or kept.packed != packed:
             news |= kept is not None
-            kept = self._answers[uuid] = Answer(packed, now)
+            kept = self._answers[uuid] = CachedCluster(packed, now)
         else:
             kept.read_at = now
         self.waiting.discard(uuid)

@@ -1,24 +1,17 @@
-"""Reads through one token: each takes its turn in the budget, and whoever asks for what is being read shares the answer."""
+"""Reader through one token: each takes its turn in the budget, and whoever asks for what is being read shares the answer."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dbclusterref.authorities import CA_MAX_AGE, Authorities
-from dbclusterref.budget import Budget, Headers
-from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.ca_schedule import CA_MAX_AGE, CaSchedule
+from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders, TokenBucket
+from dbclusterref.digitalocean.single_flight import SingleFlight
 from dbclusterref.errors import RateLimited
-from dbclusterref.flight import Flights
 
 EXTRA_MAX_AGE = 3600.0
 """A pool, or a user that the cluster does not list, is read when the cluster changed, and in any case this often."""
-
-_USED_UP = (
-    "The API token's request quota at DigitalOcean is used up; reading goes on when it allows. Raise "
-    "spec.refreshInterval, or use fewer tools with one token."
-)
-
-ObserveReply = Callable[[int, Headers], None]
 
 
 class Upstream(Protocol):
@@ -43,7 +36,7 @@ class _Extra:
     cluster: bytes = field(repr=False)
 
 
-class Reads:
+class Reader:
     """The reads, the budget they share, and what is kept of CAs, pools and users."""
 
     def __init__(
@@ -62,36 +55,36 @@ class Reads:
         self._observe = observe
         self._chance = chance
         self._unix_time = unix_time
-        self._flights = Flights()
+        self._single_flight = SingleFlight()
         self._extras: dict[tuple[str, str, str], _Extra] = {}
-        self.authorities = Authorities()
-        self.budget = Budget(counted_at=clock())
+        self.ca_schedule = CaSchedule()
+        self.budget = TokenBucket(counted_at=clock())
 
     @property
     def under_way(self) -> int:
         """How many single reads of clusters have not been answered yet."""
-        return self._flights.count("cluster")
+        return self._single_flight.count("cluster")
 
     def forget_all_but(self, uuids: frozenset[str]) -> None:
         """Drops the pools and users of clusters that nobody wants any more."""
         self._extras = {what: kept for what, kept in self._extras.items() if what[1] in uuids}
 
     async def cluster(self, uuid: str) -> DatabaseCluster:
-        """Reads one cluster."""
+        """Reader one cluster."""
 
         async def read() -> DatabaseCluster:
             self._take_turn()
             return await self._upstream.get_cluster(self._token, uuid, observe=self._on_reply)
 
-        return await self._flights.share(("cluster", uuid), read)
+        return await self._single_flight.do(("cluster", uuid), read)
 
     async def page(self, after: str | None, *, known: ClusterPage | None) -> ClusterPage:
-        """Reads a page of the listing."""
+        """Reader a page of the listing."""
         self._take_turn()
         return await self._upstream.get_page(self._token, after, known=known, observe=self._on_reply)
 
     async def user(self, uuid: str, name: str, *, of: bytes, forced: bool) -> User:
-        """Reads a database user, unless it was read lately and the cluster, packed, is as it was then."""
+        """Reader a database user, unless it was read lately and the cluster, packed, is as it was then."""
 
         async def read() -> User:
             self._take_turn()
@@ -102,7 +95,7 @@ class Reads:
         return value
 
     async def pool(self, uuid: str, name: str, *, of: bytes, forced: bool) -> Pool:
-        """Reads a connection pool, unless it was read lately and the cluster, packed, is as it was then."""
+        """Reader a connection pool, unless it was read lately and the cluster, packed, is as it was then."""
 
         async def read() -> Pool:
             self._take_turn()
@@ -123,46 +116,46 @@ class Reads:
         kept = self._extras.get(what)
         if kept and not forced and kept.cluster == cluster and self._now() - kept.read_at < EXTRA_MAX_AGE:
             return kept.value
-        value = await self._flights.share(what, read)
+        value = await self._single_flight.do(what, read)
         self._extras[what] = _Extra(value, self._now(), cluster)
         return value
 
     async def find_ca(self, uuid: str, *, known: KnownCa) -> tuple[bytes, bool]:
         """The CA, and whether upstream has yet to be asked for it; `known` is asked where it has not been."""
         now = self._now()
-        kept = self.authorities.get(uuid)
+        kept = self.ca_schedule.get(uuid)
         if kept is not None:
             # What one reference knows is not kept for others: it may come from a Secret that its users can write.
             return kept or await known(), False
         if last := await known():
             # After a restart the day is spread anew.
-            self.authorities.plan(uuid, at=now + self._chance() * CA_MAX_AGE)
-            return self.authorities.shared(last), False
+            self.ca_schedule.plan(uuid, at=now + self._chance() * CA_MAX_AGE)
+            return self.ca_schedule.shared(last), False
         try:
             if self.budget.may_spend(now, spare=self.budget.background):
                 await self.ca(uuid)
-                return self.authorities.get(uuid) or b"", False
+                return self.ca_schedule.get(uuid) or b"", False
         except RateLimited:
             pass
-        self.authorities.plan(uuid, at=now)
+        self.ca_schedule.plan(uuid, at=now)
         return b"", True
 
     async def ca(self, uuid: str) -> bool:
-        """Reads a CA; tells whether it is news."""
+        """Reader a CA; tells whether it is news."""
 
         async def read() -> bool:
             self._take_turn()
             ca = await self._upstream.get_ca(self._token, uuid, observe=self._on_reply)
-            return self.authorities.learn(uuid, ca, now=self._now(), chance=self._chance())
+            return self.ca_schedule.learn(uuid, ca, now=self._now(), chance=self._chance())
 
-        return await self._flights.share(("ca", uuid), read)
+        return await self._single_flight.do(("ca", uuid), read)
 
     def _take_turn(self) -> None:
         now = self._now()
         if now < self.budget.stay_away_until:
-            raise RateLimited(_USED_UP, retry_after=self.budget.stay_away_until - now)
+            raise RateLimited(RATE_LIMITED, retry_after=self.budget.stay_away_until - now)
         self.budget.spend(now)
 
-    def _on_reply(self, status: int, headers: Headers) -> None:
+    def _on_reply(self, status: int, headers: RateLimitHeaders) -> None:
         self._observe(status, headers.remaining)
         self.budget.learn(status, headers, now=self._now(), unix_time=self._unix_time())

@@ -9,14 +9,15 @@ import contextlib
 import hashlib
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 
-from dbclusterref.cluster import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders
 from dbclusterref.errors import (
     Cause,
     Forbidden,
@@ -38,39 +39,15 @@ DEADLINE = 30.0
 """For a whole call, in seconds: a reply that trickles must not hold a worker."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What a reply's headers say of the token's hourly quota; `reset` is Unix time, None where the header was absent."""
-
-    limit: int | None
-    remaining: int | None
-    reset: int | None
-    retry_after: float | None
-
-    @classmethod
-    def from_headers(cls, headers: Mapping[str, str]) -> "Budget":
-        """Reads the four headers; what is no number is as if it were absent."""
-        return cls(
-            limit=_whole(headers.get("ratelimit-limit")),
-            remaining=_whole(headers.get("ratelimit-remaining")),
-            reset=_whole(headers.get("ratelimit-reset")),
-            retry_after=_whole(headers.get("retry-after")),
-        )
-
-
-ObserveReply = Callable[[int, Budget], None]
-"""Is told each reply's HTTP status and budget, the failing ones too; status 0 where no reply came."""
-
-
 class DigitalOcean:
-    """Reads database clusters. `client` must not follow redirects: the token goes to `base_url` alone."""
+    """Reader database clusters. `client` must not follow redirects: the token goes to `base_url` alone."""
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str) -> None:
         self._client = client
         self._base_url = base_url
 
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
-        """Reads one cluster. A 404 is an UnconfirmedNotFound: one alone proves nothing."""
+        """Reader one cluster. A 404 is an UnconfirmedNotFound: one alone proves nothing."""
         body = await self._get(token, f"/v2/databases/{uuid}", observe=observe, not_found=_no_cluster(uuid))
         cluster = DatabaseCluster.from_api(body.get("database"))
         if cluster.uuid and cluster.uuid != uuid:
@@ -78,7 +55,7 @@ class DigitalOcean:
         return cluster
 
     async def get_page(self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply) -> ClusterPage:
-        """Reads the listing's first page, or the one that a former page's `next` named; `known` is what it was last time.
+        """Reader the listing's first page, or the one that a former page's `next` named; `known` is what it was last time.
 
         A cluster on it that makes no sense is left out: it is no reason to do without the others, and a read of its own says
         what is wrong with it. Raises UpstreamUnavailable where the next page is said to be on another host.
@@ -116,7 +93,7 @@ class DigitalOcean:
         return f"/v2/databases?{parts.query}"
 
     async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes:
-        """Reads the CA's PEM; b"" where the cluster has none (its certificate is publicly trusted then)."""
+        """Reader the CA's PEM; b"" where the cluster has none (its certificate is publicly trusted then)."""
         try:
             body = await self._get(token, f"/v2/databases/{uuid}/ca", observe=observe, not_found=_no_cluster(uuid))
         except UnconfirmedNotFound:
@@ -134,7 +111,7 @@ class DigitalOcean:
         return pem
 
     async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User:
-        """Reads one database user."""
+        """Reader one database user."""
         missing = UserNotFound(
             f"The cluster has no user {name}; create it (`doctl databases user create`) or correct spec.user. "
             "Redis and Valkey clusters have no users to name."
@@ -143,7 +120,7 @@ class DigitalOcean:
         return User.from_api(body.get("user"), path="user")
 
     async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool:
-        """Reads one PostgreSQL connection pool."""
+        """Reader one PostgreSQL connection pool."""
         missing = PoolNotFound(
             f"The cluster has no connection pool {name}; create it (`doctl databases pool create`) or correct spec.pool. "
             "Only PostgreSQL clusters have pools."
@@ -159,16 +136,16 @@ class DigitalOcean:
             async with asyncio.timeout(DEADLINE):
                 reply = await self._client.get(self._base_url + path, headers={"Authorization": f"Bearer {token}"})
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            observe(0, Budget(limit=None, remaining=None, reset=None, retry_after=None))
+            observe(0, RateLimitHeaders(limit=None, remaining=None, reset=None, retry_after=None))
             raise _no_reply(error) from None
-        budget = Budget.from_headers(reply.headers)
-        observe(reply.status_code, budget)
+        headers = RateLimitHeaders.from_headers(reply.headers)
+        observe(reply.status_code, headers)
         if reply.status_code == httpx.codes.OK:
             return reply.content
-        raise _failure(reply, said=_message_in(reply, token=token), budget=budget, not_found=not_found)
+        raise _failure(reply, said=_message_in(reply, token=token), headers=headers, not_found=not_found)
 
 
-def _failure(reply: httpx.Response, *, said: str, budget: Budget, not_found: Cause) -> Cause:
+def _failure(reply: httpx.Response, *, said: str, headers: RateLimitHeaders, not_found: Cause) -> Cause:
     match reply.status_code:
         case 401:
             return TokenInvalid(
@@ -183,17 +160,13 @@ def _failure(reply: httpx.Response, *, said: str, budget: Budget, not_found: Cau
         case 404 | 422:
             return not_found
         case 429:
-            return RateLimited(
-                "The API token's request quota at DigitalOcean is used up; reading goes on when it allows. Raise "
-                "spec.refreshInterval, or use fewer tools with one token.",
-                retry_after=budget.retry_after,
-            )
+            return RateLimited(RATE_LIMITED, retry_after=headers.retry_after)
         case status if status in range(300, 400):
             return UpstreamUnavailable(
                 f"DigitalOcean's API redirected the read ({status}), which it never does by itself; check --api-url."
             )
         case status:
-            return UpstreamUnavailable(f"DigitalOcean answered {status}{said}; trying again.", retry_after=budget.retry_after)
+            return UpstreamUnavailable(f"DigitalOcean answered {status}{said}; trying again.", retry_after=headers.retry_after)
 
 
 def _no_cluster(uuid: str) -> UnconfirmedNotFound:
@@ -258,7 +231,3 @@ def _message_in(reply: httpx.Response, *, token: str) -> str:
 
 def _garbled(what: str) -> UpstreamUnavailable:
     return UpstreamUnavailable(f"DigitalOcean's answer makes no sense ({what}); trying again.")
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None  # noqa: PLR2004

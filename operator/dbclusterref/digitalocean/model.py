@@ -31,7 +31,7 @@ class Connection:
 
     @classmethod
     def from_api(cls, value: object, *, path: str) -> "Connection | None":
-        """Reads a connection object; absent, `null`, `{}` and one without a host are all None: nothing to connect to."""
+        """Reader a connection object; absent, `null`, `{}` and one without a host are all None: nothing to connect to."""
         if value is None:
             return None
         members = _mapping(value, path=path)
@@ -69,7 +69,7 @@ class User:
 
     @classmethod
     def from_api(cls, value: object, *, path: str) -> "User":
-        """Reads a user object of `users[]` or of `GET …/users/{name}`."""
+        """Reader a user object of `users[]` or of `GET …/users/{name}`."""
         members = _mapping(value, path=path)
         text = {
             name: _member(members, name, str, path=path) or ""
@@ -108,7 +108,7 @@ class Endpoints:
 
     @classmethod
     def from_api(cls, members: Mapping[str, object], *, path: str, standby_private: str) -> "Endpoints":
-        """Reads the four connection members; `standby_private` is the API's name for the private standby's."""
+        """Reader the four connection members; `standby_private` is the API's name for the private standby's."""
 
         def read(name: str) -> Connection | None:
             return Connection.from_api(members.get(name), path=f"{path}.{name}")
@@ -141,7 +141,7 @@ class DatabaseCluster:
 
     @classmethod
     def from_api(cls, value: object, *, path: str = "database") -> "DatabaseCluster":
-        """Reads a cluster object, as `GET /v2/databases/{uuid}` and the listing both give it.
+        """Reader a cluster object, as `GET /v2/databases/{uuid}` and the listing both give it.
 
         Raises UpstreamUnavailable, naming the member, where a required member is missing or any has the wrong type.
         """
@@ -220,29 +220,13 @@ class Pool:
 
     @classmethod
     def from_api(cls, value: object, *, path: str = "pool") -> "Pool":
-        """Reads a pool object, as `GET …/pools/{name}` gives it."""
+        """Reader a pool object, as `GET …/pools/{name}` gives it."""
         members = _mapping(value, path=path)
         return cls(
             name=_required(members, "name", str, path=path),
             # The pool's schema calls the private standby the same as the cluster's does.
             endpoints=Endpoints.from_api(members, path=path, standby_private="standby_private_connection"),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """All that one refresh learned upstream: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
-
-    `ca_pending` tells that nobody has asked for the CA yet: the budget was short, and it follows. `packed` is the cluster as it
-    is kept, where it is kept already: for all who keep it to share.
-    """
-
-    cluster: DatabaseCluster
-    packed: bytes = field(default=b"", repr=False, compare=False)
-    ca: bytes = b""
-    ca_pending: bool = False
-    user: User | None = None
-    pool: Pool | None = None
 
 
 def _given(**members: object) -> dict[str, object]:

@@ -12,8 +12,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from dbclusterref.cluster import DatabaseCluster
-from dbclusterref.digitalocean import Budget, DigitalOcean
+from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.rate_limit import RateLimitHeaders
 from dbclusterref.errors import (
     Cause,
     Forbidden,
@@ -42,7 +43,7 @@ class Edge:
     control: Control
     url: str
     cluster: str
-    replies: list[tuple[int, Budget]] = field(default_factory=list)
+    replies: list[tuple[int, RateLimitHeaders]] = field(default_factory=list)
 
     def observe(self, status: int, budget: Any) -> None:
         self.replies.append((status, budget))
@@ -54,7 +55,7 @@ class Edge:
         return await self.api.get_ca(TOKEN, self.cluster, observe=self.observe)
 
     async def failing(self, kind: str, **rule: Unpack[FaultRule]) -> Cause:
-        """Reads the cluster while the fault is in force, and returns the cause that came of it."""
+        """Reader the cluster while the fault is in force, and returns the cause that came of it."""
         number = self.control.add_fault(kind, **rule)
         try:
             with pytest.raises(Cause) as raised:
@@ -141,7 +142,7 @@ async def test_the_headers_say_what_is_left_of_the_budget(edge: Edge) -> None:
 def test_a_header_that_is_no_number_is_as_if_it_were_absent() -> None:
     nonsense = ("", "soon", "-1", "1.5", "٣", "9" * 40, "Wed, 21 Oct 2026 07:28:00 GMT")
     for text in nonsense:
-        budget = Budget.from_headers({"ratelimit-remaining": text, "retry-after": text})
+        budget = RateLimitHeaders.from_headers({"ratelimit-remaining": text, "retry-after": text})
         assert (budget.remaining, budget.retry_after) == (None, None)
 
 

@@ -4,8 +4,8 @@ Several processes and tools may share a token, so that the replies' headers are 
 are monotonic seconds; only `reset` is Unix time, since the header is.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 TOO_MANY = 429
 
@@ -26,22 +26,39 @@ QUOTA_PAUSE = 60.0
 """Seconds to stay away after a 429 that does not say for how long."""
 LONGEST_PAUSE = 300.0
 
+RATE_LIMITED = (
+    "The API token's request quota at DigitalOcean is used up; reading goes on when it allows. Raise "
+    "spec.refreshInterval, or use fewer tools with one token."
+)
+"""What every RateLimited says, whether DigitalOcean answered 429 or the bucket is empty."""
 
-class Headers(Protocol):
-    """What a reply says of the token's quota."""
 
-    @property
-    def limit(self) -> int | None: ...  # noqa: D102
-    @property
-    def remaining(self) -> int | None: ...  # noqa: D102
-    @property
-    def reset(self) -> int | None: ...  # noqa: D102
-    @property
-    def retry_after(self) -> float | None: ...  # noqa: D102
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitHeaders:
+    """What a reply's headers say of the token's hourly quota; `reset` is Unix time, None where the header was absent."""
+
+    limit: int | None
+    remaining: int | None
+    reset: int | None
+    retry_after: float | None
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> "RateLimitHeaders":
+        """Reader the four headers; what is no number is as if it were absent."""
+        return cls(
+            limit=_whole(headers.get("ratelimit-limit")),
+            remaining=_whole(headers.get("ratelimit-remaining")),
+            reset=_whole(headers.get("ratelimit-reset")),
+            retry_after=_whole(headers.get("retry-after")),
+        )
+
+
+ObserveReply = Callable[[int, RateLimitHeaders], None]
+"""Receives each reply's HTTP status and headers, those of failed requests too; status 0 where no reply came."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Budget:
+class TokenBucket:
     """A token bucket whose size and pace follow the replies' headers."""
 
     counted_at: float
@@ -90,7 +107,7 @@ class Budget:
         self._refill(now)
         self._left -= 1
 
-    def learn(self, status: int, headers: Headers, *, now: float, unix_time: float) -> None:
+    def learn(self, status: int, headers: RateLimitHeaders, *, now: float, unix_time: float) -> None:
         """Takes in what a reply says."""
         if headers.limit:
             if headers.limit > self.limit:
@@ -110,3 +127,7 @@ class Budget:
     def _refill(self, now: float) -> None:
         self._left = min(self.burst, self._left + max(0.0, now - self.counted_at) * self.pace)
         self.counted_at = now
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None  # noqa: PLR2004

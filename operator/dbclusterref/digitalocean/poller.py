@@ -8,13 +8,13 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable
 
-from dbclusterref.answers import Answers
-from dbclusterref.authorities import AFTER_FAILURE
+from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE
+from dbclusterref.digitalocean.cache import ClusterCache
+from dbclusterref.digitalocean.cursor import Cursor
+from dbclusterref.digitalocean.planner import Plan, plan
+from dbclusterref.digitalocean.reader import Reader
+from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
-from dbclusterref.listing import Walk
-from dbclusterref.packing import pack_cluster
-from dbclusterref.planner import Plan, plan
-from dbclusterref.reads import Reads
 from dbclusterref.schedule import after_failure
 
 BREAK_EVEN = 4
@@ -34,15 +34,17 @@ _SLOWED = (
 )
 
 
-class Sweep:
+class Poller:
     """Walks the listing for `answers` by `reads`. `clock` is monotonic, in seconds."""
 
-    def __init__(self, reads: Reads, answers: Answers, *, clock: Callable[[], float], chance: Callable[[], float]) -> None:
+    def __init__(
+        self, reads: Reader, answers: ClusterCache, *, clock: Callable[[], float], chance: Callable[[], float]
+    ) -> None:
         self._reads = reads
         self._answers = answers
         self._now = clock
         self._chance = chance
-        self._walk = Walk()
+        self._walk = Cursor()
         self._plan = Plan(sweep_every=None, covers=0.0, per_second=0.0)
         self._plan_is_old = True
         self._planned_at = 0.0
@@ -89,7 +91,7 @@ class Sweep:
         return RateLimited(_SLOWED) if uuid in self._answers.late and self._is_stretched() else None
 
     async def read_singly(self, uuid: str) -> bytes:
-        """Reads one cluster beside the walk; returns it packed."""
+        """Reader one cluster beside the walk; returns it packed."""
         self._answers.waiting.discard(uuid)
         packed = self._answers.put(uuid, pack_cluster(await self._reads.cluster(uuid)), now=self._now())
         if uuid not in self._unlisted:
@@ -153,7 +155,7 @@ class Sweep:
         if self._may_list() and (self._plan.sweep_every is not None or self._many_are_waiting()):
             due = 0.0 if self._answers.waiting else self._walk.due_at - now
             steps.append((max(due, self._walk_again_at - now, budget.seconds_until(now)), self._read_page))
-        at = self._reads.authorities.next_at()
+        at = self._reads.ca_schedule.next_at()
         if at is not None and self._answers.demand:
             steps.append((max(at - now, budget.seconds_until(now, spare=budget.background)), self._read_next_ca))
         return min(steps, key=lambda step: step[0], default=None)
@@ -222,15 +224,15 @@ class Sweep:
             self._answers.tell_all()
 
     async def _read_next_ca(self) -> None:
-        uuid = self._reads.authorities.pop()
+        uuid = self._reads.ca_schedule.pop()
         if uuid not in self._answers.demand:
-            self._reads.authorities.forget(uuid)
+            self._reads.ca_schedule.forget(uuid)
             return
         try:
             if await self._reads.ca(uuid):
                 self._answers.tell(uuid)
         except Cause:
-            self._reads.authorities.plan(uuid, at=self._now() + AFTER_FAILURE)
+            self._reads.ca_schedule.plan(uuid, at=self._now() + AFTER_FAILURE)
 
     def _tell_late(self, now: float) -> None:
         if now - self._late_checked_at < CHECK_LATE:

@@ -10,22 +10,21 @@ import random
 import time
 from collections.abc import Callable
 
-from dbclusterref.answers import LATE, Answers
-from dbclusterref.cluster import Snapshot
-from dbclusterref.packing import packed_cluster, unpack_cluster
-from dbclusterref.planner import LOOK
-from dbclusterref.reads import KnownCa, Reads, Upstream
+from dbclusterref.digitalocean.cache import LATE, ClusterCache
+from dbclusterref.digitalocean.demand import LOOK
+from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, FairQueue
+from dbclusterref.digitalocean.poller import Poller
+from dbclusterref.digitalocean.reader import KnownCa, Reader, Upstream
+from dbclusterref.digitalocean.snapshot import Snapshot, packed_cluster, unpack_cluster
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from dbclusterref.sweep import Sweep
-from dbclusterref.turns import LOOK_AGAIN, Turns
 
 ANSWERS_SOON = 5.0
 """Seconds after which who waits for a page looks again; the page's arrival calls earlier."""
 
 
 class Account:
-    """Reads through one token. `clock` is monotonic, in seconds.
+    """Reader through one token. `clock` is monotonic, in seconds.
 
     `observe` is told every reply (for metrics), `on_news` who should look because there is news of its cluster.
     """
@@ -42,10 +41,10 @@ class Account:
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._now = clock
-        self._reads = Reads(token, upstream=upstream, clock=clock, observe=observe, chance=chance, unix_time=unix_time)
-        self._answers = Answers(on_news=on_news)
-        self._first, self._others = Turns(), Turns()
-        self._sweep = Sweep(self._reads, self._answers, clock=clock, chance=chance)
+        self._reads = Reader(token, upstream=upstream, clock=clock, observe=observe, chance=chance, unix_time=unix_time)
+        self._answers = ClusterCache(on_news=on_news)
+        self._first, self._others = FairQueue(), FairQueue()
+        self._sweep = Poller(self._reads, self._answers, clock=clock, chance=chance)
         self.used_at = self._now()
 
     @property
@@ -69,7 +68,7 @@ class Account:
         return self._seconds_until_turn(uuid, somebody_waits=not max_age or uuid not in self._answers, now=now)
 
     async def read(self, reference: Reference, *, max_age: float, known_ca: KnownCa) -> Snapshot:
-        """Reads all that the reference's Secret is rendered from; an answer up to `max_age` seconds old will do.
+        """Reader all that the reference's Secret is rendered from; an answer up to `max_age` seconds old will do.
 
         `known_ca` is asked for the CA that this very reference's Secret had, where upstream has not been asked for it yet.
         Raises the cause where any read fails.
@@ -98,7 +97,7 @@ class Account:
     def next_look(self, reference: Reference, snapshot: Snapshot) -> float:
         """In how many seconds the reference should look again, news apart; 0 where there is news already."""
         uuid = reference.cluster_uuid
-        kept, ca = self._answers.get(uuid), self._reads.authorities.get(uuid)
+        kept, ca = self._answers.get(uuid), self._reads.ca_schedule.get(uuid)
         if (kept and kept.packed != packed_cluster(snapshot)) or (ca is not None and snapshot.ca_pending):
             return 0.0
         return max(LOOK, reference.refresh_interval) if self._sweep.covers(uuid) else reference.refresh_interval
@@ -124,10 +123,10 @@ class Account:
     def _seconds_until_turn(self, uuid: str, *, somebody_waits: bool, now: float) -> float:
         # New resources, and what a person has asked for, go before what is only to be refreshed.
         line, before = (self._first, 0) if somebody_waits else (self._others, self._first.length(now))
-        wait = self._reads.budget.seconds_until(now, spare=before + line.in_front(uuid, now=now))
+        wait = self._reads.budget.seconds_until(now, spare=before + line.position(uuid, now=now))
         if wait:
             self._answers.waiting.add(uuid)
-            line.stand(uuid, now=now)
+            line.join(uuid, now=now)
         return min(wait, LOOK_AGAIN)
 
     def _leave_line(self, uuid: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.cluster import Connection, DatabaseCluster, MaintenanceWindow, Pool, User
+from dbclusterref.digitalocean.model import Connection, DatabaseCluster, MaintenanceWindow, Pool, User
 from dbclusterref.errors import UpstreamUnavailable
 from tests.support.builders import (
     BOUNDED,

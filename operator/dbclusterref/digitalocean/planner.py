@@ -1,0 +1,40 @@
+"""Which reads are cheapest for what is wanted: one by one, or pages of the listing that serve up to 200 clusters each. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PER_PAGE = 200
+AHEAD = 0.9
+"""A sweep's period is this share of the refresh interval: replies and writes need the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to read. With `sweep_every` seconds the whole listing is read; clusters wanted oftener than `covers` go singly."""
+
+    sweep_every: float | None
+    covers: float
+    per_second: float
+
+    def swept(self, interval: float) -> bool:
+        """Tells whether sweeps alone keep a cluster fresh that is wanted every `interval` seconds."""
+        return self.sweep_every is not None and interval >= self.covers
+
+
+def plan(intervals: Mapping[float, int], *, pages: int) -> Plan:
+    """Finds the cheapest: `intervals` counts clusters by how often each is wanted, a listing takes `pages` requests.
+
+    Every interval is tried as the sweeps' period; clusters wanted oftener than that are read singly on top.
+    """
+    singly = 0.0
+    best = None
+    for interval in sorted(intervals):
+        every = interval * AHEAD
+        cost = singly + pages / every
+        if best is None or cost < best.per_second:
+            best = Plan(sweep_every=every, covers=interval, per_second=cost)
+        singly += intervals[interval] / interval
+    if best is None or singly <= best.per_second:
+        return Plan(sweep_every=None, covers=math.inf, per_second=singly)
+    return best

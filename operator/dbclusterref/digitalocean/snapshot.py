@@ -1,0 +1,92 @@
+"""All that one refresh learned upstream, and the same kept small while nobody works on it. Pure."""
+
+from dataclasses import dataclass, field
+
+from dbclusterref.compact import Compactor
+from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints, MaintenanceWindow, Pool, User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All that one refresh learned upstream: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
+
+    `ca_pending` tells that nobody has asked for the CA yet: the budget was short, and it follows. `packed` is the cluster as it
+    is kept, where it is kept already: for all who keep it to share.
+    """
+
+    cluster: DatabaseCluster
+    packed: bytes = field(default=b"", repr=False, compare=False)
+    ca: bytes = b""
+    ca_pending: bool = False
+    user: User | None = None
+    pool: Pool | None = None
+
+
+def pack_cluster(cluster: DatabaseCluster) -> bytes:
+    """Return a cluster's bytes."""
+    return _COMPACTOR.pack(cluster.to_api())
+
+
+def packed_cluster(snapshot: Snapshot) -> bytes:
+    """Return the bytes of a snapshot's cluster: the copy it shares with those who keep it, or a new one."""
+    return snapshot.packed or pack_cluster(snapshot.cluster)
+
+
+def unpack_cluster(packed: bytes) -> DatabaseCluster:
+    """Return the cluster that was packed."""
+    return DatabaseCluster.from_api(_COMPACTOR.unpack(packed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedSnapshot:
+    """A snapshot with its cluster as bytes."""
+
+    cluster: bytes = field(repr=False)
+    ca: bytes
+    ca_pending: bool
+    user: User | None
+    pool: Pool | None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "PackedSnapshot":
+        """Return the snapshot, packed."""
+        return cls(
+            cluster=packed_cluster(snapshot),
+            ca=snapshot.ca,
+            ca_pending=snapshot.ca_pending,
+            user=snapshot.user,
+            pool=snapshot.pool,
+        )
+
+    def unpacked(self) -> Snapshot:
+        """Return the snapshot that was packed."""
+        return Snapshot(
+            cluster=unpack_cluster(self.cluster),
+            packed=self.cluster,
+            ca=self.ca,
+            ca_pending=self.ca_pending,
+            user=self.user,
+            pool=self.pool,
+        )
+
+
+def _typical() -> dict[str, object]:
+    """A cluster with what most have in common."""
+
+    def at(prefix: str) -> Connection:
+        host, user, database = f"{prefix}do-user-0.db.ondigitalocean.com", "doadmin", "defaultdb"
+        uri = f"postgresql://{user}:@{host}:25060/{database}?sslmode=require"
+        return Connection(host=host, port=25060, user=user, password="", database=database, uri=uri)
+
+    return DatabaseCluster(
+        uuid="", name="", engine="pg", version="17", region="fra1", status="online", nodes=2, size="db-s-1vcpu-2gb",
+        created_at="2026-01-01T00:00:00Z", version_end_of_life="2026-01-01T00:00:00Z",
+        maintenance_window=MaintenanceWindow(day="monday", hour="02:00", pending=False),
+        endpoints=Endpoints(
+            private=at("private-"), standby=at("private-replica-"), public=at(""), public_standby=at("replica-")
+        ),
+        users=(User(name="doadmin", role="primary", password="", access_cert="", access_key=""),),
+    ).to_api()  # fmt: skip
+
+
+_COMPACTOR = Compactor(_typical())
