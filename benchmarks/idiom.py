@@ -10,10 +10,10 @@ import kopf
 
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.kube import KubernetesApi
-from dbclusterref.kubeconfig import load_configuration
-from dbclusterref.rendering import render_secret
+from dbclusterref.kube.client import KubernetesApi
+from dbclusterref.kube.config import load_configuration
 from dbclusterref.resource.reference import Reference
+from dbclusterref.secret.rendering import render_secret
 
 UPSTREAM: dict[str, aiohttp.ClientSession] = {}
 API: dict[str, KubernetesApi] = {}

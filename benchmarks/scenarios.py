@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.bare import push_all, render_pushes
 from benchmarks.subject import Subject, start_idiom, start_operator
 from benchmarks.world import MANAGED, NO_LIMITS, Json, Kubernetes, World, side_by_side
-from dbclusterref.kube import references_path, secrets_path
+from dbclusterref.kube.client import references_path, secrets_path
 
 Numbers = dict[str, float]
 IDLE = 60.0

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-from dbclusterref.kube import references_path
+from dbclusterref.kube.client import references_path
 from sandbox.digitalocean import Control
 from sandbox.digitalocean.terms import TokenRights
 

@@ -12,8 +12,9 @@ import lupa
 import pytest
 import yaml
 
-from dbclusterref import rendering, settings
+from dbclusterref import settings
 from dbclusterref.resource import objects, reference, status
+from dbclusterref.secret import rendering
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy" / "base"

@@ -12,7 +12,7 @@ from dbclusterref.digitalocean.cache import LATE
 from dbclusterref.digitalocean.demand import LOOK
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
-from dbclusterref.fence import Fence
+from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import STALE_AT_LEAST
 from dbclusterref.publisher import Publisher
@@ -21,7 +21,7 @@ from dbclusterref.reporter import Reporter
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
 from dbclusterref.resource.status import ConditionType, Status
 from dbclusterref.schedule import WorkQueue
-from dbclusterref.secret import ADOPT, REVISION
+from dbclusterref.secret.state import ADOPT, REVISION
 from dbclusterref.store import Entry, Store
 from tests.support.fakes import (
     KEY,

@@ -9,7 +9,7 @@ import pytest
 
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailable
-from dbclusterref.kube import Event
+from dbclusterref.kube.client import Event
 from dbclusterref.logs import JsonFormatter
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import HEARTBEAT, Outcome, Published, Suspended

@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 from dbclusterref.dispatch import Dispatcher
-from dbclusterref.kube import KubernetesApi
+from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.resource.objects import ObjectKey
@@ -17,7 +17,7 @@ from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.watching import Watching
 from tests.support.empty_cluster import empty_cluster
-from tests.test_kube import TOKEN, connect
+from tests.unit.kube.test_client import TOKEN, connect
 
 pytestmark = pytest.mark.sockets
 

@@ -14,11 +14,11 @@ from dbclusterref.digitalocean.model import DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.digitalocean.tokens import OperatorToken
 from dbclusterref.errors import Cause, KubernetesError, SettingsError, UnconfirmedNotFound
-from dbclusterref.kube import KubernetesApi
-from dbclusterref.kubeconfig import load_configuration
-from dbclusterref.rendering import render_secret
+from dbclusterref.kube.client import KubernetesApi
+from dbclusterref.kube.config import load_configuration
 from dbclusterref.resource.objects import GROUP, PLURAL
 from dbclusterref.resource.reference import Reference
+from dbclusterref.secret.rendering import render_secret
 from dbclusterref.settings import Settings
 
 MASK = "••••••••"

@@ -8,7 +8,7 @@ import kopf
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from dbclusterref.dispatch import Dispatcher
-from dbclusterref.kube import PAGE
+from dbclusterref.kube.client import PAGE
 from dbclusterref.resource.objects import FIELD_MANAGER, GROUP, MANAGED_BY, PLURAL, VERSION, key_of
 from dbclusterref.store import Store
 from dbclusterref.timing import Timing

@@ -18,11 +18,11 @@ from dbclusterref.digitalocean.client import TIMEOUT, DigitalOcean
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.dispatch import Dispatcher
 from dbclusterref.echoes import Echoes
-from dbclusterref.events import EventRecorder
-from dbclusterref.fence import Fence
-from dbclusterref.kube import KubernetesApi
-from dbclusterref.kubeconfig import load_configuration, own_namespace
-from dbclusterref.leader import Leader
+from dbclusterref.kube.client import KubernetesApi
+from dbclusterref.kube.config import load_configuration, own_namespace
+from dbclusterref.kube.events import EventRecorder
+from dbclusterref.kube.fence import Fence
+from dbclusterref.kube.leader_election import LeaderElector
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.probes import serve_probes
@@ -155,7 +155,7 @@ class _Operator:
         self._exit_status = TASK_FAILED
         self._stop.set()
 
-    async def _lead(self, leader: Leader) -> None:
+    async def _lead(self, leader: LeaderElector) -> None:
         await leader.run()
         self._supervisor.expect_end()
         self._exit_status = LOST_LEASE
@@ -253,12 +253,12 @@ class _Operator:
 
         return lambda token: Account(token, upstream=upstream, clock=self._clocks.monotonic, observe=observe, on_news=look)
 
-    def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> Leader:
+    def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> LeaderElector:
         def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback
             self._metrics.leading.set(leading)
             self._dispatcher.wake()
 
-        return Leader(
+        return LeaderElector(
             self._kubernetes,
             key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), _lease_name(self._settings.shard)),
             identity=identity,

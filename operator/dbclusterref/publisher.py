@@ -10,11 +10,11 @@ from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConfl
 from dbclusterref.fights import Fights
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import Outcome, Published
-from dbclusterref.rendering import render_secret
 from dbclusterref.reporter import Reporter
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from dbclusterref.secret import ABSENT, ADOPT, LiveSecret, RenderedSecret
+from dbclusterref.secret.rendering import render_secret
+from dbclusterref.secret.state import ABSENT, ADOPT, DesiredSecret, LiveSecret
 from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
 
@@ -32,7 +32,7 @@ class Rendition:
     """A snapshot and the Secret it makes."""
 
     snapshot: Snapshot
-    secret: RenderedSecret = field(repr=False)
+    secret: DesiredSecret = field(repr=False)
 
     @classmethod
     def of(cls, reference: Reference, snapshot: Snapshot) -> "Rendition":
@@ -186,7 +186,7 @@ class Publisher:
                 "give one of the two another spec.secret.name."
             )
 
-    def _require_peace(self, rendered: RenderedSecret, *, changed: bool) -> None:
+    def _require_peace(self, rendered: DesiredSecret, *, changed: bool) -> None:
         """New content is written at once; a repair waits where another writer undoes each one."""
         now = self._now()
         if not changed and self._fights.seconds_to_wait(rendered.key, now=now):
@@ -205,7 +205,7 @@ class Publisher:
             raise
         return LiveSecret.from_body(body) if body else None
 
-    async def _apply(self, rendered: RenderedSecret, *, revision: int, precondition: Mapping[str, str], force: bool) -> None:
+    async def _apply(self, rendered: DesiredSecret, *, revision: int, precondition: Mapping[str, str], force: bool) -> None:
         manifest = rendered.manifest(revision=revision, precondition=precondition)
         try:
             body = await self._api.apply_secret(manifest, force=force)
@@ -232,7 +232,7 @@ class Publisher:
         self._store.forget_secret(former)
 
 
-def _require_ours(live: LiveSecret, rendered: RenderedSecret, reference: Reference) -> None:
+def _require_ours(live: LiveSecret, rendered: DesiredSecret, reference: Reference) -> None:
     name = rendered.key.name
     if not live.belongs_to(reference):
         raise SecretConflict(
@@ -253,5 +253,5 @@ def _contested(name: str) -> SecretContested:
     )
 
 
-def _why_refused(rendered: RenderedSecret, error: KubernetesError) -> str:
+def _why_refused(rendered: DesiredSecret, error: KubernetesError) -> str:
     return f"The Kubernetes API refuses Secret {rendered.key.name} ({error.status}): {error.message[:400]}"

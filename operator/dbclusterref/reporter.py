@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from dbclusterref.errors import Cause, KubernetesError
-from dbclusterref.kube import Event
+from dbclusterref.kube.client import Event
 from dbclusterref.metrics import Metrics
 from dbclusterref.outcome import SYNCED, Outcome, Published, Suspended, next_status
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, version_of

@@ -13,7 +13,7 @@ from dbclusterref.resource.objects import ObjectKey, ObjectMeta, key_of, metadat
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resource.status import Status, pack_status, unpack_status
-from dbclusterref.secret import REFERENCE_UID, LiveSecret
+from dbclusterref.secret.state import REFERENCE_UID, LiveSecret
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dbclusterref.dispatch import Dispatcher
 from dbclusterref.errors import KubernetesError
 from dbclusterref.handlers import NoMemories, make_registry, make_settings, scope
 from dbclusterref.hearing import Hearing
-from dbclusterref.kube import KubernetesApi, references_path, secrets_path
+from dbclusterref.kube.client import KubernetesApi, references_path, secrets_path
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.pulse import Pulse

@@ -15,8 +15,8 @@ import httpx
 from dbclusterref.digitalocean.account import Account
 from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.rendering import render_secret
 from dbclusterref.resource.reference import Reference
+from dbclusterref.secret.rendering import render_secret
 from sandbox.digitalocean import DEFAULT_TOKEN
 from sandbox.digitalocean.jsontypes import Json
 from sandbox.servers import find_program

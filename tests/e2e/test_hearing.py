@@ -8,10 +8,10 @@ import pytest
 
 from dbclusterref.echoes import Echoes
 from dbclusterref.hearing import Hearing
-from dbclusterref.kube import KubernetesApi, references_path, secrets_path
-from dbclusterref.kubeconfig import load_configuration
+from dbclusterref.kube.client import KubernetesApi, references_path, secrets_path
+from dbclusterref.kube.config import load_configuration
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey, uid_of, version_of
-from dbclusterref.secret import ABSENT
+from dbclusterref.secret.state import ABSENT
 from dbclusterref.store import Store
 from tests.e2e.cluster import Json, Tenant, encoded
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dbclusterref.resource.objects import FIELD_MANAGER
-from dbclusterref.secret import ABSENT
+from dbclusterref.secret.state import ABSENT
 from tests.e2e.cluster import MANAGED_BY, Json, Tenant, encoded, wait_until
 from tests.e2e.conftest import Served
 

@@ -11,14 +11,14 @@ import pytest
 
 from dbclusterref.digitalocean.deletion_guard import BELIEVED_AFTER, DeletionGuard
 from dbclusterref.errors import KubernetesError, SettingsError
-from dbclusterref.fence import Fence
 from dbclusterref.fights import AT_ONCE, Fights
+from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.pulse import LAGGING, Pulse
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resync import Resync
-from dbclusterref.secret import REFERENCE_UID
+from dbclusterref.secret.state import REFERENCE_UID
 from dbclusterref.store import Store
 from dbclusterref.timing import Timing
 from tests.support.fakes import KEY, FakeClock, FakeKubernetes, reference_body, secret_body

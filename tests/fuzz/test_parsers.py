@@ -16,11 +16,11 @@ from dbclusterref.digitalocean.model import DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RateLimitHeaders
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, SettingsError
-from dbclusterref.rendering import render_secret
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import Status
-from dbclusterref.secret import LiveSecret
-from dbclusterref.template import TemplateError, fill
+from dbclusterref.secret.rendering import render_secret
+from dbclusterref.secret.state import LiveSecret
+from dbclusterref.secret.template import TemplateError, fill
 from dbclusterref.timing import Timing
 from tests.support.builders import (
     BOUNDED,

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec
 from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import ObserveReply, RateLimitHeaders
 from dbclusterref.errors import Cause, KubernetesError, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
-from dbclusterref.kube import Event
+from dbclusterref.kube.client import Event
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY, ObjectKey
 
 P = ParamSpec("P")

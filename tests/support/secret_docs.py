@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from dbclusterref.engines import ENGINES
+from dbclusterref.secret.engines import ENGINES
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "secret.md").read_text()

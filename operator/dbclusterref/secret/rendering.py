@@ -10,12 +10,12 @@ from urllib.parse import quote, urlsplit
 
 from dbclusterref.digitalocean.model import Connection, Endpoints
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
 from dbclusterref.errors import IncompleteCredentials, InvalidSpec, MissingScope, WaitingForCluster
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY
 from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, Reference
-from dbclusterref.secret import CLUSTER_UUID, REFERENCE_UID, RenderedSecret
-from dbclusterref.template import TemplateError, fill, placeholders_in
+from dbclusterref.secret.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
+from dbclusterref.secret.state import CLUSTER_UUID, REFERENCE_UID, DesiredSecret
+from dbclusterref.secret.template import TemplateError, fill, placeholders_in
 
 _ENDPOINT_PREFIXES = {
     Endpoint.PRIVATE: "",
@@ -30,7 +30,7 @@ PLACEHOLDERS = frozenset(
 )
 
 
-def render_secret(reference: Reference, snapshot: Snapshot) -> RenderedSecret:
+def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
     """Builds the Secret.
 
     Raises WaitingForCluster, MissingScope or IncompleteCredentials where what was read does not make a working Secret, and
@@ -45,7 +45,7 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> RenderedSecret:
             f"spec.secret.keySets leaves nothing to write: there are no such keys for the engine {snapshot.cluster.engine}; "
             "add Binding."
         )
-    return RenderedSecret(
+    return DesiredSecret(
         key=reference.secret_key,
         type=f"servicebinding.io/{engine.type}",
         data={name: value.encode() for name, value in data.items()},

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.kube import Event
+from dbclusterref.kube.client import Event
 from dbclusterref.resource.objects import ObjectKey
 
 T = TypeVar("T")

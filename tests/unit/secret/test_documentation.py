@@ -7,14 +7,14 @@ import pytest
 
 from dbclusterref.digitalocean.model import Pool, User
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.engines import ENGINES
-from dbclusterref.rendering import PLACEHOLDERS, render_secret
 from dbclusterref.resource.reference import KeySet
-from dbclusterref.template import fill, placeholders_in
+from dbclusterref.secret.engines import ENGINES
+from dbclusterref.secret.rendering import PLACEHOLDERS, render_secret
+from dbclusterref.secret.template import fill, placeholders_in
 from tests.support import secret_docs
 from tests.support.builders import PEM, connection_body, reference, snapshot
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 CONNECTIONS = ("private_connection", "standby_private_connection", "connection", "standby_connection")
 EVERYWHERE = ["Private", "Standby", "Public", "PublicStandby"]
 

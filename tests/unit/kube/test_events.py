@@ -4,8 +4,8 @@ import logging
 import pytest
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.events import CAPACITY, MANY, PERIOD, EventRecorder
-from dbclusterref.kube import Event
+from dbclusterref.kube.client import Event
+from dbclusterref.kube.events import CAPACITY, MANY, PERIOD, EventRecorder
 from dbclusterref.metrics import Metrics
 from tests.support.fakes import KEY, FakeKubernetes, in_fake_time, settle
 

@@ -7,9 +7,9 @@ from hypothesis import given
 
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.rendering import render_secret
 from dbclusterref.resource.reference import Reference
-from dbclusterref.secret import LiveSecret, RenderedSecret
+from dbclusterref.secret.rendering import render_secret
+from dbclusterref.secret.state import DesiredSecret, LiveSecret
 from tests.support.builders import (
     BOUNDED,
     CANARY,
@@ -26,7 +26,7 @@ from tests.support.builders import (
 )
 
 
-def rendered(spec: Json | None = None, **members: Any) -> RenderedSecret:
+def rendered(spec: Json | None = None, **members: Any) -> DesiredSecret:
     return render_secret(reference(spec), snapshot(**members))
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec
-from dbclusterref.rendering import PLACEHOLDERS, placeholders, render_secret
-from dbclusterref.secret import RenderedSecret
+from dbclusterref.secret.rendering import PLACEHOLDERS, placeholders, render_secret
+from dbclusterref.secret.state import DesiredSecret
 from tests.support.builders import (
     BOUNDED,
     CANARY,
@@ -31,7 +31,7 @@ from tests.support.builders import (
     snapshot,
 )
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 CASES = sorted(file.stem for file in (DATA / "clusters").glob("*.json"))
 
 # The table in docs/secret.md.
@@ -47,15 +47,15 @@ KEYS = {
 }  # fmt: skip
 
 
-def text(rendered: RenderedSecret) -> dict[str, str]:
+def text(rendered: DesiredSecret) -> dict[str, str]:
     return {name: value.decode() for name, value in rendered.data.items()}
 
 
-def rendered(spec: Json | None = None, **members: Any) -> RenderedSecret:
+def rendered(spec: Json | None = None, **members: Any) -> DesiredSecret:
     return render_secret(reference(spec), snapshot(**members))
 
 
-def judge(spec: Json, known: Snapshot | Json) -> RenderedSecret | Cause:
+def judge(spec: Json, known: Snapshot | Json) -> DesiredSecret | Cause:
     """What becomes of a snapshot, or of a cluster's body: the Secret, or why there is none."""
     try:
         found = known if isinstance(known, Snapshot) else Snapshot(cluster=DatabaseCluster.from_api(known), ca=PEM.encode())
@@ -68,7 +68,7 @@ def judge(spec: Json, known: Snapshot | Json) -> RenderedSecret | Cause:
 # secrets/*.yaml (what must come of them), paired by name.
 
 
-def described(outcome: RenderedSecret | Cause) -> Json:
+def described(outcome: DesiredSecret | Cause) -> Json:
     """An outcome as the files describe it."""
     if isinstance(outcome, Cause):
         return {"noSecret": outcome.reason, "message": outcome.message}
@@ -136,7 +136,7 @@ def test_a_cluster_being_created_that_is_complete_has_its_secret() -> None:
 @given(reference_specs(), cluster_bodies())
 def test_a_cluster_makes_a_secret_of_documented_keys_without_empty_values_or_a_cause(spec: Json, body: Json) -> None:
     outcome = judge(spec, body)
-    if isinstance(outcome, RenderedSecret):
+    if isinstance(outcome, DesiredSecret):
         assert set(outcome.data) <= KEYS | set(spec["secret"]["template"])
         assert all(outcome.data.values())
         # The password is always there, in whatever key: a Secret without it is no Secret.
@@ -147,7 +147,7 @@ def test_a_cluster_makes_a_secret_of_documented_keys_without_empty_values_or_a_c
 @given(reference_specs(), cluster_bodies())
 def test_the_same_input_makes_the_same_secret_byte_for_byte(spec: Json, body: Json) -> None:
     one, other = judge(spec, body), judge(copy.deepcopy(spec), dict(reversed(copy.deepcopy(body).items())))
-    if isinstance(one, RenderedSecret) and isinstance(other, RenderedSecret):
+    if isinstance(one, DesiredSecret) and isinstance(other, DesiredSecret):
         assert json.dumps(one.manifest(revision=1)) == json.dumps(other.manifest(revision=1))
         assert (one.content, one.shape) == (other.content, other.shape)
     else:
@@ -170,7 +170,7 @@ def parsed_twice(uri: str) -> list[tuple[str | None, int | None, str | None, str
 @given(complete_cluster_bodies())
 def test_every_uri_reads_back_as_the_connection_it_was_made_of(body: Json) -> None:
     outcome = judge(ALL_ENDPOINTS, body)
-    assert isinstance(outcome, RenderedSecret)
+    assert isinstance(outcome, DesiredSecret)
     data = text(outcome)
     for prefix in ("", "standby-", "public-", "public-standby-"):
         host, port = data[f"{prefix}host"], int(data.get(f"{prefix}port", 0)) or None
@@ -213,7 +213,7 @@ def test_a_jdbc_url_holds_no_credentials(body: Json) -> None:
 @given(complete_cluster_bodies(), reference_specs())
 def test_nothing_public_is_written_unasked(body: Json, spec: Json) -> None:
     outcome = judge(spec, body)
-    assert isinstance(outcome, RenderedSecret)
+    assert isinstance(outcome, DesiredSecret)
     asked = spec["secret"]["endpoints"]
     binding = "Binding" in spec["secret"]["keySets"]
     for prefix, endpoint in (("public-host", "Public"), ("public-standby-host", "PublicStandby"), ("standby-host", "Standby")):

@@ -34,7 +34,7 @@ class LeaseApi(Protocol):
     async def replace_lease(self, key: ObjectKey, lease: Json, *, timeout: float) -> Json: ...  # noqa: D102
 
 
-class Leader:
+class LeaderElector:
     """Competes for the Lease. `clock` is monotonic, in seconds; `now` is the time of day, for people to read."""
 
     def __init__(

@@ -19,10 +19,10 @@ from redis.connection import parse_url as parse_with_redis
 
 from dbclusterref.digitalocean.model import DatabaseCluster, Pool
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.engines import ENGINES
 from dbclusterref.errors import Cause, IncompleteCredentials, MissingScope, WaitingForCluster
-from dbclusterref.rendering import render_secret
 from dbclusterref.resource.reference import KeySet
+from dbclusterref.secret.engines import ENGINES
+from dbclusterref.secret.rendering import render_secret
 from tests.support import secret_docs
 from tests.support.builders import (
     BOUNDED,
@@ -38,7 +38,7 @@ from tests.support.builders import (
     snapshot,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 DESCRIPTION = Path(os.environ.get("DBCLUSTERREF_CONTRACT", ROOT.parent / "shared" / "digitalocean" / "databases-openapi.json"))
 CLUSTER = "/v2/databases/{database_cluster_uuid}"
 EVERYTHING: dict[str, object] = {

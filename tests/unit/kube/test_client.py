@@ -14,8 +14,8 @@ from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
 from dbclusterref.errors import KubernetesError, SettingsError
-from dbclusterref.kube import Event, KubernetesApi
-from dbclusterref.kubeconfig import load_configuration, own_namespace
+from dbclusterref.kube.client import Event, KubernetesApi
+from dbclusterref.kube.config import load_configuration, own_namespace
 from dbclusterref.resource.objects import ObjectKey
 from tests.support.fakes import KEY
 

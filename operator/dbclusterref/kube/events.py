@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.kube import Event
+from dbclusterref.kube.client import Event
 from dbclusterref.metrics import Metrics
 
 PERIOD = 0.5

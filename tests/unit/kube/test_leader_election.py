@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.leader import LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, Leader
+from dbclusterref.kube.leader_election import LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, LeaderElector
 from dbclusterref.resource.objects import ObjectKey
 from tests.support.fakes import Body, FakeKubernetes, in_fake_time
 
@@ -67,13 +67,13 @@ class LeaseServer(FakeKubernetes):
 
 
 class Process:
-    """One replica: a Leader with its way to the API server, and what it said of itself."""
+    """One replica: a LeaderElector with its way to the API server, and what it said of itself."""
 
     def __init__(self, name: str, server: LeaseServer, history: "History") -> None:
         self.name = name
         self.server = server
         self.told: list[bool] = []
-        self.leader = Leader(
+        self.leader = LeaderElector(
             server,
             key=LEASE,
             identity=name,
@@ -369,7 +369,7 @@ async def test_whatever_happens_there_are_never_two_leaders(seed: int) -> None:
             case _:
                 pass
         if process.task.done():
-            # A process that has ended writes no more, whatever its Leader would say.
+            # A process that has ended writes no more, whatever its LeaderElector would say.
             history.processes.remove(process)
             replicas[name] = Process(f"{name}{turn}", LeaseServer(first), history)
         await history.watch(chance.uniform(0, 20))

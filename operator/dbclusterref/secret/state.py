@@ -24,7 +24,7 @@ _DIGEST_KEY = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RenderedSecret:
+class DesiredSecret:
     """The Secret as it shall be, but for its revision, which is counted where the live one is known."""
 
     key: ObjectKey

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.template import TemplateError, fill, placeholders_in
+from dbclusterref.secret.template import TemplateError, fill, placeholders_in
 from tests.support.builders import BOUNDED, any_text
 
 
