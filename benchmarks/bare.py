@@ -13,7 +13,7 @@ from benchmarks.world import Json, Kubernetes, World, as_bytes
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.kube.client import references_path, secrets_path
-from dbclusterref.outcome import Published, next_status
+from dbclusterref.reconcile.conditions import Published, next_status
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import Status
 from dbclusterref.secret.rendering import render_secret

@@ -6,11 +6,11 @@ from typing import Any, cast
 import aiohttp
 import kopf
 
-from dbclusterref.dispatch import Dispatcher
 from dbclusterref.handlers import EndlessBackoff, NoDiffs, NoMemories, make_registry, make_settings, scope
 from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, PLURAL, ObjectKey
-from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
 from tests.support.fakes import KEY, Body, in_fake_time, reference_body, secret_body, settle
 
@@ -18,13 +18,13 @@ Handler = Callable[..., Coroutine[Any, Any, object]]
 
 
 class Bench:
-    """The handlers as kopf would call them, over a real store and a real dispatcher whose one worker writes down keys."""
+    """The handlers as kopf would call them, over a real store and a real controller whose one worker writes down keys."""
 
     def __init__(self) -> None:
         self.store = Store()
         self.seen: list[ObjectKey] = []
         metrics, logger = Metrics(), logging.getLogger("test")
-        self.dispatcher = Dispatcher(
+        self.controller = Controller(
             self,
             workers=1,
             clock=lambda: 0.0,
@@ -34,7 +34,7 @@ class Bench:
             logger=logger,
         )
         self.registry = make_registry(
-            store=self.store, dispatcher=self.dispatcher, server="http://server", session=aiohttp.ClientSession
+            store=self.store, controller=self.controller, server="http://server", session=aiohttp.ClientSession
         )
 
     async def reconcile(self, key: ObjectKey) -> float | None:
@@ -48,9 +48,9 @@ class Bench:
         assert await cast("Handler", function)(event={"type": kind, "object": body}, body=body) is None
 
     async def worked(self) -> list[ObjectKey]:
-        self.dispatcher.start()
+        self.controller.start()
         await settle()
-        await self.dispatcher.stop(grace=1)
+        await self.controller.stop(grace=1)
         return self.seen
 
 

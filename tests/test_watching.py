@@ -7,13 +7,13 @@ from typing import NoReturn
 
 import pytest
 
-from dbclusterref.dispatch import Dispatcher
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.settings import Settings
-from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.watching import Watching
 from tests.support.empty_cluster import empty_cluster
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.sockets
 
 
 class _Bench:
-    """The watches over a real store and dispatcher; `failed` is set where a task of theirs ends."""
+    """The watches over a real store and controller; `failed` is set where a task of theirs ends."""
 
     def __init__(self, kubernetes: KubernetesApi) -> None:
         metrics = Metrics()
         self.failed = asyncio.Event()
         self.supervisor = Supervisor(metrics=metrics, logger=LOGGER, on_failure=self.failed.set)
         store = Store()
-        dispatcher = Dispatcher(
+        controller = Controller(
             self,
             workers=1,
             clock=time.monotonic,
@@ -40,7 +40,7 @@ class _Bench:
             logger=LOGGER,
         )
         self.watching = Watching(
-            Settings(), kubernetes=kubernetes, store=store, dispatcher=dispatcher, metrics=metrics, supervisor=self.supervisor,
+            Settings(), kubernetes=kubernetes, store=store, controller=controller, metrics=metrics, supervisor=self.supervisor,
             clock=time.monotonic, is_echo=lambda _: False, on_start=lambda: None,
         )  # fmt: skip
 

@@ -7,10 +7,10 @@ import aiohttp
 import kopf
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-from dbclusterref.dispatch import Dispatcher
 from dbclusterref.kube.client import PAGE
+from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, GROUP, MANAGED_BY, PLURAL, VERSION, key_of
-from dbclusterref.store import Store
 from dbclusterref.timing import Timing
 
 GONE = "DELETED"
@@ -51,7 +51,7 @@ class EndlessBackoff:
 def make_registry(
     *,
     store: Store,
-    dispatcher: Dispatcher,
+    controller: Controller,
     server: str,
     session: Callable[[], aiohttp.ClientSession],
     with_secrets: bool = True,
@@ -72,9 +72,9 @@ def make_registry(
         gone = event["type"] == GONE
         key = store.observe_reference(body, gone=gone)
         if gone and store.get(former := key_of(body)) is None:
-            dispatcher.forget(former)
+            controller.forget(former)
         if key:
-            dispatcher.mark(key, urgent=event["type"] is not None)
+            controller.mark(key, urgent=event["type"] is not None)
 
     if not with_secrets:
         return registry
@@ -82,7 +82,7 @@ def make_registry(
     @kopf.on.event("", "v1", "secrets", registry=registry)
     async def secret_seen(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
         for key in store.observe_secret(event["object"], gone=event["type"] == GONE):
-            dispatcher.mark(key, urgent=True)
+            controller.mark(key, urgent=True)
 
     return registry
 

@@ -13,10 +13,10 @@ from importlib.metadata import version
 
 import httpx
 
+from dbclusterref.clock import Clock, system_clock
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.client import TIMEOUT, DigitalOcean
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
-from dbclusterref.dispatch import Dispatcher
 from dbclusterref.echoes import Echoes
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
@@ -26,13 +26,14 @@ from dbclusterref.kube.leader_election import LeaderElector
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.probes import serve_probes
-from dbclusterref.publisher import Publisher
-from dbclusterref.reconciler import Clocks, Reconciler, system_clocks
-from dbclusterref.reporter import Reporter, watch_reasons
+from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.publisher import Publisher
+from dbclusterref.reconcile.reconciler import Reconciler
+from dbclusterref.reconcile.reporter import Reporter, watch_reasons
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.settings import Settings
-from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.watching import Watching
 
@@ -83,7 +84,7 @@ class _Operator:
     ) -> None:
         self._settings = settings
         self._kubernetes = kubernetes
-        self._clocks: Clocks = system_clocks(random.random)
+        self._clock: Clock = system_clock(random.random)
         self._metrics = Metrics()
         self._store = Store(shard=settings.shard)
         self._echoes = Echoes()
@@ -96,14 +97,14 @@ class _Operator:
         fence = Fence(kubernetes, seconds_left=self._seconds_left)
         self._events = EventRecorder(
             fence,
-            is_busy=lambda: self._dispatcher.is_busy,
+            is_busy=lambda: self._controller.is_busy,
             metrics=self._metrics,
             logger=LOGGER,
         )
-        self._dispatcher = Dispatcher(
+        self._controller = Controller(
             self._make_reconciler(fence, identity=identity),
             workers=settings.workers,
-            clock=self._clocks.monotonic,
+            clock=self._clock.monotonic,
             may_work=self._may_write,
             metrics=self._metrics,
             supervisor=self._supervisor,
@@ -113,10 +114,10 @@ class _Operator:
             settings,
             kubernetes=kubernetes,
             store=self._store,
-            dispatcher=self._dispatcher,
+            controller=self._controller,
             metrics=self._metrics,
             supervisor=self._supervisor,
-            clock=self._clocks.monotonic,
+            clock=self._clock.monotonic,
             is_echo=self._echoes.is_one,
             on_start=self._take_signals,  # kopf has put its own in their place
         )
@@ -138,11 +139,11 @@ class _Operator:
         self._supervisor.start("events", self._events.run())
         if self._leader:
             self._supervisor.start("leader", self._lead(self._leader))
-        self._dispatcher.start()
+        self._controller.start()
         self._supervisor.start("watch", self._watching.run())
         await self._stop.wait()
         self._supervisor.expect_end()
-        await self._dispatcher.stop(grace=GRACE)
+        await self._controller.stop(grace=GRACE)
         await self._events.drain(seconds=GRACE / 3)
         if self._leader:
             await self._leader.release()
@@ -166,7 +167,7 @@ class _Operator:
             await asyncio.sleep(HOUSEKEEPING)
             for bug in self._accounts.keep_going():
                 self._supervisor.report("Reading the listing of database clusters", bug)
-            self._accounts.drop_unused(since=self._clocks.monotonic() - 3600.0)
+            self._accounts.drop_unused(since=self._clock.monotonic() - 3600.0)
 
     def _may_write(self) -> bool:
         return self._leader is None or self._leader.is_leading()
@@ -175,12 +176,12 @@ class _Operator:
         return float("inf") if self._leader is None else self._leader.seconds_left()
 
     def _problems(self) -> list[str]:
-        return [*self._supervisor.problems(), *self._dispatcher.problems(), *self._watching.problems()]
+        return [*self._supervisor.problems(), *self._controller.problems(), *self._watching.problems()]
 
     def _not_ready(self) -> list[str]:
         if not self._watching.is_watching:
             return ["not watching yet: the Kubernetes API or the CustomResourceDefinition is missing"]
-        if self._may_write() and not self._dispatcher.first_pass_is_done:
+        if self._may_write() and not self._controller.first_pass_is_done:
             return ["the first pass over all resources is not done yet"]
         return []
 
@@ -191,7 +192,7 @@ class _Operator:
         return [role if self._leader else "alone", *blind]
 
     def _render_metrics(self) -> bytes:
-        self._dispatcher.measure()
+        self._controller.measure()
         self._watching.measure()
         self._metrics.upstream_slowdown.set(self._accounts.slowdown)
         watch_reasons(lambda: Counter(entry.reason or "Pending" for entry in self._store), self._metrics)
@@ -218,7 +219,7 @@ class _Operator:
                 self._kubernetes,
                 own=OperatorToken(value=settings.token, file=settings.token_file),
                 allowed=settings.token_namespaces,
-                clock=self._clocks.monotonic,
+                clock=self._clock.monotonic,
             ),
             accounts=self._accounts,
             publisher=Publisher(
@@ -226,14 +227,14 @@ class _Operator:
                 store=self._store,
                 reporter=reporter,
                 metrics=self._metrics,
-                clock=self._clocks.monotonic,
+                clock=self._clock.monotonic,
                 sees_secrets=lambda: self._watching.sees_secrets,
                 wrote=self._echoes.expect,
                 timing=settings.timing,
             ),
             reporter=reporter,
             metrics=self._metrics,
-            clocks=self._clocks,
+            clock=self._clock,
             timing=settings.timing,
         )
 
@@ -249,21 +250,21 @@ class _Operator:
             entry = self._store.get(key)
             if entry:
                 entry.read_due_at = 0.0
-                self._dispatcher.mark(key, urgent=True)
+                self._controller.mark(key, urgent=True)
 
-        return lambda token: Account(token, upstream=upstream, clock=self._clocks.monotonic, observe=observe, on_news=look)
+        return lambda token: Account(token, upstream=upstream, clock=self._clock.monotonic, observe=observe, on_news=look)
 
     def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> LeaderElector:
         def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback
             self._metrics.leading.set(leading)
-            self._dispatcher.wake()
+            self._controller.wake()
 
         return LeaderElector(
             self._kubernetes,
             key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), _lease_name(self._settings.shard)),
             identity=identity,
-            clock=self._clocks.monotonic,
-            now=self._clocks.now,
+            clock=self._clock.monotonic,
+            now=self._clock.now,
             logger=LOGGER,
             on_change=changed,
             timing=self._settings.timing,

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey, key_of, uid_of, version_of
-from dbclusterref.store import Store
 
 Json = dict[str, object]
 

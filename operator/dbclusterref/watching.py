@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import kopf
 
-from dbclusterref.dispatch import Dispatcher
 from dbclusterref.errors import KubernetesError
 from dbclusterref.handlers import NoMemories, make_registry, make_settings, scope
 from dbclusterref.hearing import Hearing
@@ -15,10 +14,11 @@ from dbclusterref.kube.client import KubernetesApi, references_path, secrets_pat
 from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.pulse import Pulse
+from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import GROUP
 from dbclusterref.resync import Resync
 from dbclusterref.settings import Settings
-from dbclusterref.store import Store
 from dbclusterref.supervisor import Supervisor
 
 DEAF_AFTER = 2
@@ -41,7 +41,7 @@ class Watching:
         *,
         kubernetes: KubernetesApi,
         store: Store,
-        dispatcher: Dispatcher,
+        controller: Controller,
         metrics: Metrics,
         supervisor: Supervisor,
         clock: Callable[[], float],
@@ -51,7 +51,7 @@ class Watching:
         self._settings = settings
         self._kubernetes = kubernetes
         self._store = store
-        self._dispatcher = dispatcher
+        self._controller = controller
         self._metrics = metrics
         self._supervisor = supervisor
         self._clock = clock
@@ -62,7 +62,7 @@ class Watching:
         self._resync = Resync(
             kubernetes,
             store=store,
-            marks=dispatcher,
+            marks=controller,
             metrics=metrics,
             logger=LOGGER,
             namespaces=settings.namespaces,
@@ -121,7 +121,7 @@ class Watching:
         if said:
             LOGGER.info("The Kubernetes API serves DatabaseClusterRef; going on.")
         self._began = True
-        self._dispatcher.expect(entry.identity.key for entry in self._store)
+        self._controller.expect(entry.identity.key for entry in self._store)
 
     async def _ask_for_rights(self) -> None:
         self._rights_checked_at = self._clock()
@@ -152,7 +152,7 @@ class Watching:
         tasks = await kopf.spawn_tasks(
             registry=make_registry(
                 store=self._store,
-                dispatcher=self._dispatcher,
+                controller=self._controller,
                 server=self._kubernetes.server,
                 session=partial(self._kubernetes.session, hearing),
                 with_secrets=self.sees_secrets,

@@ -10,9 +10,9 @@ from dbclusterref.echoes import Echoes
 from dbclusterref.hearing import Hearing
 from dbclusterref.kube.client import KubernetesApi, references_path, secrets_path
 from dbclusterref.kube.config import load_configuration
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey, uid_of, version_of
 from dbclusterref.secret.state import ABSENT
-from dbclusterref.store import Store
 from tests.e2e.cluster import Json, Tenant, encoded
 
 pytestmark = pytest.mark.e2e

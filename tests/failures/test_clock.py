@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbclusterref.errors import UpstreamUnavailable
-from dbclusterref.outcome import Published, next_status
+from dbclusterref.reconcile.conditions import Published, next_status
 from dbclusterref.resource.status import ConditionType, Status
 from tests.support.builders import cluster, identity, reference
 

@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import pytest
 
+from dbclusterref.backoff import BACKOFF_CAP
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.rate_limit import QUOTA_PAUSE, ObserveReply
-from dbclusterref.dispatch import Dispatcher
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
-from dbclusterref.outcome import STALE_AT_LEAST
+from dbclusterref.reconcile.conditions import STALE_AT_LEAST
+from dbclusterref.reconcile.controller import Controller
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
-from dbclusterref.schedule import BACKOFF_CAP
 from dbclusterref.supervisor import Supervisor
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
@@ -34,8 +34,8 @@ from tests.support.fakes import (
     secret_body,
 )
 from tests.support.fleet import in_memory
-from tests.test_dispatch import LOGGER
-from tests.test_reconciler import TOKEN_SECRET, Bench
+from tests.unit.reconcile.test_controller import LOGGER
+from tests.unit.reconcile.test_reconciler import TOKEN_SECRET, Bench
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -77,7 +77,7 @@ class Night(Bench):
     """An operator that nobody looks after: its workers take what its watches bring and what is due."""
 
     def __init__(self) -> None:
-        self.dispatcher: Dispatcher | None = None
+        self.controller: Controller | None = None
         self.simulated = SimulatedUpstream()
         self.world = self.simulated.simulator.world
         self.uuids = dict(zip(KEYS, self.world.seed_clusters(len(KEYS), Recipe()), strict=True))
@@ -87,7 +87,7 @@ class Night(Bench):
             kubernetes.put_reference(reference_body(key=key, uid=f"uid-{key.name}", clusterUUID=uuid, refreshInterval="1m"))
         super().__init__(kubernetes, self.simulated, LoopClock())
         metrics = Metrics()
-        self.dispatcher = Dispatcher(
+        self.controller = Controller(
             self.reconciler,
             workers=2,
             clock=self.clock,
@@ -97,15 +97,15 @@ class Night(Bench):
             logger=LOGGER,
         )
         self._pass_on()
-        self.dispatcher.start()
+        self.controller.start()
 
     def see(self, kind: str, body: Body, *, gone: bool) -> None:
         super().see(kind, body, gone=gone)
         self._pass_on()
 
     def _pass_on(self) -> None:
-        while self.dispatcher and self.marked:
-            self.dispatcher.mark(self.marked.pop())
+        while self.controller and self.marked:
+            self.controller.mark(self.marked.pop())
 
     def rotate_all(self) -> None:
         for uuid in self.uuids.values():
@@ -116,15 +116,15 @@ class Night(Bench):
 
     async def live(self, seconds: float) -> None:
         """Lets time pass, and looks once a minute whether a probe would call the process ill."""
-        assert self.dispatcher
+        assert self.controller
         for _ in range(int(seconds // MINUTE)):
             await asyncio.sleep(MINUTE)
-            assert self.dispatcher.problems() == []
+            assert self.controller.problems() == []
         await asyncio.sleep(seconds % MINUTE)
 
     async def end(self) -> None:
-        assert self.dispatcher
-        await self.dispatcher.stop(grace=1.0)
+        assert self.controller
+        await self.controller.stop(grace=1.0)
 
     def all_say(self, kind: ConditionType) -> set[tuple[bool, str]]:
         return {self.says(kind, key) for key in KEYS}

@@ -11,15 +11,15 @@ import pytest
 
 from dbclusterref.digitalocean.deletion_guard import BELIEVED_AFTER, DeletionGuard
 from dbclusterref.errors import KubernetesError, SettingsError
-from dbclusterref.fights import AT_ONCE, Fights
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.pulse import LAGGING, Pulse
+from dbclusterref.reconcile.repair_backoff import AT_ONCE, RepairBackoff
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resync import Resync
 from dbclusterref.secret.state import REFERENCE_UID
-from dbclusterref.store import Store
 from dbclusterref.timing import Timing
 from tests.support.fakes import KEY, FakeClock, FakeKubernetes, reference_body, secret_body
 
@@ -77,7 +77,7 @@ def test_the_breaker_closes_when_clusters_answer_again_and_after_an_hour() -> No
 
 
 def test_a_handful_of_repairs_is_made_at_once_and_then_one_each_window() -> None:
-    fights = Fights(Timing())
+    fights = RepairBackoff(Timing())
     for number in range(AT_ONCE):
         assert fights.seconds_to_wait(SECRET, now=float(number)) == 0
         fights.repaired(SECRET, now=float(number))
@@ -86,14 +86,14 @@ def test_a_handful_of_repairs_is_made_at_once_and_then_one_each_window() -> None
 
 
 def test_repairs_far_apart_are_no_fight() -> None:
-    fights = Fights(Timing())
+    fights = RepairBackoff(Timing())
     for number in range(20):
         fights.repaired(SECRET, now=number * 60.0)
         assert not fights.is_on(SECRET, now=number * 60.0)
 
 
 def test_a_fight_is_over_when_nothing_was_repaired_for_a_while() -> None:
-    fights = Fights(Timing())
+    fights = RepairBackoff(Timing())
     for _ in range(AT_ONCE):
         fights.repaired(SECRET, now=0.0)
     assert fights.is_on(SECRET, now=299.0)
@@ -103,7 +103,7 @@ def test_a_fight_is_over_when_nothing_was_repaired_for_a_while() -> None:
 
 
 def test_old_repairs_are_forgotten() -> None:
-    fights = Fights(Timing())
+    fights = RepairBackoff(Timing())
     for number in range(3000):
         fights.repaired(ObjectKey("shop", f"db-{number}"), now=float(number))
     assert len(fights._repairs) < 1100

@@ -10,9 +10,9 @@ from dbclusterref.digitalocean.account import Account
 from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause
+from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from dbclusterref.schedule import WorkQueue
 from sandbox.digitalocean.simulator import Simulator
 from tests.support.fakes import TOKEN, FakeUpstream, reference_body
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.model import DatabaseCluster, User
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot, pack_cluster, unpack_cluster
-from dbclusterref.outcome import Outcome, Published, Suspended, next_status
+from dbclusterref.reconcile.conditions import Outcome, Published, Suspended, next_status
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import Status, pack_status, unpack_status
 from tests.support.builders import BOUNDED, cluster, cluster_bodies, identity, reference, reference_specs, snapshot

@@ -8,6 +8,7 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable
 
+from dbclusterref.backoff import after_failure
 from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE
 from dbclusterref.digitalocean.cache import ClusterCache
 from dbclusterref.digitalocean.cursor import Cursor
@@ -15,7 +16,6 @@ from dbclusterref.digitalocean.planner import Plan, plan
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
-from dbclusterref.schedule import after_failure
 
 BREAK_EVEN = 4
 """With as many reads wanted at once, and as many as the listing has pages, pages are read."""

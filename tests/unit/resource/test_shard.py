@@ -3,10 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.errors import SettingsError
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.settings import add_run_flags, argument_parser, read_settings
-from dbclusterref.store import Store
 from tests.support.builders import BOUNDED
 from tests.support.fakes import reference_body
 

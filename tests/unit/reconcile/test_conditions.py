@@ -19,7 +19,7 @@ from dbclusterref.errors import (
     UnconfirmedNotFound,
     UpstreamUnavailable,
 )
-from dbclusterref.outcome import Outcome, Published, Suspended, next_status
+from dbclusterref.reconcile.conditions import Outcome, Published, Suspended, next_status
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import ConditionType, Status, format_time

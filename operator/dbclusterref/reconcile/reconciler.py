@@ -4,12 +4,11 @@
 and says when to look again. It reads upstream only when a read is due, so repairing a Secret needs nobody but the API server.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from weakref import WeakKeyDictionary
 
+from dbclusterref.backoff import after_failure, after_success
+from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.snapshot import Snapshot
@@ -26,13 +25,12 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
 )
 from dbclusterref.metrics import Metrics
-from dbclusterref.outcome import Outcome, Published, Suspended
-from dbclusterref.publisher import Overtaken, Publisher, Rendition
-from dbclusterref.reporter import Reporter
+from dbclusterref.reconcile.conditions import Outcome, Published, Suspended
+from dbclusterref.reconcile.publisher import Publisher, Rendition, Superseded
+from dbclusterref.reconcile.reporter import Reporter
+from dbclusterref.reconcile.store import Entry, Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from dbclusterref.schedule import after_failure, after_success
-from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
 
 CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
@@ -42,20 +40,10 @@ SAID_AFTER = 10.0
 LOCAL_FAILURES = 6
 """A refused or foreign Secret is looked at as rarely from the start as what has failed so often: half a minute."""
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _WAITING = (
     "The read waits for its turn: the API token's request quota at DigitalOcean is short. Raise spec.refreshInterval, or use "
     "fewer tools with one token."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    """Time and chance: a monotonic clock in seconds, the time of day, and a number in [0, 1)."""
-
-    monotonic: Callable[[], float]
-    now: Callable[[], datetime]
-    jitter: Callable[[], float]
 
 
 class Reconciler:
@@ -70,7 +58,7 @@ class Reconciler:
         publisher: Publisher,
         reporter: Reporter,
         metrics: Metrics,
-        clocks: Clocks,
+        clock: Clock,
         timing: Timing | None = None,
     ) -> None:
         self._store = store
@@ -79,7 +67,7 @@ class Reconciler:
         self._publisher = publisher
         self._reporter = reporter
         self._metrics = metrics
-        self._clocks = clocks
+        self._clock = clock
         self._timing = timing or Timing()
         self._breakers: WeakKeyDictionary[Account, DeletionGuard] = WeakKeyDictionary()
 
@@ -99,22 +87,22 @@ class Reconciler:
         if entry.reference.suspend:
             await self._report(entry, Suspended(), refreshed=False)
             return None
-        read_is_due = entry.refresh_is_requested or self._clocks.monotonic() >= entry.read_due_at
+        read_is_due = entry.refresh_is_requested or self._clock.monotonic() >= entry.read_due_at
         wait, rendition = await self._observe(entry, entry.reference) if read_is_due else (0.0, None)
         if wait and not entry.was_read and entry.cause is None:
             return wait
         try:
             outcome, published = await self._publisher.publish(entry, entry.reference, rendition=rendition)
-        except Overtaken:
+        except Superseded:
             # The resource was changed, deleted or made anew meanwhile, which marked it again: nothing is done in the old name.
             return None
         await self._report(entry, outcome, refreshed=read_is_due and not wait, published=published)
         return wait or self._seconds_until_next_look(entry, entry.reference, outcome)
 
     def _seconds_until_next_look(self, entry: Entry, reference: Reference, outcome: Outcome) -> float:
-        wait = max(0.0, entry.read_due_at - self._clocks.monotonic())
+        wait = max(0.0, entry.read_due_at - self._clock.monotonic())
         if isinstance(outcome, SecretConflict | SecretRefused):
-            jitter, interval = self._clocks.jitter(), reference.refresh_interval
+            jitter, interval = self._clock.jitter(), reference.refresh_interval
             return min(wait, after_failure(outcome, failures=LOCAL_FAILURES, interval=interval, jitter=jitter))
         repair = self._publisher.seconds_until_repair(reference)
         return wait if repair is None else min(wait, repair)
@@ -129,7 +117,7 @@ class Reconciler:
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
         if entry.failed_at is not None:
             # An answer from before the failure does not disprove it.
-            max_age = min(max_age, self._clocks.monotonic() - entry.failed_at)
+            max_age = min(max_age, self._clock.monotonic() - entry.failed_at)
         breaker: DeletionGuard | None = None
         rendition: Rendition | None = None
         try:
@@ -145,20 +133,20 @@ class Reconciler:
         except Cause as cause:
             entry.cause = self._confirmed(entry, reference, cause, breaker=breaker)
             entry.failures += 1
-            entry.failed_at = self._clocks.monotonic()
-            delay = after_failure(entry.cause, failures=entry.failures, interval=interval, jitter=self._clocks.jitter())
+            entry.failed_at = self._clock.monotonic()
+            delay = after_failure(entry.cause, failures=entry.failures, interval=interval, jitter=self._clock.jitter())
         else:
-            breaker.found(reference.cluster_uuid, now=self._clocks.monotonic())
+            breaker.found(reference.cluster_uuid, now=self._clock.monotonic())
             entry.snapshot = snapshot
             entry.cause = entry.not_found_since = entry.failed_at = None
             entry.failures = 0
-            delay = after_success(account.next_look(reference, snapshot), jitter=self._clocks.jitter())
-        entry.read_due_at = self._clocks.monotonic() + delay
+            delay = after_success(account.next_look(reference, snapshot), jitter=self._clock.jitter())
+        entry.read_due_at = self._clock.monotonic() + delay
         entry.waiting_since = None
         return 0.0, rendition
 
     def _note_waiting(self, entry: Entry, wait: float) -> None:
-        now = self._clocks.monotonic()
+        now = self._clock.monotonic()
         if entry.waiting_since is None:
             entry.waiting_since = now
         if max(wait, now - entry.waiting_since) >= SAID_AFTER:
@@ -183,7 +171,7 @@ class Reconciler:
         if not isinstance(cause, UnconfirmedNotFound) or breaker is None:
             entry.not_found_since = None
             return cause
-        now = self._clocks.monotonic()
+        now = self._clock.monotonic()
         was_known = entry.was_read or bool(entry.status.binding_name)
         breaker.missing(reference.cluster_uuid, now=now, was_known=was_known)
         if entry.not_found_since is None:
@@ -202,7 +190,7 @@ class Reconciler:
         )
 
     async def _report(self, entry: Entry, outcome: Outcome, *, refreshed: bool, published: Published | None = None) -> None:
-        now = self._clocks.now()
+        now = self._clock.now()
         await self._reporter.report(
             entry,
             outcome,
@@ -213,7 +201,7 @@ class Reconciler:
         )
 
     def _not_fresh_for(self, entry: Entry, outcome: Outcome, *, now: datetime) -> timedelta:
-        monotonic = self._clocks.monotonic()
+        monotonic = self._clock.monotonic()
         if isinstance(outcome, Published):
             entry.not_fresh_since = None
             return timedelta()
@@ -221,13 +209,3 @@ class Reconciler:
             # After a restart the status alone knows, by a clock that may have jumped.
             entry.not_fresh_since = monotonic - entry.status.not_fresh_for(now).total_seconds()
         return timedelta(seconds=monotonic - entry.not_fresh_since)
-
-
-def seconds_since_boot() -> float:
-    """A monotonic clock that goes on while the machine is suspended, where there is one: a Lease runs out meanwhile."""
-    return time.clock_gettime(_CLOCK)
-
-
-def system_clocks(jitter: Callable[[], float]) -> Clocks:
-    """The real clocks."""
-    return Clocks(monotonic=seconds_since_boot, now=lambda: datetime.now().astimezone(), jitter=jitter)

@@ -9,10 +9,10 @@ from typing import Protocol
 from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube.client import Event
 from dbclusterref.metrics import Metrics
-from dbclusterref.outcome import SYNCED, Outcome, Published, Suspended, next_status
+from dbclusterref.reconcile.conditions import SYNCED, Outcome, Published, Suspended, next_status
+from dbclusterref.reconcile.store import Entry
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, version_of
 from dbclusterref.resource.status import ConditionType, Status
-from dbclusterref.store import Entry
 
 NOTE_LIMIT = 1000
 """An Event's note may have 1,024 characters."""

@@ -12,10 +12,10 @@ from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailab
 from dbclusterref.kube.client import Event
 from dbclusterref.logs import JsonFormatter
 from dbclusterref.metrics import Metrics
-from dbclusterref.outcome import HEARTBEAT, Outcome, Published, Suspended
-from dbclusterref.reporter import NOTE_LIMIT, Reporter, watch_reasons
+from dbclusterref.reconcile.conditions import HEARTBEAT, Outcome, Published, Suspended
+from dbclusterref.reconcile.reporter import NOTE_LIMIT, Reporter, watch_reasons
+from dbclusterref.reconcile.store import Entry, Store
 from dbclusterref.resource.status import ConditionType
-from dbclusterref.store import Entry, Store
 from tests.support.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
 
 LOGGER = logging.getLogger("dbclusterref.test")

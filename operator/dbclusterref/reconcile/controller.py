@@ -5,10 +5,11 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from dbclusterref.backoff import BACKOFF_CAP, after_trouble
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import ObjectKey
-from dbclusterref.schedule import BACKOFF_CAP, WorkQueue, after_trouble
 from dbclusterref.supervisor import Supervisor
 
 AFTER_BUG = 30.0
@@ -25,7 +26,7 @@ class Reconciles(Protocol):
     async def reconcile(self, key: ObjectKey) -> float | None: ...  # noqa: D102
 
 
-class Dispatcher:
+class Controller:
     """Runs `workers` reconciliations side by side while `may_work` allows it. `clock` is monotonic, in seconds."""
 
     def __init__(

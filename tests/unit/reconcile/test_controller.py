@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from dbclusterref.dispatch import AFTER_BUG, HANGS_AFTER, STUCK_AFTER, Dispatcher
+from dbclusterref.backoff import BACKOFF_CAP
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.controller import AFTER_BUG, HANGS_AFTER, STUCK_AFTER, Controller
 from dbclusterref.resource.objects import ObjectKey
-from dbclusterref.schedule import BACKOFF_CAP
 from dbclusterref.supervisor import Supervisor
 from tests.support.fakes import in_fake_time, settle
 
@@ -51,7 +51,7 @@ class Bench:
         self.metrics = Metrics()
         self.leading = True
         self.supervisor = Supervisor(metrics=self.metrics, logger=LOGGER)
-        self.dispatcher = Dispatcher(
+        self.controller = Controller(
             self.reconciler,
             workers=workers,
             clock=asyncio.get_running_loop().time,
@@ -78,51 +78,51 @@ def raising(error: Exception) -> Callable[[], float | None]:
 @in_fake_time
 async def test_what_is_marked_is_reconciled_once() -> None:
     bench = Bench()
-    bench.dispatcher.start()
+    bench.controller.start()
     for _ in range(5):
-        bench.dispatcher.mark(A)
+        bench.controller.mark(A)
     await asyncio.sleep(1000)
     assert [key for key, _ in bench.reconciler.began] == [A]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_it_is_looked_at_again_after_the_time_it_asked_for() -> None:
     bench = Bench()
     bench.reconciler.does[A] = lambda: 60.0
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(190)
     assert bench.reconciler.times(A) == [0, 60, 120, 180]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_an_earlier_deadline_is_kept_while_the_workers_wait_for_a_later_one() -> None:
     bench = Bench()
     bench.reconciler.does = {A: lambda: 600.0, B: lambda: 5.0}
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(1)
-    bench.dispatcher.mark(B)
+    bench.controller.mark(B)
     await asyncio.sleep(11)
     assert len(bench.reconciler.times(B)) == 3
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_what_is_marked_while_it_is_worked_on_is_done_once_more_afterwards() -> None:
     bench = Bench()
     gate = bench.reconciler.gates[A] = asyncio.Event()
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await settle()
-    bench.dispatcher.mark(A, urgent=True)
+    bench.controller.mark(A, urgent=True)
     await settle()
     gate.set()
     await settle()
     assert bench.reconciler.ended == [A, A]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
@@ -131,9 +131,9 @@ async def test_resources_are_worked_on_side_by_side_up_to_the_number_of_workers(
     gate = asyncio.Event()
     keys = [ObjectKey("shop", str(number)) for number in range(10)]
     bench.reconciler.gates = dict.fromkeys(keys, gate)
-    bench.dispatcher.start()
+    bench.controller.start()
     for key in keys:
-        bench.dispatcher.mark(key)
+        bench.controller.mark(key)
     await settle()
     assert len(bench.reconciler.at_work) == 3
     gate.set()
@@ -141,31 +141,31 @@ async def test_resources_are_worked_on_side_by_side_up_to_the_number_of_workers(
     await asyncio.sleep(1)
     assert len(bench.reconciler.ended) == 10
     assert bench.reconciler.most_at_work == 3
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_urgent_work_goes_first() -> None:
     bench = Bench(workers=1)
-    bench.dispatcher.mark(A)
-    bench.dispatcher.mark(B, urgent=True)
-    bench.dispatcher.start()
+    bench.controller.mark(A)
+    bench.controller.mark(B, urgent=True)
+    bench.controller.start()
     await settle()
     assert bench.reconciler.ended == [B, A]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_a_forgotten_resource_is_not_looked_at_again() -> None:
     bench = Bench()
     bench.reconciler.does[A] = lambda: 60.0
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(1)
-    bench.dispatcher.forget(A)
+    bench.controller.forget(A)
     await asyncio.sleep(1000)
     assert bench.reconciler.times(A) == [0]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------------
@@ -175,15 +175,15 @@ async def test_a_forgotten_resource_is_not_looked_at_again() -> None:
 async def test_a_bug_in_one_resource_stops_no_other_and_is_tried_again() -> None:
     bench = Bench(workers=1)
     bench.reconciler.does = {A: raising(RuntimeError("x")), B: lambda: 10.0}
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
-    bench.dispatcher.mark(B)
+    bench.controller.start()
+    bench.controller.mark(A)
+    bench.controller.mark(B)
     await asyncio.sleep(AFTER_BUG + 1)
     assert bench.reconciler.times(A) == [0, AFTER_BUG]
     assert len(bench.reconciler.times(B)) == 4
     assert bench.bugs() == 2
-    assert bench.dispatcher.problems() == []
-    await bench.dispatcher.stop(grace=1)
+    assert bench.controller.problems() == []
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
@@ -192,28 +192,28 @@ async def test_a_bugs_message_is_not_logged_but_its_kind_and_its_place_are(caplo
     bench = Bench()
     password = "CANARY"
     bench.reconciler.does[A] = raising(ValueError(f"bad password {password}"))
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await settle()
     assert "shop/a: unexpected ValueError" in caplog.text
     assert "in reconcile" in caplog.text
     assert password not in caplog.text
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_an_api_server_in_trouble_is_tried_more_and_more_slowly() -> None:
     bench = Bench()
     bench.reconciler.does[A] = raising(KubernetesError("down", status=0))
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(100)
     times = bench.reconciler.times(A)
     pauses = [round(later - earlier, 3) for earlier, later in itertools.pairwise(times)]
     assert pauses[:7] == [0.25, 0.5, 1, 2, 4, 8, 15]
     assert set(pauses[7:]) == {15}
     assert bench.bugs() == 0
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
@@ -228,22 +228,22 @@ async def test_after_a_success_the_pauses_begin_anew() -> None:
         return 100.0
 
     bench.reconciler.does[A] = do
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(104.6)
     assert bench.reconciler.times(A) == [0, 0.25, 0.75, 1.75, 3.75, 103.75, 104, 104.5]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_an_api_server_that_asks_for_time_gets_it() -> None:
     bench = Bench()
     bench.reconciler.does[A] = raising(KubernetesError("busy", status=429, retry_after=20))
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(45)
     assert bench.reconciler.times(A) == [0, 20, 40]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
@@ -251,12 +251,12 @@ async def test_a_namespace_that_is_ending_is_waited_for_without_a_word(caplog: p
     bench = Bench()
     said = "unable to create new content in namespace shop because it is being terminated"
     bench.reconciler.does[A] = raising(KubernetesError(said, status=403))
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(BACKOFF_CAP + 1)
     assert bench.reconciler.times(A) == [0, BACKOFF_CAP]
     assert caplog.records == []
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
@@ -265,18 +265,18 @@ async def test_a_trouble_is_told_once_and_again_after_it_was_over(caplog: pytest
     bench = Bench()
     error = KubernetesError("down.", status=0)
     bench.reconciler.does = {A: raising(error), B: raising(error)}
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
-    bench.dispatcher.mark(B)
+    bench.controller.start()
+    bench.controller.mark(A)
+    bench.controller.mark(B)
     await asyncio.sleep(100)
     assert len(caplog.records) == 1
     bench.reconciler.does = {A: lambda: 1000.0, B: lambda: 1000.0}
     await asyncio.sleep(100)
     bench.reconciler.does[A] = raising(error)
-    bench.dispatcher.mark(A)
+    bench.controller.mark(A)
     await settle()
     assert len(caplog.records) == 2
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 # --- standing by and stopping ----------------------------------------------------------------------------------------------
@@ -286,40 +286,40 @@ async def test_a_trouble_is_told_once_and_again_after_it_was_over(caplog: pytest
 async def test_a_standby_keeps_what_is_marked_and_begins_when_it_leads() -> None:
     bench = Bench()
     bench.leading = False
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(1000)
     assert bench.reconciler.began == []
-    assert bench.dispatcher.problems() == []
+    assert bench.controller.problems() == []
     bench.leading = True
-    bench.dispatcher.wake()
+    bench.controller.wake()
     await settle()
     assert bench.reconciler.ended == [A]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_a_leader_that_is_none_any_more_takes_no_more_work() -> None:
     bench = Bench()
     bench.reconciler.does[A] = lambda: 10.0
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await settle()
     bench.leading = False
     await asyncio.sleep(100)
     assert bench.reconciler.times(A) == [0]
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_stopping_lets_work_under_way_end_and_takes_no_more() -> None:
     bench = Bench(workers=1)
     gate = bench.reconciler.gates[A] = asyncio.Event()
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
-    bench.dispatcher.mark(B)
+    bench.controller.start()
+    bench.controller.mark(A)
+    bench.controller.mark(B)
     await settle()
-    stopping = asyncio.create_task(bench.dispatcher.stop(grace=3))
+    stopping = asyncio.create_task(bench.controller.stop(grace=3))
     await asyncio.sleep(2)
     assert not stopping.done()
     gate.set()
@@ -331,18 +331,18 @@ async def test_stopping_lets_work_under_way_end_and_takes_no_more() -> None:
 async def test_stopping_waits_no_longer_than_the_grace() -> None:
     bench = Bench()
     bench.reconciler.gates[A] = asyncio.Event()
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await settle()
     began = asyncio.get_running_loop().time()
-    await bench.dispatcher.stop(grace=3)
+    await bench.controller.stop(grace=3)
     assert asyncio.get_running_loop().time() - began == pytest.approx(3)
     assert bench.reconciler.at_work == set()
 
 
 @in_fake_time
 async def test_stopping_what_never_started_is_no_matter() -> None:
-    await Bench().dispatcher.stop(grace=3)
+    await Bench().controller.stop(grace=3)
 
 
 # --- how it goes -----------------------------------------------------------------------------------------------------------
@@ -352,8 +352,8 @@ async def test_stopping_what_never_started_is_no_matter() -> None:
 async def test_a_worker_that_has_ended_is_a_problem() -> None:
     bench = Bench(workers=1)
     bench.reconciler.gates[A] = asyncio.Event()
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await settle()
     (worker,) = (task for task in asyncio.all_tasks() if task.get_name() == "worker-0")
     worker.cancel()
@@ -366,33 +366,33 @@ async def test_work_that_is_long_overdue_is_a_problem() -> None:
     bench = Bench(workers=1)
     bench.reconciler.does[A] = lambda: 1.0
     bench.reconciler.gates[B] = asyncio.Event()
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await settle()
-    bench.dispatcher.mark(B)
+    bench.controller.mark(B)
     await asyncio.sleep(STUCK_AFTER)
-    assert bench.dispatcher.problems() == []
+    assert bench.controller.problems() == []
     await asyncio.sleep(3)
-    assert bench.dispatcher.problems() == ["the most overdue resource is 122 s late"]
+    assert bench.controller.problems() == ["the most overdue resource is 122 s late"]
     bench.leading = False
-    assert bench.dispatcher.problems() == [], "a standby is not late"
-    await bench.dispatcher.stop(grace=1)
+    assert bench.controller.problems() == [], "a standby is not late"
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
 async def test_work_that_does_not_end_is_a_problem() -> None:
     bench = Bench()
     bench.reconciler.gates[A] = asyncio.Event()
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await asyncio.sleep(HANGS_AFTER)
-    assert bench.dispatcher.problems() == []
+    assert bench.controller.problems() == []
     await asyncio.sleep(2)
-    assert bench.dispatcher.problems() == ["shop/a has been worked on for 302 s"]
+    assert bench.controller.problems() == ["shop/a has been worked on for 302 s"]
     bench.reconciler.gates[A].set()
     await settle()
-    assert bench.dispatcher.problems() == []
-    await bench.dispatcher.stop(grace=1)
+    assert bench.controller.problems() == []
+    await bench.controller.stop(grace=1)
 
 
 @in_fake_time
@@ -400,15 +400,15 @@ async def test_the_gauges_show_what_waits_and_how_late_it_is() -> None:
     bench = Bench(workers=1)
     bench.reconciler.does[A] = lambda: 1.0
     bench.reconciler.gates[B] = asyncio.Event()
-    bench.dispatcher.start()
-    bench.dispatcher.mark(A)
+    bench.controller.start()
+    bench.controller.mark(A)
     await settle()
-    bench.dispatcher.mark(B)
+    bench.controller.mark(B)
     await settle()
-    bench.dispatcher.mark(C)
+    bench.controller.mark(C)
     await asyncio.sleep(6)
-    bench.dispatcher.measure()
+    bench.controller.measure()
     value = bench.metrics.registry.get_sample_value
     assert value("dbclusterref_queue_length") == 1
     assert value("dbclusterref_queue_overdue_seconds") == pytest.approx(5)
-    await bench.dispatcher.stop(grace=1)
+    await bench.controller.stop(grace=1)

@@ -3,8 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from dbclusterref.backoff import after_failure, after_success, after_trouble
 from dbclusterref.errors import Cause, RateLimited, SecretConflict, TokenInvalid, TokenSecretMissing, UpstreamUnavailable
-from dbclusterref.schedule import SLACK, WorkQueue, after_failure, after_success, after_trouble
+from dbclusterref.reconcile.workqueue import SLACK, WorkQueue
 from tests.support.builders import BOUNDED
 
 CAUSES: list[Cause] = [UpstreamUnavailable("x"), TokenInvalid("x"), TokenSecretMissing("x"), SecretConflict("x")]

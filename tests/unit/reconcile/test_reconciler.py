@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.cache import LATE
 from dbclusterref.digitalocean.demand import LOOK
@@ -14,15 +15,15 @@ from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
-from dbclusterref.outcome import STALE_AT_LEAST
-from dbclusterref.publisher import Publisher
-from dbclusterref.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Clocks, Reconciler
-from dbclusterref.reporter import Reporter
+from dbclusterref.reconcile.conditions import STALE_AT_LEAST
+from dbclusterref.reconcile.publisher import Publisher
+from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Reconciler
+from dbclusterref.reconcile.reporter import Reporter
+from dbclusterref.reconcile.store import Entry, Store
+from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
 from dbclusterref.resource.status import ConditionType, Status
-from dbclusterref.schedule import WorkQueue
 from dbclusterref.secret.state import ADOPT, REVISION
-from dbclusterref.store import Entry, Store
 from tests.support.fakes import (
     KEY,
     OTHER_UUID,
@@ -83,7 +84,7 @@ class Bench:
             ),
             reporter=reporter,
             metrics=metrics,
-            clocks=Clocks(monotonic=clock, now=clock.now, jitter=lambda: 0.0),
+            clock=Clock(monotonic=clock, now=clock.now, jitter=lambda: 0.0),
         )
         for body in kubernetes.references.values():
             self.see("Reference", body, gone=False)

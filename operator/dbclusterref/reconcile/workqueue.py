@@ -1,7 +1,7 @@
-"""When to try again, and what is due: back-off, and a queue without clock and without I/O.
+"""The work queue: what is due now, what is due later, what is being worked on. Without clock and without I/O.
 
-The queue has the semantics of client-go's work queue: a key is in it once however often it is marked; a key marked while
-it is being worked on is given out again afterwards, never twice at the same time; and each key has at most one deadline.
+It has the semantics of client-go's work queue: a key is in it once however often it is marked; a key marked while it is being
+worked on is given out again afterwards, never twice at the same time; and each key has at most one deadline.
 """
 
 import heapq
@@ -9,47 +9,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from dbclusterref.errors import Cause, TokenSecretMissing
-
 K = TypeVar("K")
 
-BACKOFF_FIRST = 1.0
-BACKOFF_CAP = 60.0
-STALLED_CAP = 300.0
-LOCAL_CAP = 30.0
-"""What costs upstream nothing to look at again: a token Secret, which nobody tells this operator about when it appears."""
 SLACK = 100
 """How many replaced deadlines the queue keeps beside as many as there are in force."""
-SPREAD = 0.1
-"""Deadlines are moved by up to this share of the delay, so that what started together does not stay together."""
-
-
-def after_success(interval: float, *, jitter: float) -> float:
-    """Seconds until the next routine read; `jitter` in [0, 1) spreads it to just below the interval, never past it."""
-    return interval * (1 - SPREAD * jitter)
-
-
-def after_failure(cause: Cause, *, failures: int, interval: float, jitter: float) -> float:
-    """Seconds until the next try after the `failures`-th failure in a row (1 for the first).
-
-    Doubles from a second up to the refresh interval, capped at a minute, or at five where a person must act (half a minute if
-    that is to make a token Secret); what the other side asked for in `retry-after` is the least.
-    """
-    if isinstance(cause, TokenSecretMissing):
-        cap = LOCAL_CAP
-    elif cause.stalled:
-        cap = STALLED_CAP
-    else:
-        cap = min(max(interval, BACKOFF_FIRST), BACKOFF_CAP)
-    delay = min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), cap)
-    if cause.retry_after is not None:
-        delay = max(delay, cause.retry_after)
-    return delay * (1 + SPREAD * jitter)
-
-
-def after_trouble(failures: int) -> float:
-    """Seconds until the next try after the Kubernetes API failed for the `failures`-th time in a row."""
-    return min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16) / 4, BACKOFF_CAP / 4)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 from dbclusterref.digitalocean.model import User
 from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
-from dbclusterref.store import Store
 from tests.support.fakes import KEY, UUID, Body, a_cluster, a_pool, reference_body, secret_body
 
 SECRET_KEY = KEY

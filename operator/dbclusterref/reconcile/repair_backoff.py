@@ -1,4 +1,4 @@
-"""Fights over a Secret with another writer: repaired at once a handful of times, then only now and then.
+"""RepairBackoff over a Secret with another writer: repaired at once a handful of times, then only now and then.
 
 Pure: the clock is an argument, in seconds on any one monotonic clock.
 """
@@ -14,7 +14,7 @@ AT_ONCE = 5
 
 
 @dataclass(slots=True)
-class Fights:
+class RepairBackoff:
     """The repairs of late, by Secret."""
 
     timing: Timing

@@ -7,15 +7,15 @@ from typing import Protocol
 
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConflict, SecretContested, SecretRefused
-from dbclusterref.fights import Fights
 from dbclusterref.metrics import Metrics
-from dbclusterref.outcome import Outcome, Published
-from dbclusterref.reporter import Reporter
+from dbclusterref.reconcile.conditions import Outcome, Published
+from dbclusterref.reconcile.repair_backoff import RepairBackoff
+from dbclusterref.reconcile.reporter import Reporter
+from dbclusterref.reconcile.store import Entry, Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.rendering import render_secret
 from dbclusterref.secret.state import ABSENT, ADOPT, DesiredSecret, LiveSecret
-from dbclusterref.store import Entry, Store
 from dbclusterref.timing import Timing
 
 
@@ -40,11 +40,11 @@ class Rendition:
         return cls(snapshot, render_secret(reference, snapshot))
 
 
-class Overtaken(Exception):
+class Superseded(Exception):
     """What is being worked on is no longer how things are."""
 
 
-class _Taken(Exception):
+class _NameTaken(Exception):
     """There is a Secret of that name already."""
 
 
@@ -73,7 +73,7 @@ class Publisher:
         self._now = clock
         self._sees_secrets = sees_secrets
         self._wrote = wrote
-        self._fights = Fights(timing or Timing())
+        self._repair_backoff = RepairBackoff(timing or Timing())
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
         """The CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
@@ -88,7 +88,7 @@ class Publisher:
     ) -> tuple[Outcome, Published | None]:
         """Makes the Secret what was read just now, or what the last good snapshot says while the last read has failed.
 
-        Raises Overtaken where the resource was changed, deleted or made anew meanwhile, and KubernetesError where the API
+        Raises Superseded where the resource was changed, deleted or made anew meanwhile, and KubernetesError where the API
         server is in trouble.
         """
         self._require_current(entry)
@@ -106,20 +106,20 @@ class Publisher:
             return cause, None
         except Cause as cause:
             return entry.cause or cause, None
-        if not entry.cause and self._fights.is_on(reference.secret_key, now=self._now()):
+        if not entry.cause and self._repair_backoff.is_on(reference.secret_key, now=self._now()):
             return _contested(reference.secret.name), published
         return entry.cause or published, published
 
     def seconds_until_repair(self, reference: Reference) -> float | None:
         """When a Secret that another writer fights over wants another look; None where there is no fight."""
         key, now = reference.secret_key, self._now()
-        if not self._fights.is_on(key, now=now):
+        if not self._repair_backoff.is_on(key, now=now):
             return None
-        return self._fights.seconds_to_wait(key, now=now) or self._fights.seconds_until_over(key, now=now)
+        return self._repair_backoff.seconds_to_wait(key, now=now) or self._repair_backoff.seconds_until_over(key, now=now)
 
     def _require_current(self, entry: Entry) -> None:
         if not self._store.is_current(entry):
-            raise Overtaken
+            raise Superseded
 
     async def _apply_if_different(self, entry: Entry, reference: Reference, rendition: Rendition) -> Published:
         key = rendition.secret.key
@@ -129,7 +129,7 @@ class Publisher:
         live = await self._look(key) if looks else live
         try:
             return await self._bring_in_line(entry, reference, rendition, live=live)
-        except _Taken:
+        except _NameTaken:
             live = await self._look(key)
             return await self._bring_in_line(entry, reference, rendition, live=live, when_absent={})
 
@@ -142,7 +142,7 @@ class Publisher:
         live: LiveSecret | None,
         when_absent: Mapping[str, str] = ABSENT,
     ) -> Published:
-        """Raises _Taken where there is a Secret although `live` is None."""
+        """Raises _NameTaken where there is a Secret although `live` is None."""
         snapshot, rendered = rendition.snapshot, rendition.secret
         content, shape = rendered.content, rendered.shape
         self._require_current(entry)
@@ -159,8 +159,8 @@ class Publisher:
             await self._apply(rendered, revision=revision, precondition=precondition, force=live is not None)
             now = self._now()
             if not changed:
-                self._fights.repaired(rendered.key, now=now)
-            if changed or not self._fights.is_on(rendered.key, now=now):
+                self._repair_backoff.repaired(rendered.key, now=now)
+            if changed or not self._repair_backoff.is_on(rendered.key, now=now):
                 self._reporter.secret_written(
                     entry, rendered.key.name, revision=revision, changed=changed, created=live is None
                 )
@@ -189,7 +189,7 @@ class Publisher:
     def _require_peace(self, rendered: DesiredSecret, *, changed: bool) -> None:
         """New content is written at once; a repair waits where another writer undoes each one."""
         now = self._now()
-        if not changed and self._fights.seconds_to_wait(rendered.key, now=now):
+        if not changed and self._repair_backoff.seconds_to_wait(rendered.key, now=now):
             raise _contested(rendered.key.name)
 
     async def _look(self, key: ObjectKey) -> LiveSecret | None:
@@ -211,7 +211,7 @@ class Publisher:
             body = await self._api.apply_secret(manifest, force=force)
         except KubernetesError as error:
             if error.status == HTTPStatus.CONFLICT and precondition is ABSENT:
-                raise _Taken from None
+                raise _NameTaken from None
             self._metrics.writes.labels(kind="Secret", result="failed").inc()
             # Whatever was believed of the live one may be what was wrong: 409 if it is gone, 422 for another's `metadata.uid`.
             self._store.forget_secret(rendered.key)
