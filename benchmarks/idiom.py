@@ -30,7 +30,7 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:  # noqa: ANN
 
 @kopf.timer("dbclusterref.io", "v1alpha1", "databaseclusterrefs", interval=60)
 async def refresh(body: kopf.Body, spec: kopf.Spec, patch: kopf.Patch, **_: Any) -> None:  # noqa: ANN401
-    """Reader and writes, each time."""
+    """Reads and writes, each time."""
     url = f"{os.environ['DIGITALOCEAN_API_URL']}/v2/databases/{spec['clusterUUID']}"
     async with UPSTREAM["it"].get(url) as reply:
         cluster = DatabaseCluster.from_api((await reply.json())["database"])

@@ -17,7 +17,6 @@ from dbclusterref.clock import Clock, system_clock
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.client import TIMEOUT, DigitalOcean
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
-from dbclusterref.echoes import Echoes
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
 from dbclusterref.kube.events import EventRecorder
@@ -35,7 +34,8 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.settings import Settings
 from dbclusterref.supervisor import Supervisor
-from dbclusterref.watching import Watching
+from dbclusterref.watch.informer import Informer
+from dbclusterref.watch.stream_filter import OwnWrites
 
 GRACE = 3.0
 """Seconds that writes under way have to end after SIGTERM."""
@@ -87,7 +87,7 @@ class _Operator:
         self._clock: Clock = system_clock(random.random)
         self._metrics = Metrics()
         self._store = Store(shard=settings.shard)
-        self._echoes = Echoes()
+        self._own_writes = OwnWrites()
         self._stop = asyncio.Event()
         self._exit_status = 0
         self._supervisor = Supervisor(metrics=self._metrics, logger=LOGGER, on_failure=self._fail)
@@ -110,15 +110,17 @@ class _Operator:
             supervisor=self._supervisor,
             logger=LOGGER,
         )
-        self._watching = Watching(
-            settings,
+        self._informer = Informer(
+            namespaces=settings.namespaces,
+            timing=settings.timing,
             kubernetes=kubernetes,
             store=self._store,
             controller=self._controller,
             metrics=self._metrics,
             supervisor=self._supervisor,
+            logger=LOGGER,
             clock=self._clock.monotonic,
-            is_echo=self._echoes.is_one,
+            is_own_write=self._own_writes.is_own,
             on_start=self._take_signals,  # kopf has put its own in their place
         )
 
@@ -140,7 +142,7 @@ class _Operator:
         if self._leader:
             self._supervisor.start("leader", self._lead(self._leader))
         self._controller.start()
-        self._supervisor.start("watch", self._watching.run())
+        self._supervisor.start("watch", self._informer.run())
         await self._stop.wait()
         self._supervisor.expect_end()
         await self._controller.stop(grace=GRACE)
@@ -176,10 +178,10 @@ class _Operator:
         return float("inf") if self._leader is None else self._leader.seconds_left()
 
     def _problems(self) -> list[str]:
-        return [*self._supervisor.problems(), *self._controller.problems(), *self._watching.problems()]
+        return [*self._supervisor.problems(), *self._controller.problems(), *self._informer.problems()]
 
     def _not_ready(self) -> list[str]:
-        if not self._watching.is_watching:
+        if not self._informer.is_watching:
             return ["not watching yet: the Kubernetes API or the CustomResourceDefinition is missing"]
         if self._may_write() and not self._controller.first_pass_is_done:
             return ["the first pass over all resources is not done yet"]
@@ -188,12 +190,12 @@ class _Operator:
     def _describe(self) -> list[str]:
         """What a person who reads a probe wants to know besides."""
         role = "leading" if self._may_write() else "standby"
-        blind = [] if self._watching.sees_secrets else ["Secrets may not be watched: they are repaired at each refresh"]
+        blind = [] if self._informer.sees_secrets else ["Secrets may not be watched: they are repaired at each refresh"]
         return [role if self._leader else "alone", *blind]
 
     def _render_metrics(self) -> bytes:
         self._controller.measure()
-        self._watching.measure()
+        self._informer.measure()
         self._metrics.upstream_slowdown.set(self._accounts.slowdown)
         watch_reasons(lambda: Counter(entry.reason or "Pending" for entry in self._store), self._metrics)
         return self._metrics.render()
@@ -211,7 +213,7 @@ class _Operator:
             metrics=self._metrics,
             logger=LOGGER,
             instance=identity,
-            wrote=self._echoes.expect,
+            wrote=self._own_writes.expect,
         )
         return Reconciler(
             store=self._store,
@@ -228,8 +230,8 @@ class _Operator:
                 reporter=reporter,
                 metrics=self._metrics,
                 clock=self._clock.monotonic,
-                sees_secrets=lambda: self._watching.sees_secrets,
-                wrote=self._echoes.expect,
+                sees_secrets=lambda: self._informer.sees_secrets,
+                wrote=self._own_writes.expect,
                 timing=settings.timing,
             ),
             reporter=reporter,

@@ -7,7 +7,7 @@ from aiohttp import web
 from dbclusterref.errors import SettingsError
 
 Check = Callable[[], list[str]]
-"""ClusterCache what is wrong, a sentence each; an empty list means well."""
+"""Returns what is wrong, a sentence each; an empty list means well."""
 
 
 async def serve_probes(

@@ -31,7 +31,7 @@ class Timing:
 
     @classmethod
     def from_text(cls, text: str) -> "Timing":
-        """Reader `resync=5,lease_duration=3`. Raises SettingsError for what is no known name or no positive number."""
+        """Read `resync=5,lease_duration=3`. Raises SettingsError for what is no known name or no positive number."""
         known = {item.name for item in fields(cls)}
         given: dict[str, float] = {}
         for part in filter(None, text.split(",")):

@@ -99,7 +99,7 @@ def test_confluents_client_takes_the_mounted_certificate_and_key(cloud: Cloud, m
 
 
 class _Info(BaseHTTPRequestHandler):
-    """ClusterCache as OpenSearch's root does, and says with which credentials it was asked."""
+    """Answers as OpenSearch's root does, and says with which credentials it was asked."""
 
     def do_GET(self) -> None:
         said = self.headers.get("Authorization", "").removeprefix("Basic ")

@@ -13,15 +13,14 @@ from dbclusterref.digitalocean.deletion_guard import BELIEVED_AFTER, DeletionGua
 from dbclusterref.errors import KubernetesError, SettingsError
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
-from dbclusterref.pulse import LAGGING, Pulse
 from dbclusterref.reconcile.repair_backoff import AT_ONCE, RepairBackoff
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.shard import Shard
-from dbclusterref.resync import Resync
 from dbclusterref.secret.state import REFERENCE_UID
 from dbclusterref.timing import Timing
-from tests.support.fakes import KEY, FakeClock, FakeKubernetes, reference_body, secret_body
+from dbclusterref.watch.resync import Resync
+from tests.support.fakes import KEY, FakeKubernetes, reference_body, secret_body
 
 SECRET = ObjectKey("shop", "orders-db")
 
@@ -133,21 +132,6 @@ async def test_a_write_that_outlasts_the_lease_is_broken_off() -> None:
     fence = Fence(Slow(), seconds_left=lambda: 0.01)
     with pytest.raises(KubernetesError, match="broken off"):
         await fence.delete_secret(SECRET, uid="u")
-
-
-# --- the pulse
-
-
-def test_the_oldest_watch_counts_and_a_late_loop_is_a_problem() -> None:
-    clock = FakeClock()
-    pulse = Pulse(clock)
-    pulse.expect("/api/v1/secrets", "/apis/x/things")
-    clock.advance(30)
-    pulse.hear("/prefix/api/v1/secrets")
-    assert pulse.oldest() == 30
-    assert pulse.problems() == []
-    pulse.lag = LAGGING + 1
-    assert pulse.problems() == ["the event loop is 11 s late"]
 
 
 # --- the full listing

@@ -85,7 +85,7 @@ def snapshot(*, ca: str = "", user: Mapping[str, object] | None = None, pool: Ma
 
 
 def answers(bodies: Mapping[str, Any]) -> Snapshot:
-    """Reader what the API's four reads answered, merged into one object: `database`, `ca`, `user`, `pool`."""
+    """Read what the API's four reads answered, merged into one object: `database`, `ca`, `user`, `pool`."""
     return Snapshot(
         cluster=DatabaseCluster.from_api(bodies["database"]),
         ca=base64.b64decode(bodies["ca"]["certificate"]) if "ca" in bodies else b"",

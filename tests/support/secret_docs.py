@@ -1,4 +1,4 @@
-"""Reader docs/secret.md as the tests need it: the key table, the recipes, and the tests it names."""
+"""Reads docs/secret.md as the tests need it: the key table, the recipes, and the tests it names."""
 
 import re
 from pathlib import Path

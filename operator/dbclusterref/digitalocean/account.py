@@ -24,7 +24,7 @@ ANSWERS_SOON = 5.0
 
 
 class Account:
-    """Reader through one token. `clock` is monotonic, in seconds.
+    """Reads through one token. `clock` is monotonic, in seconds.
 
     `observe` is told every reply (for metrics), `on_news` who should look because there is news of its cluster.
     """
@@ -68,7 +68,7 @@ class Account:
         return self._seconds_until_turn(uuid, somebody_waits=not max_age or uuid not in self._answers, now=now)
 
     async def read(self, reference: Reference, *, max_age: float, known_ca: KnownCa) -> Snapshot:
-        """Reader all that the reference's Secret is rendered from; an answer up to `max_age` seconds old will do.
+        """Read all that the reference's Secret is rendered from; an answer up to `max_age` seconds old will do.
 
         `known_ca` is asked for the CA that this very reference's Secret had, where upstream has not been asked for it yet.
         Raises the cause where any read fails.

@@ -40,14 +40,14 @@ DEADLINE = 30.0
 
 
 class DigitalOcean:
-    """Reader database clusters. `client` must not follow redirects: the token goes to `base_url` alone."""
+    """Reads database clusters. `client` must not follow redirects: the token goes to `base_url` alone."""
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str) -> None:
         self._client = client
         self._base_url = base_url
 
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
-        """Reader one cluster. A 404 is an UnconfirmedNotFound: one alone proves nothing."""
+        """Read one cluster. A 404 is an UnconfirmedNotFound: one alone proves nothing."""
         body = await self._get(token, f"/v2/databases/{uuid}", observe=observe, not_found=_no_cluster(uuid))
         cluster = DatabaseCluster.from_api(body.get("database"))
         if cluster.uuid and cluster.uuid != uuid:
@@ -55,7 +55,7 @@ class DigitalOcean:
         return cluster
 
     async def get_page(self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply) -> ClusterPage:
-        """Reader the listing's first page, or the one that a former page's `next` named; `known` is what it was last time.
+        """Read the listing's first page, or the one that a former page's `next` named; `known` is what it was last time.
 
         A cluster on it that makes no sense is left out: it is no reason to do without the others, and a read of its own says
         what is wrong with it. Raises UpstreamUnavailable where the next page is said to be on another host.
@@ -93,7 +93,7 @@ class DigitalOcean:
         return f"/v2/databases?{parts.query}"
 
     async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes:
-        """Reader the CA's PEM; b"" where the cluster has none (its certificate is publicly trusted then)."""
+        """Read the CA's PEM; b"" where the cluster has none (its certificate is publicly trusted then)."""
         try:
             body = await self._get(token, f"/v2/databases/{uuid}/ca", observe=observe, not_found=_no_cluster(uuid))
         except UnconfirmedNotFound:
@@ -111,7 +111,7 @@ class DigitalOcean:
         return pem
 
     async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User:
-        """Reader one database user."""
+        """Read one database user."""
         missing = UserNotFound(
             f"The cluster has no user {name}; create it (`doctl databases user create`) or correct spec.user. "
             "Redis and Valkey clusters have no users to name."
@@ -120,7 +120,7 @@ class DigitalOcean:
         return User.from_api(body.get("user"), path="user")
 
     async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool:
-        """Reader one PostgreSQL connection pool."""
+        """Read one PostgreSQL connection pool."""
         missing = PoolNotFound(
             f"The cluster has no connection pool {name}; create it (`doctl databases pool create`) or correct spec.pool. "
             "Only PostgreSQL clusters have pools."

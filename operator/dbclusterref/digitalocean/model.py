@@ -31,7 +31,7 @@ class Connection:
 
     @classmethod
     def from_api(cls, value: object, *, path: str) -> "Connection | None":
-        """Reader a connection object; absent, `null`, `{}` and one without a host are all None: nothing to connect to."""
+        """Read a connection object; absent, `null`, `{}` and one without a host are all None: nothing to connect to."""
         if value is None:
             return None
         members = _mapping(value, path=path)
@@ -69,7 +69,7 @@ class User:
 
     @classmethod
     def from_api(cls, value: object, *, path: str) -> "User":
-        """Reader a user object of `users[]` or of `GET …/users/{name}`."""
+        """Read a user object of `users[]` or of `GET …/users/{name}`."""
         members = _mapping(value, path=path)
         text = {
             name: _member(members, name, str, path=path) or ""
@@ -108,7 +108,7 @@ class Endpoints:
 
     @classmethod
     def from_api(cls, members: Mapping[str, object], *, path: str, standby_private: str) -> "Endpoints":
-        """Reader the four connection members; `standby_private` is the API's name for the private standby's."""
+        """Read the four connection members; `standby_private` is the API's name for the private standby's."""
 
         def read(name: str) -> Connection | None:
             return Connection.from_api(members.get(name), path=f"{path}.{name}")
@@ -141,7 +141,7 @@ class DatabaseCluster:
 
     @classmethod
     def from_api(cls, value: object, *, path: str = "database") -> "DatabaseCluster":
-        """Reader a cluster object, as `GET /v2/databases/{uuid}` and the listing both give it.
+        """Read a cluster object, as `GET /v2/databases/{uuid}` and the listing both give it.
 
         Raises UpstreamUnavailable, naming the member, where a required member is missing or any has the wrong type.
         """
@@ -220,7 +220,7 @@ class Pool:
 
     @classmethod
     def from_api(cls, value: object, *, path: str = "pool") -> "Pool":
-        """Reader a pool object, as `GET …/pools/{name}` gives it."""
+        """Read a pool object, as `GET …/pools/{name}` gives it."""
         members = _mapping(value, path=path)
         return cls(
             name=_required(members, "name", str, path=path),

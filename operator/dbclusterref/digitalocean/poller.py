@@ -91,7 +91,7 @@ class Poller:
         return RateLimited(_SLOWED) if uuid in self._answers.late and self._is_stretched() else None
 
     async def read_singly(self, uuid: str) -> bytes:
-        """Reader one cluster beside the walk; returns it packed."""
+        """Read one cluster beside the walk; returns it packed."""
         self._answers.waiting.discard(uuid)
         packed = self._answers.put(uuid, pack_cluster(await self._reads.cluster(uuid)), now=self._now())
         if uuid not in self._unlisted:

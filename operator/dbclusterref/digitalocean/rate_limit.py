@@ -44,7 +44,7 @@ class RateLimitHeaders:
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> "RateLimitHeaders":
-        """Reader the four headers; what is no number is as if it were absent."""
+        """Read the four headers; what is no number is as if it were absent."""
         return cls(
             limit=_whole(headers.get("ratelimit-limit")),
             remaining=_whole(headers.get("ratelimit-remaining")),

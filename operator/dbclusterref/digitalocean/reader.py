@@ -1,4 +1,4 @@
-"""Reader through one token: each takes its turn in the budget, and whoever asks for what is being read shares the answer."""
+"""Reads through one token: each takes its turn in the budget, and whoever asks for what is being read shares the answer."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -70,7 +70,7 @@ class Reader:
         self._extras = {what: kept for what, kept in self._extras.items() if what[1] in uuids}
 
     async def cluster(self, uuid: str) -> DatabaseCluster:
-        """Reader one cluster."""
+        """Read one cluster."""
 
         async def read() -> DatabaseCluster:
             self._take_turn()
@@ -79,12 +79,12 @@ class Reader:
         return await self._single_flight.do(("cluster", uuid), read)
 
     async def page(self, after: str | None, *, known: ClusterPage | None) -> ClusterPage:
-        """Reader a page of the listing."""
+        """Read a page of the listing."""
         self._take_turn()
         return await self._upstream.get_page(self._token, after, known=known, observe=self._on_reply)
 
     async def user(self, uuid: str, name: str, *, of: bytes, forced: bool) -> User:
-        """Reader a database user, unless it was read lately and the cluster, packed, is as it was then."""
+        """Read a database user, unless it was read lately and the cluster, packed, is as it was then."""
 
         async def read() -> User:
             self._take_turn()
@@ -95,7 +95,7 @@ class Reader:
         return value
 
     async def pool(self, uuid: str, name: str, *, of: bytes, forced: bool) -> Pool:
-        """Reader a connection pool, unless it was read lately and the cluster, packed, is as it was then."""
+        """Read a connection pool, unless it was read lately and the cluster, packed, is as it was then."""
 
         async def read() -> Pool:
             self._take_turn()
@@ -141,7 +141,7 @@ class Reader:
         return b"", True
 
     async def ca(self, uuid: str) -> bool:
-        """Reader a CA; tells whether it is news."""
+        """Read a CA; tells whether it is news."""
 
         async def read() -> bool:
             self._take_turn()

@@ -17,7 +17,7 @@ next read, and long enough that a namespace full of references asks once."""
 
 
 class SecretReader(Protocol):
-    """Reader Secrets from the Kubernetes API."""
+    """Read Secrets from the Kubernetes API."""
 
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
 

@@ -81,7 +81,7 @@ class KubernetesApi:
         )
 
     async def get_secret(self, key: ObjectKey) -> Json | None:
-        """Reader a Secret, None where there is none."""
+        """Read a Secret, None where there is none."""
         return await self._get_or_none(_secret_path(key))
 
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> Json:
@@ -125,7 +125,7 @@ class KubernetesApi:
             raise
 
     async def get_reference(self, key: ObjectKey) -> Json | None:
-        """Reader a DatabaseClusterRef, None where there is none."""
+        """Read a DatabaseClusterRef, None where there is none."""
         return await self._get_or_none(_reference_path(key))
 
     def list_references(self, namespace: str) -> AsyncIterator[Json]:
@@ -171,7 +171,7 @@ class KubernetesApi:
         return isinstance(resources, list) and any(item.get("name") == PLURAL for item in resources)
 
     async def get_lease(self, key: ObjectKey, *, timeout: float) -> Json | None:
-        """Reader a Lease, None where there is none. `timeout` is in seconds."""
+        """Read a Lease, None where there is none. `timeout` is in seconds."""
         try:
             return await self._call("GET", f"{_leases_path(key)}/{key.name}", timeout=timeout)
         except KubernetesError as error:

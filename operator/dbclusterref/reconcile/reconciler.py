@@ -108,7 +108,7 @@ class Reconciler:
         return wait if repair is None else min(wait, repair)
 
     async def _observe(self, entry: Entry, reference: Reference) -> tuple[float, Rendition | None]:
-        """Reader upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0.
+        """Read upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0.
 
         With it comes what was read, where it makes a complete Secret; why it does not is in the entry.
         """
@@ -153,7 +153,7 @@ class Reconciler:
             entry.cause = entry.cause or RateLimited(_WAITING)
 
     async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
-        """Reader with the token; where it is refused, with the one that has taken its place since it was looked up."""
+        """Read with the token; where it is refused, with the one that has taken its place since it was looked up."""
 
         async def read_with(token: str) -> Snapshot:
             account = self._accounts.of(token)

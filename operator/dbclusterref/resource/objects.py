@@ -40,7 +40,7 @@ class ObjectMeta:
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "ObjectMeta":
-        """Reader `metadata`, which the API server itself vouches for."""
+        """Read `metadata`, which the API server itself vouches for."""
         metadata = body.get("metadata")
         assert isinstance(metadata, Mapping)
         annotations = metadata.get("annotations") or {}

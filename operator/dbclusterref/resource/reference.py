@@ -120,7 +120,7 @@ class Reference:
 
     @classmethod
     def from_body(cls, body: Mapping[str, object], *, identity: ObjectMeta | None = None) -> "Reference":
-        """Reader a whole object, its identity unless that is known already.
+        """Read a whole object, its identity unless that is known already.
 
         Raises InvalidSpec, naming the field and what is allowed there.
         """
@@ -150,7 +150,7 @@ class Reference:
 
 @lru_cache(maxsize=64)
 def parse_duration(text: str, *, field_name: str) -> float:
-    """Reader a Kubernetes duration (`90s`, `1m30s`, `1h`) as seconds.
+    """Read a Kubernetes duration (`90s`, `1m30s`, `1h`) as seconds.
 
     Raises InvalidSpec for what is no duration, for less than MINIMUM_REFRESH_INTERVAL (a token's budget is shared) and for
     more than MAXIMUM_REFRESH_INTERVAL.

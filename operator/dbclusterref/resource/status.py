@@ -63,7 +63,7 @@ class Status:
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "Status":
-        """Reader an object's status; what cannot be read is as if it had never been written, and is written anew."""
+        """Read an object's status; what cannot be read is as if it had never been written, and is written anew."""
         status = body.get("status")
         if not isinstance(status, Mapping):
             return cls()
@@ -153,7 +153,7 @@ def _formatted_time(time: datetime) -> str:
 
 
 def parse_time(text: object) -> datetime | None:
-    """Reader an RFC 3339 time; None for anything else."""
+    """Read an RFC 3339 time; None for anything else."""
     return _parsed_time(text) if isinstance(text, str) else None
 
 

@@ -82,7 +82,7 @@ class LiveSecret:
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "LiveSecret":
-        """Reader a Secret. Only fields that this operator's field manager owns count as content and shape."""
+        """Read a Secret. Only fields that this operator's field manager owns count as content and shape."""
         metadata = body["metadata"]
         assert isinstance(metadata, Mapping)
         ours = _owned_fields(metadata.get("managedFields") or ())

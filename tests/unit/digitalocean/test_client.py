@@ -55,7 +55,7 @@ class Edge:
         return await self.api.get_ca(TOKEN, self.cluster, observe=self.observe)
 
     async def failing(self, kind: str, **rule: Unpack[FaultRule]) -> Cause:
-        """Reader the cluster while the fault is in force, and returns the cause that came of it."""
+        """Read the cluster while the fault is in force, and returns the cause that came of it."""
         number = self.control.add_fault(kind, **rule)
         try:
             with pytest.raises(Cause) as raised:

@@ -27,7 +27,7 @@ LEASES_PATH = "/apis/coordination.k8s.io/v1/namespaces/shop/leases"
 
 @dataclass
 class Server:
-    """ClusterCache every request with one reply, and writes down what it was asked."""
+    """Answers every request with one reply, and writes down what it was asked."""
 
     url: str = ""
     reply: web.Response | None = None

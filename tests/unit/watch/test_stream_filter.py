@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from dbclusterref.hearing import Hearing
+from dbclusterref.watch.stream_filter import StreamFilter
 from tests.support.fakes import settle
 
 pytestmark = pytest.mark.sockets
@@ -22,7 +22,7 @@ WATCH = "/secrets?watch=true"
 
 @dataclass
 class Server:
-    """ClusterCache a watch with its pieces, each sent by itself, and anything else with one body."""
+    """Answers a watch with its pieces, each sent by itself, and anything else with one body."""
 
     pieces: Sequence[bytes] = ()
     body: object = None
@@ -49,9 +49,9 @@ class Server:
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        hearing = Hearing(hear=self.heard.append, is_known=is_known, is_echo=lambda line: line == b"echo")
+        stream_filter = StreamFilter(hear=self.heard.append, is_known=is_known, is_own_write=lambda line: line == b"echo")
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with aiohttp.ClientSession(url, middlewares=(hearing,)) as session:
+        async with aiohttp.ClientSession(url, middlewares=(stream_filter,)) as session:
             yield session
         await runner.cleanup()
 

@@ -1,6 +1,7 @@
 """Keeps the watches alive: starts kopf, listens whether it hears anything, and starts it anew where it has gone deaf."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, cast
@@ -8,18 +9,17 @@ from typing import Any, cast
 import kopf
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.handlers import NoMemories, make_registry, make_settings, scope
-from dbclusterref.hearing import Hearing
 from dbclusterref.kube.client import KubernetesApi, references_path, secrets_path
-from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
-from dbclusterref.pulse import Pulse
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import GROUP
-from dbclusterref.resync import Resync
-from dbclusterref.settings import Settings
 from dbclusterref.supervisor import Supervisor
+from dbclusterref.timing import Timing
+from dbclusterref.watch.heartbeat import LoopLag, WatchSilence
+from dbclusterref.watch.kopf_adapter import NoMemories, make_registry, make_settings, scope
+from dbclusterref.watch.resync import Resync
+from dbclusterref.watch.stream_filter import StreamFilter
 
 DEAF_AFTER = 2
 """Restarts in a row after which nothing was heard: then it is this process that is ill, and it calls itself unhealthy."""
@@ -32,40 +32,45 @@ END_TRIES = 12
 """Between two tries to end kopf, in seconds, and how many there are."""
 
 
-class Watching:
+class Informer:
     """The watches on our resources and, where that is allowed, on our Secrets."""
 
     def __init__(
         self,
-        settings: Settings,
         *,
+        namespaces: Sequence[str],
+        timing: Timing,
         kubernetes: KubernetesApi,
         store: Store,
         controller: Controller,
         metrics: Metrics,
         supervisor: Supervisor,
+        logger: logging.Logger,
         clock: Callable[[], float],
-        is_echo: Callable[[bytes], bool],
+        is_own_write: Callable[[bytes], bool],
         on_start: Callable[[], None],
     ) -> None:
-        self._settings = settings
+        self._scope = tuple(namespaces)
+        self._timing = timing
         self._kubernetes = kubernetes
         self._store = store
         self._controller = controller
         self._metrics = metrics
         self._supervisor = supervisor
+        self._logger = logger
         self._clock = clock
-        self._is_echo = is_echo
+        self._is_own_write = is_own_write
         self._on_start = on_start
-        self._namespaces: Sequence[str] = settings.namespaces or ("",)
-        self._pulse = Pulse(clock)
+        self._namespaces: Sequence[str] = self._scope or ("",)
+        self._silence = WatchSilence(clock)
+        self._lag = LoopLag(clock)
         self._resync = Resync(
             kubernetes,
             store=store,
             marks=controller,
             metrics=metrics,
-            logger=LOGGER,
-            namespaces=settings.namespaces,
+            logger=logger,
+            namespaces=self._scope,
             sees_secrets=lambda: self.sees_secrets,
         )
         self._restart = asyncio.Event()
@@ -80,7 +85,7 @@ class Watching:
         keepers = [
             self._supervisor.start("listening", self._keep_listening()),
             self._supervisor.start("comparing", self._keep_comparing()),
-            self._supervisor.start("lag", self._pulse.measure_lag()),
+            self._supervisor.start("lag", self._lag.measure()),
         ]
         try:
             while True:
@@ -94,12 +99,12 @@ class Watching:
     def problems(self) -> list[str]:
         """What is wrong with the watches or the event loop, a sentence each."""
         deaf = [f"the watches were started anew {self._deaf} times and hear nothing"] if self._deaf >= DEAF_AFTER else []
-        return [*deaf, *self._pulse.problems()]
+        return [*deaf, *self._lag.problems()]
 
     def measure(self) -> None:
         """Brings the gauges up to date."""
-        self._metrics.watch_age_seconds.set(self._pulse.oldest())
-        self._metrics.loop_lag_seconds.set(self._pulse.lag)
+        self._metrics.watch_age_seconds.set(self._silence.longest())
+        self._metrics.loop_lag_seconds.set(self._lag.seconds)
         self._metrics.secrets_watched.set(self.sees_secrets)
 
     async def _prepare(self) -> None:
@@ -115,11 +120,11 @@ class Watching:
             except KubernetesError as error:
                 why = f"{error.message} Waiting for it."
             if why != said:
-                LOGGER.warning(why)
+                self._logger.warning(why)
                 said = why
             await asyncio.sleep(PERIOD)
         if said:
-            LOGGER.info("The Kubernetes API serves DatabaseClusterRef; going on.")
+            self._logger.info("The Kubernetes API serves DatabaseClusterRef; going on.")
         self._began = True
         self._controller.expect(entry.identity.key for entry in self._store)
 
@@ -139,30 +144,32 @@ class Watching:
             return
         self.sees_secrets = all(may)
         if self.sees_secrets:
-            LOGGER.info("Secrets may be watched now; they are repaired at once.")
+            self._logger.info("Secrets may be watched now; they are repaired at once.")
         else:
-            LOGGER.warning("Secrets may not be listed and watched; they are looked at, and repaired, at each refresh instead.")
+            self._logger.warning(
+                "Secrets may not be listed and watched; they are looked at, and repaired, at each refresh instead."
+            )
 
     async def _watch_once(self) -> None:
         self._restart.clear()
         paths = [references_path, *([secrets_path] if self.sees_secrets else [])]
-        self._pulse.expect(*(path(namespace) for namespace in self._namespaces for path in paths))
+        self._silence.expect(*(path(namespace) for namespace in self._namespaces for path in paths))
         existing = asyncio.all_tasks()
-        hearing = Hearing(hear=self._hear, is_known=self._store.is_known, is_echo=self._is_echo)
+        stream_filter = StreamFilter(hear=self._hear, is_known=self._store.is_known, is_own_write=self._is_own_write)
         tasks = await kopf.spawn_tasks(
             registry=make_registry(
                 store=self._store,
                 controller=self._controller,
                 server=self._kubernetes.server,
-                session=partial(self._kubernetes.session, hearing),
+                session=partial(self._kubernetes.session, stream_filter),
                 with_secrets=self.sees_secrets,
             ),
-            settings=make_settings(self._settings.timing),
+            settings=make_settings(self._timing),
             memories=NoMemories(),
             standalone=True,
             # Without one kopf asks for the user's name, which a bare uid does not have, and for the host's in DNS, blocking.
             identity=cast("Any", IDENTITY),
-            **scope(self._settings.namespaces),
+            **scope(self._scope),
         )
         running = asyncio.create_task(kopf.run_tasks(tasks, ignored=existing), name="kopf")
         try:
@@ -176,8 +183,8 @@ class Watching:
                 self._supervisor.report("The watches ended and are started again", error)
 
     def _hear(self, path: str) -> None:
-        self._pulse.hear(path)
-        if self._pulse.all_heard:
+        self._silence.received(path)
+        if self._silence.all_received:
             self._deaf = 0
 
     async def _keep_listening(self) -> None:
@@ -187,9 +194,9 @@ class Watching:
                 continue
             if self._clock() - self._rights_checked_at > RIGHTS_PERIOD:
                 await self._look_whether_rights_changed()
-            if self._pulse.oldest() > self._settings.timing.watch_silence and await self._api_answers():
+            if self._silence.longest() > self._timing.watch_silence and await self._api_answers():
                 self._deaf += 1
-                LOGGER.warning("A watch is silent while the Kubernetes API answers; starting the watches anew.")
+                self._logger.warning("A watch is silent while the Kubernetes API answers; starting the watches anew.")
                 self._restart.set()
 
     async def _look_whether_rights_changed(self) -> None:
@@ -210,13 +217,13 @@ class Watching:
 
     async def _keep_comparing(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.timing.resync)
+            await asyncio.sleep(self._timing.resync)
             if not self.is_watching:
                 continue
             try:
                 await self._resync.run()
             except KubernetesError as error:
-                LOGGER.debug("No full listing now: %s", error.message)
+                self._logger.debug("No full listing now: %s", error.message)
 
 
 async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Task[object]]) -> BaseException | None:

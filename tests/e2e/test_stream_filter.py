@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dbclusterref.echoes import Echoes
-from dbclusterref.hearing import Hearing
 from dbclusterref.kube.client import KubernetesApi, references_path, secrets_path
 from dbclusterref.kube.config import load_configuration
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey, uid_of, version_of
 from dbclusterref.secret.state import ABSENT
+from dbclusterref.watch.stream_filter import OwnWrites, StreamFilter
 from tests.e2e.cluster import Json, Tenant, encoded
 
 pytestmark = pytest.mark.e2e
@@ -33,18 +32,20 @@ class Ear:
 
     def __init__(self, api: KubernetesApi) -> None:
         self.api = api
-        self.store, self.echoes = Store(), Echoes()
-        self.hearing = Hearing(hear=lambda _: None, is_known=self.store.is_known, is_echo=self.echoes.is_one)
+        self.store, self.own_writes = Store(), OwnWrites()
+        self.stream_filter = StreamFilter(
+            hear=lambda _: None, is_known=self.store.is_known, is_own_write=self.own_writes.is_own
+        )
 
     async def listing(self, path: str) -> Json:
-        async with self.api.session(self.hearing) as session, session.get(self.api.server + path) as reply:
+        async with self.api.session(self.stream_filter) as session, session.get(self.api.server + path) as reply:
             listing: Json = await reply.json()
             return listing
 
     async def changes(self, path: str, *, since: str) -> list[tuple[str, str]]:
         """Type and name of each change that a watch tells of, for a second."""
         query = {"watch": "true", "resourceVersion": since, "timeoutSeconds": "1"}
-        async with self.api.session(self.hearing) as session, session.get(self.api.server + path, params=query) as reply:
+        async with self.api.session(self.stream_filter) as session, session.get(self.api.server + path, params=query) as reply:
             told = b"".join([chunk async for chunk in reply.content.iter_chunked(2**20)])
         events = [json.loads(line) for line in told.splitlines()]
         return [(event["type"], event["object"]["metadata"]["name"]) for event in events]
@@ -60,7 +61,7 @@ async def test_of_our_own_writes_nothing_is_told_and_of_others_everything(lone: 
     key = ObjectKey(lone.namespace, "orders-db")
     reported = await api.patch_status(key, uid=uid_of(reference), status={"observedGeneration": 1})
     for body in (written, reported):
-        ear.echoes.expect(body)
+        ear.own_writes.expect(body)
 
     assert await ear.changes(secrets, since=since) == []
     assert await ear.changes(references, since=since) == [("ADDED", "orders-db")]

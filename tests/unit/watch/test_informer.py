@@ -13,9 +13,9 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
-from dbclusterref.settings import Settings
 from dbclusterref.supervisor import Supervisor
-from dbclusterref.watching import Watching
+from dbclusterref.timing import Timing
+from dbclusterref.watch.informer import Informer
 from tests.support.empty_cluster import empty_cluster
 from tests.unit.kube.test_client import TOKEN, connect
 
@@ -39,10 +39,19 @@ class _Bench:
             supervisor=self.supervisor,
             logger=LOGGER,
         )
-        self.watching = Watching(
-            Settings(), kubernetes=kubernetes, store=store, controller=controller, metrics=metrics, supervisor=self.supervisor,
-            clock=time.monotonic, is_echo=lambda _: False, on_start=lambda: None,
-        )  # fmt: skip
+        self.informer = Informer(
+            namespaces=(),
+            timing=Timing(),
+            kubernetes=kubernetes,
+            store=store,
+            controller=controller,
+            metrics=metrics,
+            supervisor=self.supervisor,
+            logger=LOGGER,
+            clock=time.monotonic,
+            is_own_write=lambda _: False,
+            on_start=lambda: None,
+        )
 
     async def reconcile(self, key: ObjectKey) -> float | None:  # noqa: ARG002 - there is nothing to reconcile
         return None
@@ -66,12 +75,12 @@ async def _watching() -> AsyncIterator[_Bench]:
 async def test_a_user_without_a_name_may_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", _nobody)
     async with _watching() as bench:
-        bench.supervisor.start("watch", bench.watching.run())
+        bench.supervisor.start("watch", bench.informer.run())
         async with asyncio.timeout(20):
-            while not (bench.watching.is_watching or bench.failed.is_set()):  # noqa: ASYNC110 - a plain flag
+            while not (bench.informer.is_watching or bench.failed.is_set()):  # noqa: ASYNC110 - a plain flag
                 await asyncio.sleep(0.01)
         assert bench.supervisor.problems() == []
-        assert bench.watching.is_watching
+        assert bench.informer.is_watching
 
 
 async def test_a_start_of_the_watches_that_raises_ends_the_task_loudly(caplog: pytest.LogCaptureFixture) -> None:
@@ -79,8 +88,8 @@ async def test_a_start_of_the_watches_that_raises_ends_the_task_loudly(caplog: p
         raise LookupError(TOKEN)
 
     async with _watching() as bench:
-        bench.watching._on_start = fail
-        bench.supervisor.start("watch", bench.watching.run())
+        bench.informer._on_start = fail
+        bench.supervisor.start("watch", bench.informer.run())
         async with asyncio.timeout(20):
             await bench.failed.wait()
         assert bench.supervisor.problems() == ["task watch has ended"]

@@ -6,12 +6,12 @@ from typing import Any, cast
 import aiohttp
 import kopf
 
-from dbclusterref.handlers import EndlessBackoff, NoDiffs, NoMemories, make_registry, make_settings, scope
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, PLURAL, ObjectKey
 from dbclusterref.supervisor import Supervisor
+from dbclusterref.watch.kopf_adapter import EndlessBackoff, NoDiffs, NoMemories, make_registry, make_settings, scope
 from tests.support.fakes import KEY, Body, in_fake_time, reference_body, secret_body, settle
 
 Handler = Callable[..., Coroutine[Any, Any, object]]
