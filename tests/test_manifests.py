@@ -12,7 +12,7 @@ import lupa
 import pytest
 import yaml
 
-from dbclusterref import settings
+from dbclusterref.commands import settings
 from dbclusterref.resource import objects, reference, status
 from dbclusterref.secret import rendering
 

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from dbclusterref.commands import add_render_flags, check, render
+from dbclusterref.commands.check import check
+from dbclusterref.commands.logs import configure_logging
+from dbclusterref.commands.render import add_render_flags, render
+from dbclusterref.commands.run import run
+from dbclusterref.commands.settings import add_run_flags, argument_parser, read_settings
 from dbclusterref.errors import SettingsError
-from dbclusterref.logs import configure_logging
-from dbclusterref.operate import operate
-from dbclusterref.settings import add_run_flags, argument_parser, read_settings
 
 BAD_SETTING = 2
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case _:
                 settings = read_settings(flags, os.environ)
                 configure_logging(log_format=settings.log_format, level=settings.log_level)
-                return asyncio.run(operate(settings, os.environ))
+                return asyncio.run(run(settings, os.environ))
     except SettingsError as error:
         sys.stderr.write(f"dbclusterref: {error}\n")
         return BAD_SETTING

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from dbclusterref.commands.logs import JsonFormatter
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailable
 from dbclusterref.kube.client import Event
-from dbclusterref.logs import JsonFormatter
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import HEARTBEAT, Outcome, Published, Suspended
 from dbclusterref.reconcile.reporter import NOTE_LIMIT, Reporter, watch_reasons

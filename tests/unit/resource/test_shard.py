@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbclusterref.commands.settings import add_run_flags, argument_parser, read_settings
 from dbclusterref.errors import SettingsError
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
-from dbclusterref.settings import add_run_flags, argument_parser, read_settings
 from tests.support.builders import BOUNDED
 from tests.support.fakes import reference_body
 

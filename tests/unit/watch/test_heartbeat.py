@@ -18,13 +18,14 @@ def test_the_quietest_watch_counts() -> None:
 
 def test_all_have_received_data_once_each_has() -> None:
     silence = WatchSilence(FakeClock())
+    seen: list[bool] = []
     silence.expect(SECRETS, THINGS)
-    silence.received(SECRETS)
-    assert not silence.all_received
-    silence.received(THINGS)
-    assert silence.all_received
+    for path in (SECRETS, THINGS):
+        silence.received(path)
+        seen.append(silence.all_received)
     silence.expect(SECRETS)
-    assert not silence.all_received
+    seen.append(silence.all_received)
+    assert seen == [False, True, False]
 
 
 def test_where_there_is_no_watch_none_is_silent() -> None:

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import pytest
 
+from dbclusterref.commands.logs import LOGGER
 from dbclusterref.kube.client import KubernetesApi
-from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.store import Store

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from aiohttp import web
 
-from dbclusterref.commands import MASK, RIGHTS, add_render_flags, check, render
+from dbclusterref.commands.check import RIGHTS, check
+from dbclusterref.commands.render import MASK, add_render_flags, render
+from dbclusterref.commands.settings import Settings
 from dbclusterref.errors import SettingsError
-from dbclusterref.settings import Settings
 from sandbox.digitalocean import DEFAULT_TOKEN, serve_simulator
 from tests.support.fakes import PEM, cluster_body, connection, reference_body
 

@@ -5,8 +5,8 @@ from typing import NoReturn
 import kopf
 import pytest
 
-from dbclusterref.operate import TASK_FAILED, operate
-from dbclusterref.settings import Settings
+from dbclusterref.commands.run import TASK_FAILED, run
+from dbclusterref.commands.settings import Settings
 from tests.support.empty_cluster import empty_cluster
 
 pytestmark = pytest.mark.sockets
@@ -31,7 +31,7 @@ async def test_the_process_ends_with_a_status_of_its_own_where_a_task_ends_unexp
                 }
             )
         )
-        status = await operate(Settings(metrics_host="127.0.0.1", metrics_port=0), {"KUBECONFIG": str(kubeconfig)})
+        status = await run(Settings(metrics_host="127.0.0.1", metrics_port=0), {"KUBECONFIG": str(kubeconfig)})
     assert status == TASK_FAILED
     lines = [line for line in caplog.messages if "unexpected" in line]
     assert len(lines) == 1

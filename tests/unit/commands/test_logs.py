@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dbclusterref.logs import LOGGER, JsonFormatter, configure_logging
-from dbclusterref.settings import LOG_FORMATS, LOG_LEVELS
+from dbclusterref.commands.logs import LOGGER, JsonFormatter, configure_logging
+from dbclusterref.commands.settings import LOG_FORMATS, LOG_LEVELS
 
 LIBRARIES = ("kopf", "httpx", "httpcore", "aiohttp", "asyncio", "kubernetes")
 

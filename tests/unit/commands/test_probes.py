@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from dbclusterref.commands.probes import serve_probes
 from dbclusterref.errors import SettingsError
 from dbclusterref.metrics import Metrics
-from dbclusterref.probes import serve_probes
 
 pytestmark = pytest.mark.sockets
 

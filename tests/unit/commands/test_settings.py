@@ -2,8 +2,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from dbclusterref.commands.settings import Settings, add_run_flags, argument_parser, read_settings
 from dbclusterref.errors import SettingsError
-from dbclusterref.settings import Settings, add_run_flags, argument_parser, read_settings
 from tests.support.builders import CANARY
 
 

@@ -14,6 +14,9 @@ from importlib.metadata import version
 import httpx
 
 from dbclusterref.clock import Clock, system_clock
+from dbclusterref.commands.logs import LOGGER
+from dbclusterref.commands.probes import serve_probes
+from dbclusterref.commands.settings import Settings
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.client import TIMEOUT, DigitalOcean
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
@@ -22,9 +25,7 @@ from dbclusterref.kube.config import load_configuration, own_namespace
 from dbclusterref.kube.events import EventRecorder
 from dbclusterref.kube.fence import Fence
 from dbclusterref.kube.leader_election import LeaderElector
-from dbclusterref.logs import LOGGER
 from dbclusterref.metrics import Metrics
-from dbclusterref.probes import serve_probes
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import Reconciler
@@ -32,7 +33,6 @@ from dbclusterref.reconcile.reporter import Reporter, watch_reasons
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
-from dbclusterref.settings import Settings
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.watch.informer import Informer
 from dbclusterref.watch.stream_filter import OwnWrites
@@ -52,7 +52,7 @@ def user_agent() -> str:
     return f"dbclusterref/{version('dbclusterref')}"
 
 
-async def operate(settings: Settings, environ: Mapping[str, str]) -> int:
+async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status. Raises SettingsError where it cannot start."""
     _be_thrifty()
     configuration = await load_configuration(environ)

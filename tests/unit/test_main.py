@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dbclusterref.__main__ import BAD_SETTING, main
-from dbclusterref.logs import _CHATTY
+from dbclusterref.commands.logs import _CHATTY
 from tests.support.fakes import cluster_body, reference_body
 
 
