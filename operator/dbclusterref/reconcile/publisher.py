@@ -144,16 +144,16 @@ class Publisher:
     ) -> Published:
         """Raises _NameTaken where there is a Secret although `live` is None."""
         snapshot, rendered = rendition.snapshot, rendition.secret
-        content, shape = rendered.content, rendered.shape
+        data_digest, metadata_digest = rendered.data_digest, rendered.metadata_digest
         self._require_current(entry)
         if live:
             self._require_no_rival(live, reference)
             _require_ours(live, rendered, reference)
-        changed = content != (entry.published_content or (live.content if live else b""))
+        changed = data_digest != (entry.published_content or (live.data_digest if live else b""))
         status = entry.status
         counted = max(status.secret_revision, live.revision if live else 0)
         revision = max(counted + changed, 1)
-        if live is None or (live.content, live.shape) != (content, shape):
+        if live is None or (live.data_digest, live.metadata_digest) != (data_digest, metadata_digest):
             self._require_peace(rendered, changed=changed)
             precondition = {"uid": live.uid} if live else when_absent
             await self._apply(rendered, revision=revision, precondition=precondition, force=live is not None)
@@ -164,7 +164,7 @@ class Publisher:
                 self._reporter.secret_written(
                     entry, rendered.key.name, revision=revision, changed=changed, created=live is None
                 )
-        entry.published_content = content
+        entry.published_content = data_digest
         if status.binding_name not in {"", rendered.key.name}:
             await self._remove_former(entry, reference, former=ObjectKey(rendered.key.namespace, status.binding_name))
         return Published(

@@ -137,7 +137,10 @@ class Store:
         if namesake := self._entries.get(key):
             key = namesake.identity.key  # nearly always: one object for both
         self._secrets[key] = live
-        same = known is not None and (known.content, known.shape) == (live.content, live.shape)
+        same = known is not None and (known.data_digest, known.metadata_digest) == (
+            live.data_digest,
+            live.metadata_digest,
+        )
         return frozenset() if same else interested
 
     def is_known(self, body: Mapping[str, object]) -> bool:

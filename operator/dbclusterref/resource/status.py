@@ -1,6 +1,6 @@
 """A resource's status and its conditions: read from an object, written as the API spells them. Pure.
 
-Conditions follow kstatus and the Kubernetes API conventions; `outcome` says what they become.
+Conditions follow kstatus and the Kubernetes API conventions; `reconcile.conditions` says what they become.
 """
 
 from collections.abc import Mapping
@@ -105,7 +105,7 @@ class Status:
 
     @property
     def reason(self) -> str:
-        """The reason `kubectl get` shows: why Fresh is what it is, once there is a Secret, else why Ready is not."""
+        """Ready's reason, which `kubectl get` shows; "" before the first report."""
         ready = self.conditions.get(ConditionType.READY)
         return ready.reason if ready else ""
 

@@ -35,14 +35,14 @@ class DesiredSecret:
     owner: Mapping[str, object] | None
 
     @property
-    def content(self) -> bytes:
+    def data_digest(self) -> bytes:
         """A digest of type and data: what a pod would notice."""
         return _digest([self.type, *sorted(self._encoded().items())])
 
     @property
-    def shape(self) -> bytes:
+    def metadata_digest(self) -> bytes:
         """A digest of the metadata this operator answers for."""
-        return _shape(self.labels, self.annotations, owner_uid=str(self.owner["uid"]) if self.owner else "")
+        return _metadata_digest(self.labels, self.annotations, owner_uid=str(self.owner["uid"]) if self.owner else "")
 
     def manifest(self, *, revision: int, precondition: Mapping[str, str] | None = None) -> dict[str, object]:
         """Builds the object to apply; `precondition` is metadata that only the Secret that is meant has, `uid`, or ABSENT."""
@@ -73,8 +73,8 @@ class LiveSecret:
     uid: str
     resource_version: str
     type: str
-    content: bytes
-    shape: bytes
+    data_digest: bytes
+    metadata_digest: bytes
     reference_uids: tuple[str, ...]
     adopt: str
     revision: int
@@ -82,7 +82,7 @@ class LiveSecret:
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "LiveSecret":
-        """Read a Secret. Only fields that this operator's field manager owns count as content and shape."""
+        """Read a Secret. Only fields that this operator's field manager owns count in the digests."""
         metadata = body["metadata"]
         assert isinstance(metadata, Mapping)
         ours = _owned_fields(metadata.get("managedFields") or ())
@@ -100,8 +100,8 @@ class LiveSecret:
             uid=str(metadata["uid"]),
             resource_version=str(metadata["resourceVersion"]),
             type=sys.intern(str(body.get("type", "Opaque"))),
-            content=_digest([str(body.get("type", "Opaque")), *owned_data]),
-            shape=_shape(
+            data_digest=_digest([str(body.get("type", "Opaque")), *owned_data]),
+            metadata_digest=_metadata_digest(
                 {name: value for name, value in (metadata.get("labels") or {}).items() if name in ours["f:labels"]},
                 {name: value for name, value in annotations.items() if name in ours["f:annotations"] and name != REVISION},
                 owner_uid=",".join(sorted(str(owner["uid"]) for owner in owners if owner["uid"] in ours["f:ownerReferences"])),
@@ -137,7 +137,7 @@ def _owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, f
     return {part: frozenset(names) for part, names in owned.items()}
 
 
-def _shape(labels: Mapping[str, str], annotations: Mapping[str, str], *, owner_uid: str) -> bytes:
+def _metadata_digest(labels: Mapping[str, str], annotations: Mapping[str, str], *, owner_uid: str) -> bytes:
     return _digest([sorted(labels.items()), sorted(annotations.items()), owner_uid])
 
 
