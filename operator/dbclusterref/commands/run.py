@@ -227,7 +227,6 @@ class _Operator:
             publisher=Publisher(
                 fence,
                 store=self._store,
-                reporter=reporter,
                 metrics=self._metrics,
                 clock=self._clock.monotonic,
                 sees_secrets=lambda: self._informer.sees_secrets,
@@ -251,7 +250,7 @@ class _Operator:
         def look(key: ObjectKey) -> None:
             entry = self._store.get(key)
             if entry:
-                entry.read_due_at = 0.0
+                entry.reads.due_now()
                 self._controller.mark(key, urgent=True)
 
         return lambda token: Account(token, upstream=upstream, clock=self._clock.monotonic, observe=observe, on_news=look)

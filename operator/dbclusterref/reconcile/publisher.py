@@ -9,9 +9,9 @@ from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConflict, SecretContested, SecretRefused
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import Outcome, Published
+from dbclusterref.reconcile.entry import Entry, SecretChange
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
-from dbclusterref.reconcile.reporter import Reporter
-from dbclusterref.reconcile.store import Entry, Store
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.rendering import render_secret
@@ -59,7 +59,6 @@ class Publisher:
         api: SecretApi,
         *,
         store: Store,
-        reporter: Reporter,
         metrics: Metrics,
         clock: Callable[[], float],
         sees_secrets: Callable[[], bool] = lambda: True,
@@ -68,7 +67,6 @@ class Publisher:
     ) -> None:
         self._api = api
         self._store = store
-        self._reporter = reporter
         self._metrics = metrics
         self._now = clock
         self._sees_secrets = sees_secrets
@@ -77,8 +75,8 @@ class Publisher:
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
         """The CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
-        if entry.packed_snapshot:
-            return entry.packed_snapshot.ca
+        if entry.reads.packed_snapshot:
+            return entry.reads.packed_snapshot.ca
         key = reference.secret_key
         live = self._store.secret(key) if self._sees_secrets() else await self._look(key)
         return live.ca if live and live.belongs_to(reference) else b""
@@ -94,10 +92,10 @@ class Publisher:
         self._require_current(entry)
         try:
             if rendition is None:
-                snapshot = entry.snapshot
+                snapshot = entry.reads.snapshot
                 if snapshot is None:
-                    assert entry.cause is not None
-                    return entry.cause, None
+                    assert entry.reads.cause is not None
+                    return entry.reads.cause, None
                 rendition = Rendition.of(reference, snapshot)
             published = await self._apply_if_different(entry, reference, rendition)
             self._require_current(entry)
@@ -105,10 +103,10 @@ class Publisher:
             # Only a person can mend these: they are shown before what passes by itself.
             return cause, None
         except Cause as cause:
-            return entry.cause or cause, None
-        if not entry.cause and self._repair_backoff.is_on(reference.secret_key, now=self._now()):
+            return entry.reads.cause or cause, None
+        if not entry.reads.cause and self._repair_backoff.is_on(reference.secret_key, now=self._now()):
             return _contested(reference.secret.name), published
-        return entry.cause or published, published
+        return entry.reads.cause or published, published
 
     def seconds_until_repair(self, reference: Reference) -> float | None:
         """When a Secret that another writer fights over wants another look; None where there is no fight."""
@@ -149,7 +147,7 @@ class Publisher:
         if live:
             self._require_no_rival(live, reference)
             _require_ours(live, rendered, reference)
-        changed = data_digest != (entry.published_content or (live.data_digest if live else b""))
+        changed = data_digest != (entry.published.data_digest or (live.data_digest if live else b""))
         status = entry.status
         counted = max(status.secret_revision, live.revision if live else 0)
         revision = max(counted + changed, 1)
@@ -161,10 +159,9 @@ class Publisher:
             if not changed:
                 self._repair_backoff.repaired(rendered.key, now=now)
             if changed or not self._repair_backoff.is_on(rendered.key, now=now):
-                self._reporter.secret_written(
-                    entry, rendered.key.name, revision=revision, changed=changed, created=live is None
-                )
-        entry.published_content = data_digest
+                change = _change(rendered.key.name, revision=revision, changed=changed, created=live is None)
+                entry.published.unreported += (change,)
+        entry.published.data_digest = data_digest
         if status.binding_name not in {"", rendered.key.name}:
             await self._remove_former(entry, reference, former=ObjectKey(rendered.key.namespace, status.binding_name))
         return Published(
@@ -244,6 +241,14 @@ def _require_ours(live: LiveSecret, rendered: DesiredSecret, reference: Referenc
             f"Secret {name} has type {live.type}, which can never change, and must have {rendered.type}; delete it, and it is "
             "written anew at once."
         )
+
+
+def _change(name: str, *, revision: int, changed: bool, created: bool) -> SecretChange:
+    if changed:
+        verb = "Created" if created else "Updated"
+        return SecretChange(reason=f"Secret{verb}", text=f"Secret {name} was {verb.lower()} (revision {revision}).")
+    text = f"Secret {name} had been {'deleted' if created else 'changed by somebody'} and was restored."
+    return SecretChange(reason="SecretRepaired", text=text)
 
 
 def _contested(name: str) -> SecretContested:

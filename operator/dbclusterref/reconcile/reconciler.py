@@ -4,6 +4,7 @@
 and says when to look again. It reads upstream only when a read is due, so repairing a Secret needs nobody but the API server.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from weakref import WeakKeyDictionary
 
@@ -26,9 +27,10 @@ from dbclusterref.errors import (
 )
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import Outcome, Published, Suspended
+from dbclusterref.reconcile.entry import Entry, ReadState
 from dbclusterref.reconcile.publisher import Publisher, Rendition, Superseded
 from dbclusterref.reconcile.reporter import Reporter
-from dbclusterref.reconcile.store import Entry, Store
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from dbclusterref.timing import Timing
@@ -44,6 +46,30 @@ _WAITING = (
     "The read waits for its turn: the API token's request quota at DigitalOcean is short. Raise spec.refreshInterval, or use "
     "fewer tools with one token."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """It is not this resource's turn to read for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read makes this Secret."""
+
+    rendition: Rendition
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What was read makes no complete Secret."""
+
+    cause: Cause
+
+
+Observation = Waiting | Read | Failed
 
 
 class Reconciler:
@@ -87,70 +113,66 @@ class Reconciler:
         if entry.reference.suspend:
             await self._report(entry, Suspended(), refreshed=False)
             return None
-        read_is_due = entry.refresh_is_requested or self._clock.monotonic() >= entry.read_due_at
-        wait, rendition = await self._observe(entry, entry.reference) if read_is_due else (0.0, None)
-        if wait and not entry.was_read and entry.cause is None:
-            return wait
+        return await self._bring_in_line(entry, entry.reference)
+
+    async def _bring_in_line(self, entry: Entry, reference: Reference) -> float | None:
+        read_is_due = entry.refresh_is_requested or entry.reads.is_due(self._clock.monotonic())
+        observation = await self._observe(entry, reference) if read_is_due else None
+        if isinstance(observation, Waiting) and entry.reads.packed_snapshot is None and entry.reads.cause is None:
+            return observation.seconds
+        rendition = observation.rendition if isinstance(observation, Read) else None
         try:
-            outcome, published = await self._publisher.publish(entry, entry.reference, rendition=rendition)
+            outcome, published = await self._publisher.publish(entry, reference, rendition=rendition)
         except Superseded:
             # The resource was changed, deleted or made anew meanwhile, which marked it again: nothing is done in the old name.
             return None
-        await self._report(entry, outcome, refreshed=read_is_due and not wait, published=published)
-        return wait or self._seconds_until_next_look(entry, entry.reference, outcome)
+        await self._report(entry, outcome, refreshed=isinstance(observation, Read | Failed), published=published)
+        if isinstance(observation, Waiting):
+            return observation.seconds
+        return self._seconds_until_next_look(entry, reference, outcome)
 
     def _seconds_until_next_look(self, entry: Entry, reference: Reference, outcome: Outcome) -> float:
-        wait = max(0.0, entry.read_due_at - self._clock.monotonic())
+        wait = max(0.0, entry.reads.due_at - self._clock.monotonic())
         if isinstance(outcome, SecretConflict | SecretRefused):
             jitter, interval = self._clock.jitter(), reference.refresh_interval
             return min(wait, after_failure(outcome, failures=LOCAL_FAILURES, interval=interval, jitter=jitter))
         repair = self._publisher.seconds_until_repair(reference)
         return wait if repair is None else min(wait, repair)
 
-    async def _observe(self, entry: Entry, reference: Reference) -> tuple[float, Rendition | None]:
-        """Read upstream into the entry; returns how many seconds to wait where it is not this resource's turn, else 0.
-
-        With it comes what was read, where it makes a complete Secret; why it does not is in the entry.
-        """
-        interval = reference.refresh_interval
+    async def _observe(self, entry: Entry, reference: Reference) -> Observation:
+        """Read upstream, and record in the entry what that taught."""
+        reads, interval = entry.reads, reference.refresh_interval
         # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
-        if entry.failed_at is not None:
+        if reads.failed_at is not None:
             # An answer from before the failure does not disprove it.
-            max_age = min(max_age, self._clock.monotonic() - entry.failed_at)
+            max_age = min(max_age, self._clock.monotonic() - reads.failed_at)
         breaker: DeletionGuard | None = None
-        rendition: Rendition | None = None
         try:
-            doubtful = entry.refresh_is_requested or isinstance(entry.cause, TokenInvalid | TokenSecretMissing)
+            doubtful = entry.refresh_is_requested or isinstance(reads.cause, TokenInvalid | TokenSecretMissing)
             token = await self._tokens.find(reference, fresh=doubtful)
             account = self._accounts.of(token)
             breaker = self._breakers.setdefault(account, DeletionGuard())
             if wait := account.seconds_to_wait(reference, max_age=max_age):
-                self._note_waiting(entry, wait)
-                return wait, None
+                self._note_waiting(reads, wait)
+                return Waiting(wait)
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             rendition = Rendition.of(reference, snapshot)
-        except Cause as cause:
-            entry.cause = self._confirmed(entry, reference, cause, breaker=breaker)
-            entry.failures += 1
-            entry.failed_at = self._clock.monotonic()
-            delay = after_failure(entry.cause, failures=entry.failures, interval=interval, jitter=self._clock.jitter())
-        else:
-            breaker.found(reference.cluster_uuid, now=self._clock.monotonic())
-            entry.snapshot = snapshot
-            entry.cause = entry.not_found_since = entry.failed_at = None
-            entry.failures = 0
-            delay = after_success(account.next_look(reference, snapshot), jitter=self._clock.jitter())
-        entry.read_due_at = self._clock.monotonic() + delay
-        entry.waiting_since = None
-        return 0.0, rendition
+        except Cause as raised:
+            cause = self._confirmed(entry, reference, raised, breaker=breaker)
+            delay = after_failure(cause, failures=reads.failures + 1, interval=interval, jitter=self._clock.jitter())
+            now = self._clock.monotonic()
+            reads.failed(cause, now=now, due_at=now + delay)
+            return Failed(cause)
+        breaker.found(reference.cluster_uuid, now=self._clock.monotonic())
+        delay = after_success(account.next_look(reference, snapshot), jitter=self._clock.jitter())
+        reads.succeeded(snapshot, due_at=self._clock.monotonic() + delay)
+        return Read(rendition)
 
-    def _note_waiting(self, entry: Entry, wait: float) -> None:
-        now = self._clock.monotonic()
-        if entry.waiting_since is None:
-            entry.waiting_since = now
-        if max(wait, now - entry.waiting_since) >= SAID_AFTER:
-            entry.cause = entry.cause or RateLimited(_WAITING)
+    def _note_waiting(self, reads: ReadState, wait: float) -> None:
+        waited = reads.waits(now=self._clock.monotonic())
+        if max(wait, waited) >= SAID_AFTER:
+            reads.cause = reads.cause or RateLimited(_WAITING)
 
     async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
         """Read with the token; where it is refused, with the one that has taken its place since it was looked up."""
@@ -169,14 +191,15 @@ class Reconciler:
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, breaker: DeletionGuard | None) -> Cause:
         if not isinstance(cause, UnconfirmedNotFound) or breaker is None:
-            entry.not_found_since = None
+            entry.reads.not_found_since = None
             return cause
+        reads = entry.reads
         now = self._clock.monotonic()
-        was_known = entry.was_read or bool(entry.status.binding_name)
+        was_known = reads.packed_snapshot is not None or bool(entry.status.binding_name)
         breaker.missing(reference.cluster_uuid, now=now, was_known=was_known)
-        if entry.not_found_since is None:
-            entry.not_found_since = now
-        if now - entry.not_found_since < self._timing.confirm_not_found:
+        if reads.not_found_since is None:
+            reads.not_found_since = now
+        if now - reads.not_found_since < self._timing.confirm_not_found:
             return UnconfirmedNotFound(cause.message, retry_after=self._timing.confirm_not_found)
         if was_known and breaker.is_open(now=now):
             self._metrics.suspicions.inc()
@@ -201,11 +224,11 @@ class Reconciler:
         )
 
     def _not_fresh_for(self, entry: Entry, outcome: Outcome, *, now: datetime) -> timedelta:
-        monotonic = self._clock.monotonic()
+        state, monotonic = entry.published, self._clock.monotonic()
         if isinstance(outcome, Published):
-            entry.not_fresh_since = None
+            state.not_fresh_since = None
             return timedelta()
-        if entry.not_fresh_since is None:
+        if state.not_fresh_since is None:
             # After a restart the status alone knows, by a clock that may have jumped.
-            entry.not_fresh_since = monotonic - entry.status.not_fresh_for(now).total_seconds()
-        return timedelta(seconds=monotonic - entry.not_fresh_since)
+            state.not_fresh_since = monotonic - entry.status.not_fresh_for(now).total_seconds()
+        return timedelta(seconds=monotonic - state.not_fresh_since)

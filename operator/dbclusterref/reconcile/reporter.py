@@ -10,7 +10,7 @@ from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube.client import Event
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import SYNCED, Outcome, Published, Suspended, next_status
-from dbclusterref.reconcile.store import Entry
+from dbclusterref.reconcile.entry import Entry
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, version_of
 from dbclusterref.resource.status import ConditionType, Status
 
@@ -46,17 +46,6 @@ class Reporter:
         self._logger = logger
         self._instance = instance
         self._wrote = wrote
-        self._news: dict[ObjectKey, tuple[str, str]] = {}
-
-    def secret_written(self, entry: Entry, name: str, *, revision: int, changed: bool, created: bool) -> None:
-        """Takes note of a write, to be told with the next report."""
-        if changed:
-            verb = "Created" if created else "Updated"
-            reason, text = f"Secret{verb}", f"Secret {name} was {verb.lower()} (revision {revision})."
-        else:
-            reason = "SecretRepaired"
-            text = f"Secret {name} had been {'deleted' if created else 'changed by somebody'} and was restored."
-        self._news[entry.identity.key] = (reason, text)
 
     async def report(
         self,
@@ -106,10 +95,9 @@ class Reporter:
         return True
 
     def _tell(self, entry: Entry, old: Status, new: Status, outcome: Outcome, *, now: datetime) -> None:
-        key = entry.identity.key
-        if key in self._news:
-            reason, text = self._news.pop(key)
-            self._announce(entry, reason, text, warning=False, now=now)
+        changes, entry.published.unreported = entry.published.unreported, ()
+        for change in changes:
+            self._announce(entry, change.reason, change.text, warning=change.warning, now=now)
         before, after = _news_in(old), _news_in(new)
         if before == after or (before is None and isinstance(outcome, Published)):
             return

@@ -5,70 +5,15 @@ that a late event cannot undo the answer to a write.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 
-from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
-from dbclusterref.errors import Cause, InvalidSpec
+from dbclusterref.digitalocean.snapshot import PackedSnapshot
+from dbclusterref.errors import InvalidSpec
+from dbclusterref.reconcile.entry import Entry
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, key_of, metadata_of, uid_of, version_of
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.shard import Shard
-from dbclusterref.resource.status import Status, pack_status, unpack_status
+from dbclusterref.resource.status import Status, pack_status
 from dbclusterref.secret.state import REFERENCE_UID, LiveSecret
-
-
-@dataclass(slots=True, kw_only=True)
-class Entry:
-    """One resource. `reference` is None where its spec cannot be read, and `invalid` says why.
-
-    `cause` is why the last read did not make a complete Secret, `not_fresh_since` when anything but a published Secret was
-    first reported. Times are monotonic seconds.
-    """
-
-    identity: ObjectMeta
-    reference: Reference | None
-    invalid: InvalidSpec | None
-    packed_status: bytes
-    reason: str
-    resource_version: str
-    packed_snapshot: PackedSnapshot | None = field(default=None, repr=False)
-    cause: Cause | None = None
-    read_due_at: float = 0.0
-    not_found_since: float | None = None
-    failures: int = 0
-    failed_at: float | None = None
-    waiting_since: float | None = None
-    not_fresh_since: float | None = None
-    published_content: bytes = b""
-
-    @property
-    def status(self) -> Status:
-        """The status as it was last seen or written; unpacked for each who asks."""
-        return unpack_status(self.packed_status)
-
-    @status.setter
-    def status(self, status: Status) -> None:
-        self.packed_status = pack_status(status)
-        self.reason = status.reason
-
-    @property
-    def snapshot(self) -> Snapshot | None:
-        """The last one that made a complete Secret; unpacked for each who asks."""
-        return self.packed_snapshot.unpacked() if self.packed_snapshot else None
-
-    @snapshot.setter
-    def snapshot(self, snapshot: Snapshot) -> None:
-        self.packed_snapshot = PackedSnapshot.of(snapshot)
-
-    @property
-    def was_read(self) -> bool:
-        """Tells whether there is a snapshot."""
-        return self.packed_snapshot is not None
-
-    @property
-    def refresh_is_requested(self) -> bool:
-        """Tells whether the annotation asks for a read that has not been acknowledged."""
-        requested = self.identity.refresh_requested_at
-        return bool(requested) and requested != self.status.last_handled_refresh_at
 
 
 class Store:
@@ -194,9 +139,9 @@ class Store:
             self._unlink(known)
             if known.identity.uid == entry.identity.uid:
                 # The spec changed, the object is the same: what was read and published still stands until the next read.
-                entry.packed_snapshot = known.packed_snapshot if _answers(known.packed_snapshot, entry.reference) else None
-                entry.published_content = known.published_content
-                entry.not_fresh_since = known.not_fresh_since
+                kept = known.reads.packed_snapshot
+                entry.reads.packed_snapshot = kept if _answers(kept, entry.reference) else None
+                entry.published = known.published
         self._entries[entry.identity.key] = entry
         if entry.reference:
             key = entry.reference.secret_key

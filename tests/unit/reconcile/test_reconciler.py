@@ -16,10 +16,11 @@ from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, Unco
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import STALE_AT_LEAST
+from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER, Reconciler
 from dbclusterref.reconcile.reporter import Reporter
-from dbclusterref.reconcile.store import Entry, Store
+from dbclusterref.reconcile.store import Store
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
 from dbclusterref.resource.status import ConditionType, Status
@@ -79,9 +80,7 @@ class Bench:
             store=self.store,
             tokens=Tokens(kubernetes, own=OperatorToken(), allowed=(), clock=clock),
             accounts=self.accounts,
-            publisher=Publisher(
-                fence, store=self.store, reporter=reporter, metrics=metrics, clock=clock, wrote=self.wrote.append
-            ),
+            publisher=Publisher(fence, store=self.store, metrics=metrics, clock=clock, wrote=self.wrote.append),
             reporter=reporter,
             metrics=metrics,
             clock=Clock(monotonic=clock, now=clock.now, jitter=lambda: 0.0),
@@ -107,7 +106,7 @@ class Bench:
             self.marked.add(key)
 
     def look(self, key: ObjectKey) -> None:
-        self.entry(key).read_due_at = 0.0
+        self.entry(key).reads.due_now()
         self.marked.add(key)
 
     async def work(self, queue: WorkQueue[ObjectKey], *, seconds: float) -> int:
@@ -580,7 +579,7 @@ async def test_a_404_is_believed_when_a_second_one_comes_ten_seconds_later(bench
 async def test_two_404s_closer_together_are_one(bench: Bench) -> None:
     del bench.upstream.clusters[UUID]
     await bench.reconcile()
-    bench.entry().read_due_at = 0.0
+    bench.entry().reads.due_now()
     await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER - 0.1)
     assert bench.says(ConditionType.STALLED) == (False, "ClusterNotFound")
 
@@ -1101,6 +1100,17 @@ async def test_a_rename_while_a_read_is_under_way_leaves_no_secret_behind(bench:
     await changed_meanwhile(bench, task, gate)
     await bench.reconcile()
     assert set(bench.kubernetes.secrets) == {TOKEN_SECRET, RENAMED}
+
+
+async def test_what_was_written_for_a_deleted_resource_is_not_announced_on_its_successor(bench: Bench) -> None:
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("gone", status=404)
+    await bench.reconcile()
+    assert KEY in bench.kubernetes.secrets, "written before the resource went"
+    bench.kubernetes.trouble.clear()
+    bench.kubernetes.remove_reference(KEY)
+    bench.kubernetes.put_reference(reference_body(uid="uid-2", suspend=True))
+    await bench.reconcile()
+    assert [(event.regarding_uid, event.reason) for event in bench.kubernetes.events] == [("uid-2", "Suspended")]
 
 
 # --- changes while upstream is down ----------------------------------------------------------------------------------------

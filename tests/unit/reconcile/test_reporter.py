@@ -13,8 +13,9 @@ from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailab
 from dbclusterref.kube.client import Event
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import HEARTBEAT, Outcome, Published, Suspended
+from dbclusterref.reconcile.entry import Entry, SecretChange
 from dbclusterref.reconcile.reporter import NOTE_LIMIT, Reporter, watch_reasons
-from dbclusterref.reconcile.store import Entry, Store
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.status import ConditionType
 from tests.support.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
 
@@ -149,27 +150,20 @@ async def test_suspending_is_told_once(bench: Bench) -> None:
     assert bench.events == [("Suspended", False)]
 
 
-@pytest.mark.parametrize(
-    ("changed", "created", "reason", "text"),
-    [
-        (True, True, "SecretCreated", "Secret orders-db was created (revision 3)."),
-        (True, False, "SecretUpdated", "Secret orders-db was updated (revision 3)."),
-        (False, True, "SecretRepaired", "Secret orders-db had been deleted and was restored."),
-        (False, False, "SecretRepaired", "Secret orders-db had been changed by somebody and was restored."),
-    ],
-)
-async def test_a_write_of_the_secret_is_told_once_also_where_the_status_stays(
-    bench: Bench, *, changed: bool, created: bool, reason: str, text: str
-) -> None:
+CREATED = SecretChange(reason="SecretCreated", text="Secret orders-db was created.")
+
+
+async def test_a_write_of_the_secret_is_told_once_also_where_the_status_stays(bench: Bench) -> None:
     await bench.report(published())
-    bench.reporter.secret_written(bench.entry, "orders-db", revision=3, changed=changed, created=created)
+    bench.entry.published.unreported = (CREATED, SecretChange(reason="SecretRemoved", text="Gone.", warning=True))
     await bench.report(published())
     await bench.report(published())
-    assert [(event.reason, event.note) for event in bench.kubernetes.events] == [(reason, text)]
+    told = [(event.reason, event.note, event.warning) for event in bench.kubernetes.events]
+    assert told == [("SecretCreated", "Secret orders-db was created.", False), ("SecretRemoved", "Gone.", True)]
 
 
 async def test_a_write_of_the_secret_whose_report_failed_is_told_with_the_next(bench: Bench) -> None:
-    bench.reporter.secret_written(bench.entry, "orders-db", revision=1, changed=True, created=True)
+    bench.entry.published.unreported = (CREATED,)
     bench.kubernetes.trouble["patch_status"] = KubernetesError("down", status=0)
     with pytest.raises(KubernetesError):
         await bench.report(published())
@@ -195,7 +189,7 @@ async def test_an_event_says_whose_it_is_and_keeps_within_the_limits(bench: Benc
 
 
 async def test_two_events_of_one_moment_have_two_names(bench: Bench) -> None:
-    bench.reporter.secret_written(bench.entry, "orders-db", revision=1, changed=True, created=False)
+    bench.entry.published.unreported = (CREATED,)
     await bench.report(DOWN)
     assert len({event.name for event in bench.kubernetes.events}) == 2
 

@@ -70,12 +70,12 @@ def test_a_changed_spec_marks_and_is_due_at_once() -> None:
     store.observe_reference(reference_body(version=1))
     before = store.get(KEY)
     assert before is not None
-    before.read_due_at = 9e9
-    before.failures = 7
+    before.reads.due_at = 9e9
+    before.reads.failures = 7
     assert store.observe_reference(reference_body(version=2, generation=2, suspend=True)) == KEY
     after = store.get(KEY)
     assert after is not None
-    assert (after.read_due_at, after.failures) == (0.0, 0)
+    assert (after.reads.due_at, after.reads.failures) == (0.0, 0)
 
 
 def test_our_own_status_patch_does_not_mark() -> None:
@@ -142,12 +142,12 @@ def test_a_resource_recreated_under_its_name_begins_from_nothing() -> None:
     store.observe_reference(reference_body(uid="old", version=1))
     old = store.get(KEY)
     assert old is not None
-    old.snapshot = Snapshot(cluster=a_cluster())
-    old.published_content = b"old"
+    old.reads.succeeded(Snapshot(cluster=a_cluster()), due_at=0.0)
+    old.published.data_digest = b"old"
     assert store.observe_reference(reference_body(uid="new", version=5)) == KEY
     new = store.get(KEY)
     assert new is not None
-    assert (new.identity.uid, new.snapshot, new.published_content) == ("new", None, b"")
+    assert (new.identity.uid, new.reads.snapshot, new.published.data_digest) == ("new", None, b"")
 
 
 def test_the_late_end_of_a_resource_does_not_take_its_successor_away() -> None:
@@ -172,11 +172,12 @@ def test_what_was_read_outlives_a_change_that_asks_for_the_same_reads() -> None:
     store.observe_reference(reference_body(version=1))
     entry = store.get(KEY)
     assert entry is not None
-    entry.snapshot = snapshot = Snapshot(cluster=a_cluster())
+    snapshot = Snapshot(cluster=a_cluster())
+    entry.reads.succeeded(snapshot, due_at=0.0)
     store.observe_reference(reference_body(version=2, generation=2, secret={"name": "other"}))
     after = store.get(KEY)
     assert after is not None
-    assert after.snapshot == snapshot
+    assert after.reads.snapshot == snapshot
 
 
 def test_what_was_read_for_another_user_or_pool_is_not_taken_over() -> None:
@@ -194,11 +195,11 @@ def test_what_was_read_for_another_user_or_pool_is_not_taken_over() -> None:
         store.observe_reference(reference_body(version=1))
         entry = store.get(KEY)
         assert entry is not None
-        entry.snapshot = read
+        entry.reads.succeeded(read, due_at=0.0)
         store.observe_reference(reference_body(version=2, generation=2, **asked))
         after = store.get(KEY)
         assert after is not None
-        assert after.snapshot is None, asked
+        assert after.reads.snapshot is None, asked
 
 
 # --- Secrets ---------------------------------------------------------------------------------------------------------------
