@@ -222,6 +222,7 @@ def cluster_bodies(draw: st.DrawFn) -> Json:
         status=draw(st.sampled_from(["creating", "online", "resizing", "migrating", "forking", "pondering", None])),
         tags=None,
         users=draw(st.sampled_from([None, [], [{"name": "app", "role": "normal", "password": "x"}]])),
+        db_names=draw(st.sampled_from([None, [], ["defaultdb"], ["defaultdb", "shop"]])),
         undocumented={"a": [1]},
     )
     for name in CONNECTIONS:

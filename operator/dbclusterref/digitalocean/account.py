@@ -15,7 +15,7 @@ from dbclusterref.digitalocean.demand import LOOK
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, FairQueue
 from dbclusterref.digitalocean.poller import Poller
 from dbclusterref.digitalocean.reader import KnownCa, Reader, Upstream
-from dbclusterref.digitalocean.snapshot import Snapshot, packed_cluster, unpack_cluster
+from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 
@@ -75,14 +75,16 @@ class Account:
         """
         self._take_note(reference, self._now())
         uuid = reference.cluster_uuid
-        packed = self._fresh_cluster(uuid, max_age=max_age)
-        if packed is None:
+        kept = self._fresh_cluster(uuid, max_age=max_age)
+        if kept is not None:
+            found = ReadCluster.from_cache(kept)
+        else:
             if max_age and (cause := self._sweep.why_not_fresh(uuid)):
                 self._answers.late.add(uuid)
                 raise cause
             self._leave_line(uuid)
-            packed = await self._sweep.read_singly(uuid)
-        cluster = unpack_cluster(packed)
+            found = await self._sweep.read_singly(uuid)
+        cluster, packed = found.cluster, found.packed
         user = pool = None
         if reference.user:
             # The cluster's own list has every engine's users but their certificates, which only Kafka has.

@@ -138,6 +138,8 @@ class DatabaseCluster:
     maintenance_window: MaintenanceWindow | None
     endpoints: Endpoints
     users: tuple[User, ...] = ()
+    db_names: tuple[str, ...] = ()
+    """Empty where the API did not say."""
 
     @classmethod
     def from_api(cls, value: object, *, path: str = "database") -> "DatabaseCluster":
@@ -164,6 +166,7 @@ class DatabaseCluster:
             maintenance_window=_maintenance_window(members.get("maintenance_window"), path=f"{path}.maintenance_window"),
             endpoints=Endpoints.from_api(members, path=path, standby_private="standby_private_connection"),
             users=tuple(User.from_api(user, path=f"{path}.users[{i}]") for i, user in enumerate(users or ())),
+            db_names=_names(members.get("db_names")),
         )
 
     def to_api(self) -> dict[str, object]:
@@ -188,6 +191,7 @@ class DatabaseCluster:
             version_end_of_life=self.version_end_of_life,
             maintenance_window={"day": window.day, "hour": window.hour, "pending": window.pending} if window else None,
             users=[user.to_api() for user in self.users] or None,
+            db_names=self.db_names or None,
             **{name: connection.to_api() for name, connection in connections.items() if connection},
         )
 
@@ -227,6 +231,13 @@ class Pool:
             # The pool's schema calls the private standby the same as the cluster's does.
             endpoints=Endpoints.from_api(members, path=path, standby_private="standby_private_connection"),
         )
+
+
+def _names(value: object) -> tuple[str, ...]:
+    # A list in part unreadable names no database for certain.
+    if not isinstance(value, list) or not all(isinstance(name, str) and _is_text(name) for name in value):
+        return ()
+    return tuple(value)
 
 
 def _given(**members: object) -> dict[str, object]:

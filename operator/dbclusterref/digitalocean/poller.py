@@ -14,7 +14,7 @@ from dbclusterref.digitalocean.cache import ClusterCache
 from dbclusterref.digitalocean.cursor import Cursor
 from dbclusterref.digitalocean.planner import Plan, plan
 from dbclusterref.digitalocean.reader import Reader
-from dbclusterref.digitalocean.snapshot import pack_cluster
+from dbclusterref.digitalocean.snapshot import ReadCluster, pack_cluster
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
 
 BREAK_EVEN = 4
@@ -90,13 +90,14 @@ class Poller:
             return self._trouble
         return RateLimited(_SLOWED) if uuid in self._answers.late and self._is_stretched() else None
 
-    async def read_singly(self, uuid: str) -> bytes:
-        """Read one cluster beside the walk; returns it packed."""
+    async def read_singly(self, uuid: str) -> ReadCluster:
+        """Read one cluster beside the walk."""
         self._answers.waiting.discard(uuid)
-        packed = self._answers.put(uuid, pack_cluster(await self._reads.cluster(uuid)), now=self._now())
+        cluster = await self._reads.cluster(uuid)
+        packed = self._answers.put(uuid, pack_cluster(cluster), now=self._now())
         if uuid not in self._unlisted:
             self._walk.read_afresh()
-        return packed
+        return ReadCluster(cluster=cluster, packed=packed)
 
     def plan_anew(self) -> None:
         """Takes note that what is wanted has changed."""

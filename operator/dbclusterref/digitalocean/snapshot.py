@@ -22,6 +22,19 @@ class Snapshot:
     pool: Pool | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadCluster:
+    """A cluster in both its forms: parsed for whoever asked, and packed as the cache keeps it."""
+
+    cluster: DatabaseCluster
+    packed: bytes = field(repr=False)
+
+    @classmethod
+    def from_cache(cls, packed: bytes) -> "ReadCluster":
+        """Unpack what the cache holds; a cluster that was just read needs no unpacking."""
+        return cls(cluster=unpack_cluster(packed), packed=packed)
+
+
 def pack_cluster(cluster: DatabaseCluster) -> bytes:
     """Return a cluster's bytes."""
     return _COMPACTOR.pack(cluster.to_api())

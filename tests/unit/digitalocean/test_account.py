@@ -70,6 +70,14 @@ async def test_the_first_read_asks_for_the_cluster_and_its_ca(account: Account, 
     assert set(upstream.tokens) == {TOKEN}
 
 
+async def test_a_single_read_hands_on_the_very_cluster_it_parsed_and_the_cache_an_equal_one(
+    account: Account, upstream: FakeUpstream
+) -> None:
+    assert (await read(account)).cluster is upstream.clusters[UUID]
+    assert (await read(account)).cluster == upstream.clusters[UUID]
+    assert kinds(upstream) == ["cluster", "ca"]
+
+
 async def test_an_answer_is_shared_for_as_long_as_it_is_young_enough(
     account: Account, upstream: FakeUpstream, clock: FakeClock
 ) -> None:

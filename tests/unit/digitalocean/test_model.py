@@ -47,6 +47,14 @@ def test_a_cluster_is_read_whole() -> None:
     assert [user.name for user in read.users] == ["doadmin", "app"]
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(["defaultdb", "shop"], ("defaultdb", "shop")), ([], ()), (None, ()), ("shop", ()), (["shop", 1], ()), (["\ud800"], ())],
+)
+def test_the_names_of_the_databases_are_read_whole_or_not_at_all(given: object, read: tuple[str, ...]) -> None:
+    assert cluster(db_names=given).db_names == read
+
+
 def test_five_members_make_a_cluster() -> None:
     read = DatabaseCluster.from_api({"name": "n", "engine": "e", "num_nodes": 1, "size": "s", "region": "r"})
     assert (read.uuid, read.version, read.status, read.maintenance_window, read.users) == ("", "", "", None, ())
