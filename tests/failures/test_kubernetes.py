@@ -91,8 +91,9 @@ def test_an_api_server_in_trouble_is_asked_again(world: World, tenant: Tenant, c
 @pytest.mark.parametrize("kind", [ProxyFault.RESET, ProxyFault.LOST_REPLY], ids=["before", "after"])
 def test_a_connection_lost_around_a_write_loses_nothing(world: World, tenant: Tenant, cluster: Json, kind: ProxyFault) -> None:
     tenant.ready(cluster["id"])
-    world.proxy.add(kind, path=f"/namespaces/{tenant.namespace}/", method="PATCH", count=2)
+    fault = world.proxy.add(kind, path=f"/namespaces/{tenant.namespace}/", method="PATCH", count=2)
     rotate_and_wait(world, tenant, cluster["id"], "second")
+    assert world.proxy.acted(fault) == 2
     tenant.wait_for("Synced")
 
 
@@ -134,8 +135,9 @@ def test_an_api_server_that_refuses_connections_ends_nothing(world: World, tenan
 
 def test_an_api_server_that_is_slow_only_takes_longer(world: World, tenant: Tenant, cluster: Json) -> None:
     tenant.ready(cluster["id"])
-    world.proxy.add(ProxyFault.DELAY, path=f"/namespaces/{tenant.namespace}/", delay=1.0)
+    fault = world.proxy.add(ProxyFault.DELAY, path=f"/namespaces/{tenant.namespace}/", delay=1.0)
     rotate_and_wait(world, tenant, cluster["id"], "second")
+    assert world.proxy.acted(fault) >= 2, "the Secret and the status"
     tenant.wait_for("Synced")
 
 
@@ -207,16 +209,18 @@ def test_a_resource_deleted_while_its_watch_expired_is_found_out(
     tenant.admin.delete(tenant.path("doomed"))
     wait_until(lambda: tenant.admin.find(tenant.path("doomed")) is None, what="its end")
     world.proxy.clear(fault)
-    world.proxy.add(kind, path="databaseclusterrefs.*watch=true", count=1, status=410)
+    fault = world.proxy.add(kind, path="databaseclusterrefs.*watch=true", count=1, status=410)
     wait_until(lambda: world.operator.metric("dbclusterref_references") < known, what="the smaller count")
+    assert world.proxy.acted(fault) == 1
     world.proxy.clear()
     tenant.ready(cluster["id"], name="later")
 
 
 def test_a_change_that_no_watch_tells_of_is_found_by_the_full_listing(world: World, tenant: Tenant, cluster: Json) -> None:
     missed = world.operator.metric("dbclusterref_missed_changes_total")
-    world.proxy.add(ProxyFault.HANG, path="watch=true")
+    fault = world.proxy.add(ProxyFault.HANG, path="watch=true")
     world.proxy.cut("watch=true")
+    wait_until(lambda: world.proxy.acted(fault) >= 2, what="the silence of both watches")
     tenant.ready(cluster["id"])
     # Counted when the whole listing has been compared; the resource itself is served before.
     wait_until(lambda: world.operator.metric("dbclusterref_missed_changes_total") > missed, what="the count of missed changes")

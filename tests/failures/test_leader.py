@@ -136,10 +136,11 @@ def test_a_standby_is_warm_and_writes_nothing(pair: Pair) -> None:
 def test_a_leader_cut_off_from_the_api_server_stops_before_another_begins(pair: Pair) -> None:
     leader, standby = start_pair(pair)
     uuid = make_work(pair)
-    pair.world.proxy.add(ProxyFault.HANG, agent=pair.peers[leader.process.pid])
+    fault = pair.world.proxy.add(ProxyFault.HANG, agent=pair.peers[leader.process.pid])
     wait_until(lambda: leads(standby), within=3 * DURATION, what="the takeover")
     leader.process.wait(10)
     assert leader.process.returncode == 3
+    assert pair.world.proxy.acted(fault) >= 1
     new_password_arrives(pair, uuid, "second", within=10)
     assert_no_overlap(pair, leader, standby)
 
@@ -164,10 +165,12 @@ def test_a_leader_that_was_frozen_does_not_write_when_it_wakes(pair: Pair) -> No
 def test_a_write_whose_answer_is_late_is_broken_off_when_the_lease_runs_out(pair: Pair) -> None:
     leader, standby = start_pair(pair)
     uuid = make_work(pair)
-    pair.world.proxy.add(ProxyFault.HANG, path="/leases/", agent=pair.peers[leader.process.pid])
-    pair.world.proxy.add(ProxyFault.DELAY, method="PATCH", delay=8.0, agent=pair.peers[leader.process.pid])
+    renewal = pair.world.proxy.add(ProxyFault.HANG, path="/leases/", agent=pair.peers[leader.process.pid])
+    late = pair.world.proxy.add(ProxyFault.DELAY, method="PATCH", delay=8.0, agent=pair.peers[leader.process.pid])
     pair.world.control.rotate_password(uuid, password=f"{CANARY}-second")
     pair.tenant.refresh(within=20)
+    assert pair.world.proxy.acted(renewal) >= 1
+    assert pair.world.proxy.acted(late) >= 1, "the former leader began a write"
     wait_until(lambda: leads(standby), within=3 * DURATION, what="the takeover")
     wait_until(lambda: pair.tenant.data()["password"] == f"{CANARY}-second", what="the new password")
     assert_no_overlap(pair, leader, standby)

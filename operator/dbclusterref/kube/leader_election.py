@@ -1,11 +1,11 @@
 """The Lease: among several replicas one writes.
 
-Written here because `kubernetes.aio.leaderelection` does not hold what it promises: it cannot create its Lease, and goes on
-believing that it leads while the API server is out of reach.
+Our own, because `kubernetes.aio.leaderelection` does not work reliably: it cannot create its Lease, and a holder still believes
+that it leads while the API server is out of reach.
 Safety rests on two clocks that are never compared: a holder stops `RENEW_DEADLINE` after it last *began* a renewal that
 succeeded; another takes over only when it has itself watched the Lease unchanged for the longer `LEASE_DURATION`.
-A Lease that was deleted counts as any other change. Only who finds none at its very first look takes it at once: that is a
-first start, and a person who deletes a Lease must not start a replica within the same seconds.
+A deleted Lease counts as a change like any other. Only a process that finds no Lease at its very first look takes it at once:
+that is a first start, and deleting a Lease by hand must not start a second replica within the same seconds.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ Json = dict[str, object]
 
 
 class LeaseApi(Protocol):
-    """The calls on Leases."""
+    """The calls on Leases that an election needs."""
 
     async def get_lease(self, key: ObjectKey, *, timeout: float) -> Json | None: ...  # noqa: D102
     async def create_lease(self, key: ObjectKey, lease: Json, *, timeout: float) -> Json: ...  # noqa: D102
@@ -35,7 +35,7 @@ class LeaseApi(Protocol):
 
 
 class LeaderElector:
-    """Competes for the Lease. `clock` is monotonic, in seconds; `now` is the time of day, for people to read."""
+    """Competes for the Lease. `clock` is monotonic, in seconds; `now` is the time of day, which only people read."""
 
     def __init__(
         self,
@@ -61,48 +61,52 @@ class LeaderElector:
         self._lease: Json | None = None
         self._unchanged_since = float("-inf")
         self._released = False
-        # One conversation about the Lease at a time: a release must not cross a renewal.
-        self._turn = asyncio.Lock()
+        # One exchange about the Lease at a time: a release must not cross a renewal.
+        self._exchange = asyncio.Lock()
 
     def is_leading(self) -> bool:
-        """Tells whether this process may write at this moment; asked before every write."""
+        """Return whether this process may write at this moment; asked before every write."""
         return self._clock() < self._held_until
 
     def seconds_left(self) -> float:
-        """How long this process may go on writing without another renewal; not positive where it may not."""
+        """Return for how long this process may write without another renewal; not positive where it may not write."""
         return self._held_until - self._clock()
 
     async def run(self) -> None:
-        """Acquires the Lease, keeps it, and returns when it is lost: the process must then end and begin anew."""
-        while not await self._try():  # noqa: ASYNC110 - the Lease is elsewhere: it can only be asked again
+        """Acquire the Lease, keep it, and return when it is lost: the process must then end and start again as a standby."""
+        while not await self._try():  # noqa: ASYNC110 - another process holds the Lease: it can only be read again
             await asyncio.sleep(self._timing.retry_period)
-        self._logger.info("Leading: holds Lease %s as %s.", self._key, self._identity)
+        self._logger.info("Leading: this process holds Lease %s as %s.", self._key, self._identity)
         self._on_change(True)  # noqa: FBT003
         while self.is_leading():
             await asyncio.sleep(self._timing.retry_period)
             await self._try()
         self._on_change(False)  # noqa: FBT003
-        self._logger.error("Lost Lease %s; ending, to begin anew as a standby.", self._key)
+        self._logger.error("Lost Lease %s. Exiting; the pod restarts as a standby.", self._key)
 
     async def release(self) -> None:
-        """Gives the Lease up, so that another need not wait for it to expire; writes must have ended before."""
-        async with self._turn:
+        """Give the Lease up, so that another need not wait for it to expire; writes must have ended before."""
+        async with self._exchange:
             self._released = True
             was_leading = self.is_leading()
             self._held_until = float("-inf")
             if not was_leading or self._lease is None:
                 return
             try:
-                await self._replace(holder="", duration=1)
+                await self._replace(holder="")
             except KubernetesError as error:
-                self._logger.warning("Lease %s was not released (%s); it expires by itself.", self._key, error.message)
+                self._logger.warning(
+                    "Lease %s could not be released (%s). It expires; a standby takes over after that.",
+                    self._key,
+                    error.message,
+                )
 
     async def _try(self) -> bool:
-        async with self._turn:
+        async with self._exchange:
             return not self._released and await self._take_or_renew()
 
     async def _take_or_renew(self) -> bool:
-        """An API server out of reach is a failed try like any other."""
+        """Return whether the Lease is ours now; an API server out of reach is a failed try like any other."""
         began = self._clock()
         try:
             if not self.is_leading():
@@ -111,10 +115,10 @@ class LeaderElector:
                     return False
             if self._lease is None:
                 self._lease = await self._api.create_lease(
-                    self._key, self._body(self._identity, self._timing.lease_duration), timeout=self._timing.retry_period
+                    self._key, self._body(holder=self._identity), timeout=self._timing.retry_period
                 )
             else:
-                await self._replace(holder=self._identity, duration=self._timing.lease_duration)
+                await self._replace(holder=self._identity)
         except KubernetesError as error:
             if error.status in {404, 409} and self.is_leading():
                 await self._look_again()
@@ -124,7 +128,7 @@ class LeaderElector:
         return True
 
     async def _look_again(self) -> None:
-        """Somebody wrote or deleted the Lease we hold: if it has another holder now, or is gone, it is lost at once."""
+        """Read the Lease after somebody wrote or deleted it: if it has another holder or is gone, it is lost at once."""
         try:
             await self._look()
         except KubernetesError:
@@ -136,7 +140,7 @@ class LeaderElector:
         seen = await self._api.get_lease(self._key, timeout=self._timing.retry_period)
         if seen != self._lease:
             self._lease = seen
-            # When the answer came, not when it was asked for: the holder may have renewed between the two, however far apart.
+            # When the answer came, not when the request left: the holder may have renewed in between, however long that was.
             self._unchanged_since = self._clock()
 
     def _is_free(self, now: float) -> bool:
@@ -144,25 +148,36 @@ class LeaderElector:
         return was_released or now - self._unchanged_since > self._timing.lease_duration
 
     def _holder(self) -> str:
-        spec = self._lease.get("spec") if self._lease else None
-        return str(spec.get("holderIdentity") or "") if isinstance(spec, Mapping) else ""
+        return str(self._spec().get("holderIdentity") or "")
 
-    async def _replace(self, *, holder: str, duration: float) -> None:
+    def _spec(self) -> Mapping[str, object]:
+        spec = self._lease.get("spec") if self._lease else None
+        return spec if isinstance(spec, Mapping) else {}
+
+    async def _replace(self, *, holder: str) -> None:
         assert self._lease is not None
         # The metadata as read carries the resourceVersion: the API server refuses the write if anyone came between.
-        body = {**self._body(holder, duration), "metadata": self._lease["metadata"]}
+        body = {**self._body(holder=holder), "metadata": self._lease["metadata"]}
         self._lease = await self._api.replace_lease(self._key, body, timeout=self._timing.retry_period)
 
-    def _body(self, holder: str, duration: float) -> Json:
+    def _body(self, *, holder: str) -> Json:
+        """Return the Lease as client-go writes it: a renewal keeps `acquireTime`, a change of holder counts a transition."""
         now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        former = self._spec()
+        transitions = former.get("leaseTransitions")
+        counted = transitions if isinstance(transitions, int) else 0
+        renewal = self._holder() == holder
+        taken_over = bool(former) and bool(holder) and not renewal
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": self._key.name, "namespace": self._key.namespace},
             "spec": {
                 "holderIdentity": holder,
-                "leaseDurationSeconds": int(duration),
-                "acquireTime": now,
+                # A released Lease is free at once; client-go writes a second, since 0 is not allowed.
+                "leaseDurationSeconds": int(self._timing.lease_duration) if holder else 1,
+                "acquireTime": (former.get("acquireTime") or now) if renewal else now,
                 "renewTime": now,
+                "leaseTransitions": counted + taken_over,
             },
         }

@@ -78,7 +78,7 @@ class Process:
             key=LEASE,
             identity=name,
             clock=asyncio.get_running_loop().time,
-            now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            now=lambda: datetime.fromtimestamp(asyncio.get_running_loop().time(), tz=UTC),
             logger=LOGGER,
             on_change=self.told.append,
         )
@@ -130,7 +130,9 @@ async def test_the_first_creates_the_lease_and_leads_at_once() -> None:
     assert a.told == [True]
     assert b.told == []
     assert a.server.leases[LEASE]["spec"]["holderIdentity"] == "a"
-    assert a.server.leases[LEASE]["spec"]["renewTime"] == "2026-01-01T00:00:00.000000Z"
+    spec = a.server.leases[LEASE]["spec"]
+    assert spec["renewTime"] == spec["acquireTime"] == "1970-01-01T00:16:40.010000Z"
+    assert spec["leaseTransitions"] == 0
     await history.end()
 
 
@@ -153,6 +155,63 @@ async def test_a_lease_found_at_the_start_is_watched_for_its_whole_duration_firs
         await history.watch(0.1)
     waited = asyncio.get_running_loop().time() - began
     assert LEASE_DURATION < waited < LEASE_DURATION + 2 * RETRY_PERIOD
+    await history.end()
+
+
+@in_fake_time
+async def test_a_renewal_moves_the_time_of_renewal_alone() -> None:
+    history, a, _ = two_processes()
+    await history.watch(1)
+    before = dict(a.server.leases[LEASE]["spec"])
+    await history.watch(30)
+    after = a.server.leases[LEASE]["spec"]
+    assert after["renewTime"] > before["renewTime"]
+    assert {**after, "renewTime": ""} == {**before, "renewTime": ""}
+    await history.end()
+
+
+@in_fake_time
+async def test_a_change_of_holder_is_counted_and_has_its_own_time() -> None:
+    history, a, b = two_processes()
+    await history.watch(5)
+    first = a.server.leases[LEASE]["spec"]["acquireTime"]
+    await a.leader.release()
+    released = a.server.leases[LEASE]["spec"]
+    assert (released["leaseTransitions"], released["leaseDurationSeconds"]) == (0, 1)
+    await a.end()
+    await history.watch(RETRY_PERIOD + 0.2)
+    assert b.leader.is_leading()
+    taken = b.server.leases[LEASE]["spec"]
+    assert (taken["leaseTransitions"], taken["leaseDurationSeconds"]) == (1, int(LEASE_DURATION))
+    assert taken["acquireTime"] > first
+    await history.watch(10)
+    assert b.server.leases[LEASE]["spec"]["leaseTransitions"] == 1
+    await history.end()
+
+
+@in_fake_time
+@pytest.mark.parametrize(("before", "after"), [(7, 8), (None, 1), ("many", 1)])
+async def test_an_expired_lease_of_another_is_counted_on_from_what_it_says(before: object, after: int) -> None:
+    server, history = LeaseServer(), History()
+    spec = {"holderIdentity": "gone", "acquireTime": "1970-01-01T00:00:00Z", "leaseTransitions": before}
+    await server.create_lease(LEASE, {"metadata": {"name": LEASE.name}, "spec": spec}, timeout=1)
+    process = Process("a", server, history)
+    await history.watch(LEASE_DURATION + 2 * RETRY_PERIOD)
+    assert process.leader.is_leading()
+    assert server.leases[LEASE]["spec"]["leaseTransitions"] == after
+    assert server.leases[LEASE]["spec"]["acquireTime"] > "1970-01-01T00:16"
+    await history.end()
+
+
+@in_fake_time
+async def test_a_failed_renewal_does_not_read_the_lease_besides() -> None:
+    # A leader has ten seconds; each call may take two of them.
+    history, a, _ = two_processes()
+    await history.watch(5)
+    a.server.calls.clear()
+    a.server.trouble["replace_lease"] = KubernetesError("no", status=500)
+    await history.watch(RETRY_PERIOD * 2)
+    assert set(a.server.calls) == {"replace_lease"}
     await history.end()
 
 
@@ -336,7 +395,7 @@ async def test_a_release_that_fails_does_no_harm(caplog: pytest.LogCaptureFixtur
     a.server.cut = True
     await a.leader.release()
     await a.end()
-    assert "expires by itself" in caplog.text
+    assert "could not be released" in caplog.text
     await history.watch(LEASE_DURATION + 2 * RETRY_PERIOD)
     assert b.leader.is_leading()
     await history.end()
