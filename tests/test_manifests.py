@@ -1,6 +1,5 @@
 """What can be said of `crds/` and `deploy/` without a cluster. tests/e2e asks a real API server for the rest."""
 
-import argparse
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -12,9 +11,9 @@ import lupa
 import pytest
 import yaml
 
-from dbclusterref.commands import settings
 from dbclusterref.resource import objects, reference, status
 from dbclusterref.secret import rendering
+from tests.support.command_line import settings_from
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy" / "base"
@@ -184,7 +183,7 @@ def test_the_image_has_the_version_of_the_project() -> None:
 
 def test_the_operator_understands_its_own_manifest() -> None:
     environ = {item["name"]: item.get("value", "") for item in CONTAINER["env"]}
-    read = settings.read_settings(argparse.Namespace(), environ)
+    read = settings_from(**environ)
     assert CONTAINER["args"] == ["run"]
     assert read.token_namespaces == ()  # the operator's own token reaches no namespace that was not named for it
     assert read.namespaces == ()

@@ -1,60 +1,169 @@
-"""The command line: `dbclusterref run | render | check`."""
+"""The command line: `dbclusterref run | check | render | completion`."""
 
-import argparse
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
 
 from dbclusterref.commands.check import check
 from dbclusterref.commands.logs import configure_logging
-from dbclusterref.commands.render import add_render_flags, render
+from dbclusterref.commands.render import render
 from dbclusterref.commands.run import run
-from dbclusterref.commands.settings import add_run_flags, argument_parser, read_settings
+from dbclusterref.commands.settings import read_settings, run_options
 from dbclusterref.errors import SettingsError
 
 BAD_SETTING = 2
+BROKEN_PIPE = 1
+"""As click has it."""
+INTERRUPTED = 130
+
+_OPTION = re.compile(r"(?<!\S)--?[a-z][-a-z]*")
+
+
+class _Quiet(click.Command):
+    """A command that never shows a stray argument: it may be a token in the wrong place."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = ctx.ignore_unknown_options = True
+        super().parse_args(ctx, args)
+        if ctx.args:
+            shown = " ".join(_OPTION.findall(" ".join(ctx.args)))
+            raise SettingsError(
+                f"unknown option {shown}; see --help." if shown else "unexpected argument (not shown); see --help."
+            )
+        return []
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(version("dbclusterref"), message="dbclusterref %(version)s")
+def cli() -> None:
+    """Keeps Secrets in sync with DigitalOcean managed database clusters.
+
+    Exit status: 0 success, 1 something checked or rendered is not as it must be, 2 a bad setting, 3 the leader lost its Lease,
+    4 one of the operator's tasks ended unexpectedly.
+    """
+
+
+@cli.command("run", cls=_Quiet)
+@run_options
+def _run(**options: Any) -> int:  # noqa: ANN401
+    """Run the operator.
+
+    \b
+    Examples:
+      dbclusterref run                           every namespace, tokens from the resources' own namespaces
+      dbclusterref run --namespaces shop,orders  two namespaces only
+      dbclusterref run --shard 0/3               the first of three processes
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    settings = read_settings(options, os.environ)
+    configure_logging(log_format=settings.log_format, level=settings.log_level)
+    return asyncio.run(run(settings, os.environ))
+
+
+@cli.command("check", cls=_Quiet)
+@click.option(
+    "--service-account", metavar="NAMESPACE/NAME", default="",
+    help="Test the rights of this ServiceAccount instead of your own, for example dbclusterref-system/dbclusterref.",
+)  # fmt: skip
+@run_options
+def _check(service_account: str, **options: Any) -> int:  # noqa: ANN401
+    """Check the settings: Kubernetes API, CRD, rights, DigitalOcean API, token. Exits with 1 if a check fails.
+
+    \b
+    Examples:
+      dbclusterref check
+      dbclusterref check --service-account dbclusterref-system/dbclusterref
+    """  # noqa: D301
+    if service_account and not re.fullmatch(r"[-a-z0-9]+/[-a-z0-9.]+", service_account):
+        raise SettingsError(f"--service-account is {service_account!r}; write NAMESPACE/NAME.")
+    settings = read_settings(options, os.environ)
+    return asyncio.run(check(settings, os.environ, out=sys.stdout, service_account=service_account))
+
+
+@cli.command("render", cls=_Quiet)
+@click.option("--reference", metavar="FILE", required=True, help="The DatabaseClusterRef, YAML or JSON; - for standard input.")
+@click.option("--cluster", metavar="FILE", required=True, help="What GET /v2/databases/{uuid} answered, or the list of all.")
+@click.option("--ca", metavar="FILE", help="The CA certificate, PEM.")
+@click.option("--user", metavar="FILE", help="What GET .../users/{name} answered, for spec.user.")
+@click.option("--pool", metavar="FILE", help="What GET .../pools/{name} answered, for spec.pool.")
+@click.option("--reveal", is_flag=True, help="Show secret values too, passwords among them.")
+def _render(**options: Any) -> int:  # noqa: ANN401
+    """Show the Secret that a DatabaseClusterRef would get, without any server. Secret values are masked.
+
+    \b
+    Examples:
+      doctl databases list -o json | dbclusterref render --reference orders-db.yaml --cluster -
+      dbclusterref render --reference orders-db.yaml --cluster cluster.json --reveal | kubectl apply -f -
+    """  # noqa: D301
+    return render(**options, out=sys.stdout)
+
+
+@cli.command("completion", cls=_Quiet)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def _completion(shell: str) -> int:
+    """Print the completion script of a shell.
+
+    \b
+    Examples:
+      dbclusterref completion bash > /etc/bash_completion.d/dbclusterref
+      dbclusterref completion fish > ~/.config/fish/completions/dbclusterref.fish
+    """  # noqa: D301
+    script = get_completion_class(shell)
+    assert script is not None
+    click.echo(script(cli, {}, "dbclusterref", "_DBCLUSTERREF_COMPLETE").source())
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 0 well, 1 found wanting, 2 a bad setting (said in one line)."""
+    """Run a command and return its exit status; what is wrong with a setting is said in one line."""
     try:
-        flags = _parser().parse_args(arguments)
-        match flags.command:
-            case "render":
-                return render(flags, out=sys.stdout)
-            case "check":
-                return asyncio.run(check(read_settings(flags, os.environ), os.environ, out=sys.stdout))
-            case _:
-                settings = read_settings(flags, os.environ)
-                configure_logging(log_format=settings.log_format, level=settings.log_level)
-                return asyncio.run(run(settings, os.environ))
-    except SettingsError as error:
-        sys.stderr.write(f"dbclusterref: {error}\n")
+        status: int = cli.main(arguments, prog_name="dbclusterref", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except (SettingsError, click.UsageError) as error:
+        sys.stderr.write(f"dbclusterref: {_what_is_wrong(error)}\n")
         return BAD_SETTING
+    except click.Abort:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`... | head`): there is nobody left to tell, and Python must not try at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argument_parser("dbclusterref", description="Keeps Secrets true to DigitalOcean managed database clusters.")
-    parser.add_argument("--version", action="version", version=f"dbclusterref {version('dbclusterref')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run | render | check")
-    add_run_flags(commands.add_parser("run", help="run the operator", description="Run the operator."))
-    add_render_flags(
-        commands.add_parser(
-            "render",
-            help="show the Secret a resource would get, without any server",
-            description="Show the Secret that a DatabaseClusterRef would get from a saved API answer; values are masked.",
-        )
-    )
-    add_run_flags(
-        commands.add_parser(
-            "check",
-            help="try the settings: API servers, CRD, rights, token",
-            description="Try the settings: API servers, CRD, rights, token. Exits with 1 if something is wanting.",
-        )
-    )
-    return parser
+def _what_is_wrong(error: SettingsError | click.UsageError) -> str:
+    commands = f"give one of {', '.join(cli.commands)}, or --help."
+    match error:
+        case SettingsError():
+            return str(error)
+        case click.exceptions.NoArgsIsHelpError():
+            return f"a command is missing; {commands}"
+        case click.NoSuchOption():
+            return f"unknown option {error.option_name}; see --help."
+        case click.BadParameter():
+            return _bad_parameter(error)
+        case click.BadOptionUsage() | click.MissingParameter():
+            return error.format_message()
+        case _:
+            return f"no such command; {commands}"
+
+
+def _bad_parameter(error: click.BadParameter) -> str:
+    """Name the option, or the variable that the value came from."""
+    name = error.param.opts[0] if isinstance(error.param, click.Option) else "argument"
+    if error.ctx and error.param and error.param.name:
+        source = error.ctx.get_parameter_source(error.param.name)
+        if source is click.core.ParameterSource.ENVIRONMENT and isinstance(error.param.envvar, str):
+            name = error.param.envvar
+    if error.param and isinstance(error.param.type, click.types.BoolParamType):
+        return f"{name} is neither true nor false; write true or false."
+    return error.format_message() if isinstance(error, click.MissingParameter) else f"{name}: {error.message}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -7,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dbclusterref.__main__ import BAD_SETTING, main
+from dbclusterref.__main__ import BAD_SETTING, BROKEN_PIPE, main
 from dbclusterref.commands.logs import _CHATTY
 from tests.support.fakes import cluster_body, reference_body
 
@@ -94,16 +97,12 @@ def test_a_missing_or_unknown_command_is_exit_2(capsys: pytest.CaptureFixture[st
 
 
 def test_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(["--version"])
-    assert raised.value.code == 0
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"dbclusterref {version('dbclusterref')}\n"
 
 
 def test_help_names_each_flag_with_its_environment_variable(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(["run", "--help"])
-    assert raised.value.code == 0
+    assert main(["run", "--help"]) == 0
     shown = capsys.readouterr().out
     for word in ("--token-file", "DIGITALOCEAN_TOKEN_FILE", "--leader-elect", "DBCLUSTERREF_LEADER_ELECT"):
         assert word in shown
@@ -125,3 +124,48 @@ def test_render_masks_what_it_shows_unless_it_is_told_to_reveal(capsys: pytest.C
 def test_render_without_its_files_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "render", "--reference", "/nonexistent", "--cluster", "/nonexistent")
     assert "/nonexistent cannot be read" in line
+
+
+@pytest.mark.parametrize("arguments", [["--token", "CANARY"], ["--token=CANARY"], ["CANARY"]])
+def test_a_token_in_the_wrong_place_is_not_printed(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    line = refused(capsys, "run", *arguments)
+    assert "CANARY" not in line
+    assert "--token" in line or "not shown" in line
+
+
+def test_an_option_is_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--name" in refused(capsys, "run", "--name", "shop")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("NO_PROXY", "[::1"), ("ALL_PROXY", "socks5://127.0.0.1:1"), ("SSL_CERT_FILE", "/nonexistent/ca.pem")],
+)
+def test_an_environment_that_the_http_client_cannot_use_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, text: str
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        '{"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],'
+        ' "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}], "users": [{"name": "u", "user": {}}]}'
+    )
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, text)
+    assert variable in refused(capsys, "run", "--metrics-address", "127.0.0.1:0")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_of_the_shell(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    assert main(["completion", shell]) == 0
+    assert "_DBCLUSTERREF_COMPLETE" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "dbclusterref", "run", "--help"], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (BROKEN_PIPE, b"")

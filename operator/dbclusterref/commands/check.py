@@ -1,20 +1,21 @@
 """`dbclusterref check`: tries what `run` would need, without running."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-import httpx
-
+from dbclusterref.commands.http_client import make_client
 from dbclusterref.commands.settings import Settings
-from dbclusterref.digitalocean.client import TIMEOUT, DigitalOcean
+from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.digitalocean.tokens import OperatorToken
-from dbclusterref.errors import Cause, KubernetesError, UnconfirmedNotFound
+from dbclusterref.errors import Cause, KubernetesError, TokenInvalid, UnconfirmedNotFound
 from dbclusterref.kube.client import KubernetesApi
-from dbclusterref.kube.config import load_configuration
+from dbclusterref.kube.config import load_configuration, own_namespace
 from dbclusterref.resource.objects import GROUP, PLURAL
 
-# Every right the operator uses: verb, group, resource, subresource.
-RIGHTS = (
+Right = tuple[str, str, str, str]
+"""Verb, group, resource, subresource."""
+
+RIGHTS: Sequence[Right] = (
     ("list", GROUP, PLURAL, ""),
     ("watch", GROUP, PLURAL, ""),
     ("patch", GROUP, PLURAL, "status"),
@@ -26,57 +27,89 @@ RIGHTS = (
     ("delete", "", "secrets", ""),
     ("create", "events.k8s.io", "events", ""),
 )
+"""Every right the operator uses in the namespaces it watches."""
+LEASE_RIGHTS: Sequence[Right] = tuple((verb, "coordination.k8s.io", "leases", "") for verb in ("get", "create", "update"))
+"""What it uses besides in its own namespace, with --leader-elect."""
+
+NO_TOKEN = "none"  # noqa: S105 - sent where there is none, to be refused
+NO_CLUSTER = "00000000-0000-0000-0000-000000000000"
 
 
-async def check(settings: Settings, environ: Mapping[str, str], *, out: TextIO) -> int:
-    """Tries what `run` would need, a line each; returns 1 if anything is wanting."""
+class _Report:
+    """A line for each thing tried."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self.failed = False
+
+    def say(self, what: str, *, good: bool) -> None:
+        self._out.write(f"{'ok  ' if good else 'FAIL'}  {what}\n")
+        self.failed |= not good
+
+
+async def check(settings: Settings, environ: Mapping[str, str], *, out: TextIO, service_account: str = "") -> int:
+    """Try what `run` would need, a line each; return 1 if anything fails.
+
+    `service_account` is NAMESPACE/NAME of the account whose rights are tested, instead of those of whoever runs this.
+    """
+    report = _Report(out)
     kubernetes = KubernetesApi(await load_configuration(environ), user_agent="dbclusterref-check")
     try:
-        wanting = [*await _check_kubernetes(kubernetes, settings, out=out), *await _check_token(settings, out=out)]
+        await _check_kubernetes(kubernetes, settings, environ, service_account=service_account, report=report)
+    except KubernetesError as error:
+        report.say(error.message, good=False)
     finally:
         await kubernetes.close()
-    return 1 if wanting else 0
+    await _check_digitalocean(settings, report=report)
+    return 1 if report.failed else 0
 
 
-async def _check_kubernetes(kubernetes: KubernetesApi, settings: Settings, *, out: TextIO) -> list[str]:
-    wanting: list[str] = []
+async def _check_kubernetes(
+    kubernetes: KubernetesApi, settings: Settings, environ: Mapping[str, str], *, service_account: str, report: _Report
+) -> None:
+    installed = await kubernetes.has_resource()
+    report.say(f"Kubernetes API at {kubernetes.server}", good=True)
+    report.say(f"CustomResourceDefinition {PLURAL}.{GROUP}", good=installed)
+    whose = ""
+    if service_account:
+        namespace, _, name = service_account.partition("/")
+        whose = f"system:serviceaccount:{namespace}:{name}"
+    report.say(f"rights are tested for {whose or await kubernetes.user_name() or 'the current user'}", good=True)
+    tried = [(namespace, right) for namespace in settings.namespaces or ("",) for right in RIGHTS]
+    if settings.leader_elect:
+        own = settings.lease_namespace or own_namespace(environ)
+        tried += [(own, right) for right in LEASE_RIGHTS]
+    for namespace in settings.namespaces:
+        if await kubernetes.has_namespace(namespace) is False:
+            report.say(f"namespace {namespace} does not exist", good=False)
+    for namespace, (verb, group, resource, subresource) in tried:
+        where = f"in namespace {namespace}" if namespace else "in all namespaces"
+        named = "/".join(part for part in (resource, subresource) if part)
+        allowed = await kubernetes.may(
+            verb, group=group, resource=resource, subresource=subresource, namespace=namespace, user=whose
+        )
+        report.say(f"right to {verb} {named} {where}", good=allowed)
 
-    def tell(what: str, *, good: bool) -> None:
-        out.write(f"{'ok     ' if good else 'wanting'}  {what}\n")
-        if not good:
-            wanting.append(what)
 
-    try:
-        installed = await kubernetes.has_resource()
-        tell(f"Kubernetes API at {kubernetes.server}", good=True)
-        tell(f"CustomResourceDefinition {PLURAL}.{GROUP}", good=installed)
-        for namespace in settings.namespaces or ("",):
-            where = f"in namespace {namespace}" if namespace else "in all namespaces"
-            for verb, group, resource, subresource in RIGHTS:
-                named = "/".join(part for part in (resource, subresource) if part)
-                allowed = await kubernetes.may(
-                    verb, group=group, resource=resource, subresource=subresource, namespace=namespace
-                )
-                tell(f"right to {verb} {named} {where}", good=allowed)
-    except KubernetesError as error:
-        tell(error.message, good=False)
-    return wanting
-
-
-async def _check_token(settings: Settings, *, out: TextIO) -> list[str]:
-    if not settings.token and not settings.token_file:
-        out.write("ok       no token of the operator's own: every resource needs spec.apiTokenSecretRef\n")
-        return []
-    async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client:
+async def _check_digitalocean(settings: Settings, *, report: _Report) -> None:
+    has_token = bool(settings.token or settings.token_file)
+    async with make_client(user_agent="dbclusterref-check") as client:
         upstream = DigitalOcean(client, base_url=settings.api_url)
         try:
-            token = OperatorToken(value=settings.token, file=settings.token_file).read()
-            # No cluster has this UUID: a 404 is the proof that the token is good.
-            await upstream.get_cluster(token, "00000000-0000-0000-0000-000000000000", observe=lambda *_: None)
+            token = OperatorToken(value=settings.token, file=settings.token_file).read() if has_token else NO_TOKEN
+            # No cluster has this UUID: a 404 proves that the token is good, and a 401 that the API is reachable.
+            await upstream.get_cluster(token, NO_CLUSTER, observe=lambda *_: None)
         except UnconfirmedNotFound:
             pass
+        except TokenInvalid as cause:
+            if has_token:
+                report.say(f"the operator's own token: {cause.message}", good=False)
+                return
         except Cause as cause:
-            out.write(f"wanting  the operator's own token: {cause.message}\n")
-            return [cause.message]
-    out.write(f"ok       the operator's own token, at {settings.api_url}\n")
-    return []
+            report.say(f"DigitalOcean API at {settings.api_url}: {cause.message}", good=False)
+            return
+    report.say(f"DigitalOcean API at {settings.api_url}", good=True)
+    if has_token:
+        report.say("the operator's own token", good=True)
+    else:
+        report.say("no token of the operator's own: every resource needs spec.apiTokenSecretRef", good=True)

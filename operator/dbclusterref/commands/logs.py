@@ -1,34 +1,36 @@
-"""Log lines: plain for people, JSON for machines; the libraries' own chatter only at the debug level."""
+"""Log lines: plain for people, JSON for machines; the libraries' own lines below WARNING only at the debug level."""
 
-import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Any
+
+from pythonjsonlogger.json import JsonFormatter as BaseJsonFormatter
 
 LOGGER = logging.getLogger("dbclusterref")
 
 _CHATTY = ("kopf", "httpx", "httpcore", "aiohttp", "asyncio", "kubernetes")
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, message, and whatever the line was given as `extra={"fields": {...}}`."""
+class JsonFormatter(BaseJsonFormatter):
+    """One JSON object a line: time, level, logger, message, and what the line was given as `extra={"fields": {...}}`."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Writes one record."""
-        line: dict[str, object] = {
+    def __init__(self) -> None:
+        super().__init__(["message"], json_ensure_ascii=False, rename_fields={"exc_info": "traceback"})
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        """Fill in a line's members."""
+        log_data |= {
             "time": datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        super().add_fields(log_data, record, message_dict)
+        log_data |= log_data.pop("fields", {})
 
 
 def configure_logging(*, log_format: str, level: str) -> None:
-    """Sends everything to standard error. Formats and levels are those of `settings`."""
+    """Send everything to standard error. Formats and levels are those of `settings`."""
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         handler.setFormatter(JsonFormatter())

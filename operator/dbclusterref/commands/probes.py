@@ -1,34 +1,105 @@
-"""Serves /healthz, /readyz and /metrics."""
+"""Serves /healthz, /readyz and /metrics, and stays reachable whatever else connects to the port."""
 
+import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 
 from dbclusterref.errors import SettingsError
 
 Check = Callable[[], list[str]]
-"""Returns what is wrong, a sentence each; an empty list means well."""
+"""Returns what is wrong, a sentence each; an empty list means nothing is."""
+
+MOST_CONNECTIONS = 64
+"""At once. A further one takes the place of the oldest, so that a probe is answered while somebody holds connections open."""
+LONGEST_CONNECTION = 10.0
+"""Seconds from a connection's beginning to its end: a probe or a scrape takes a few milliseconds."""
+
+
+class _Connections:
+    """The open connections, oldest first."""
+
+    def __init__(self) -> None:
+        self._open: dict[asyncio.Transport, None] = {}
+
+    def add(self, transport: asyncio.Transport) -> None:
+        if len(self._open) >= MOST_CONNECTIONS:
+            oldest = next(iter(self._open))
+            self.discard(oldest)
+            oldest.abort()
+        self._open[transport] = None
+
+    def discard(self, transport: asyncio.Transport) -> None:
+        self._open.pop(transport, None)
+
+
+class _Bounded(asyncio.Protocol):
+    """One connection: aiohttp's own protocol within bounds of number and time that aiohttp's server does not have."""
+
+    def __init__(self, inner: asyncio.Protocol, connections: _Connections) -> None:
+        self._inner = inner
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self._transport)
+        self._end = asyncio.get_running_loop().call_later(LONGEST_CONNECTION, self._transport.abort)
+        self._inner.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        assert self._transport is not None
+        assert self._end is not None
+        self._end.cancel()
+        self._connections.discard(self._transport)
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+
+class ProbeServer:
+    """The running server."""
+
+    def __init__(self, runner: web.AppRunner, server: asyncio.Server) -> None:
+        self._runner = runner
+        self._server = server
+        self.port = int(server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop serving."""
+        self._server.close()
+        await self._runner.cleanup()
 
 
 async def serve_probes(
     *, host: str, port: int, healthy: Check, ready: Check, metrics: Callable[[], bytes], describe: Check = list
-) -> tuple[web.AppRunner, int]:
-    """Starts serving; returns what stops it (`cleanup()`) and the port (chosen by the system for port 0).
+) -> ProbeServer:
+    """Start serving; an empty `host` is every address of every family, port 0 one that the system chooses.
 
-    What `describe` says stands below every answer of /readyz.
-
-    Raises SettingsError where the address cannot be had.
+    What `describe` returns is shown below every answer of /readyz. Raises SettingsError where the address cannot be used.
     """
 
     def probe(check: Check, more: Check = list) -> Callable[[web.Request], object]:
         async def answer(_request: web.Request) -> web.Response:
             wrong = check()
-            return web.Response(status=503 if wrong else 200, text="\n".join([*(wrong or ["ok"]), *more()]) + "\n")
+            return _closing(web.Response(status=503 if wrong else 200, text="\n".join([*(wrong or ["ok"]), *more()]) + "\n"))
 
         return answer
 
     async def show_metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return _closing(web.Response(body=metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}))
 
     application = web.Application()
     application.router.add_get("/healthz", probe(healthy))  # type: ignore[arg-type]
@@ -36,12 +107,21 @@ async def serve_probes(
     application.router.add_get("/metrics", show_metrics)
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
+    assert runner.server is not None
+    make_protocol, connections = runner.server, _Connections()
     try:
-        await site.start()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Bounded(make_protocol(), connections), host or None, port, backlog=MOST_CONNECTIONS
+        )
     except OSError as error:
         await runner.cleanup()
         raise SettingsError(
             f"--metrics-address: cannot listen on {host}:{port} ({error.strerror}); choose another port."
         ) from None
-    return runner, int(runner.addresses[0][1])
+    return ProbeServer(runner, server)
+
+
+def _closing(response: web.Response) -> web.Response:
+    # Whoever asks once a quarter of a minute needs no open connection in between.
+    response.force_close()
+    return response

@@ -14,11 +14,12 @@ from importlib.metadata import version
 import httpx
 
 from dbclusterref.clock import Clock, system_clock
+from dbclusterref.commands.http_client import make_client
 from dbclusterref.commands.logs import LOGGER
 from dbclusterref.commands.probes import serve_probes
 from dbclusterref.commands.settings import Settings
 from dbclusterref.digitalocean.account import Account, Accounts
-from dbclusterref.digitalocean.client import TIMEOUT, DigitalOcean
+from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
@@ -57,12 +58,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     _be_thrifty()
     configuration = await load_configuration(environ)
     kubernetes = KubernetesApi(configuration, user_agent=user_agent())
-    client = httpx.AsyncClient(
-        timeout=TIMEOUT,
-        follow_redirects=False,
-        headers={"User-Agent": user_agent(), "Accept": "application/json"},
-        limits=httpx.Limits(max_connections=settings.workers * 2, max_keepalive_connections=settings.workers),
-    )
+    client = make_client(user_agent=user_agent(), connections=settings.workers)
     try:
         return await _Operator(settings, environ, kubernetes=kubernetes, client=client).run()
     finally:
@@ -132,7 +128,7 @@ class _Operator:
         )  # fmt: skip
         self._take_signals()
         self._metrics.leading.set(self._leader is None)
-        probes, _ = await serve_probes(
+        probes = await serve_probes(
             host=settings.metrics_host, port=settings.metrics_port,
             healthy=self._problems, ready=self._not_ready, metrics=self._render_metrics, describe=self._describe,
         )  # fmt: skip
@@ -150,7 +146,7 @@ class _Operator:
         if self._leader:
             await self._leader.release()
         await self._supervisor.end_all()
-        await probes.cleanup()
+        await probes.close()
         LOGGER.info("Stopped.")
         return self._exit_status
 

@@ -1,11 +1,13 @@
-"""The operator's settings: flags, each with an environment variable; a flag wins over its variable."""
+"""The operator's settings: command-line options, each with an environment variable; an option wins over its variable."""
 
-import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
+from ipaddress import ip_address
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+import click
 
 from dbclusterref.errors import SettingsError
 from dbclusterref.resource.shard import Shard
@@ -18,17 +20,23 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAMESPACE_GLOB = re.compile(r"[-a-z0-9*?\[\]!]{1,63}")
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `run` and `check` work with. Empty `namespaces` means all; `token` and `token_file` exclude each other."""
+    """What `run` and `check` work with.
+
+    Empty `namespaces` means all; an empty `metrics_host` every address of every family; `token` and `token_file` are mutually
+    exclusive.
+    """
 
     api_url: str = DEFAULT_API_URL
     token_file: str = ""
     token: str = field(default="", repr=False)
     token_namespaces: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
-    metrics_host: str = "0.0.0.0"  # noqa: S104 - probes and scrapes come from outside the pod
+    metrics_host: str = ""
     metrics_port: int = 8080
     leader_elect: bool = False
     lease_namespace: str = ""
@@ -39,117 +47,170 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        known, unknown, given = message.partition("unrecognized arguments: ")
-        if unknown:
-            # Flags alone: what stands beside them may be a token in the wrong place.
-            message = known + unknown + (" ".join(re.findall(r"(?<!\S)--?[a-z][-a-z]*", given)) or "not shown")
-        raise SettingsError(message)
+class _Text(click.ParamType[Any]):
+    """A value that is judged by a function, which raises SettingsError without showing what may be a token."""
 
+    def __init__(self, name: str, judge: Callable[[str], object]) -> None:
+        self.name = name
+        self._judge = judge
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags; the help of each names its environment variable."""
-    flags: Sequence[tuple[str, str, str]] = (
-        ("--api-url", "URL", f"DigitalOcean's API [DIGITALOCEAN_API_URL; {DEFAULT_API_URL}]"),
-        ("--token-file", "FILE", "the operator's own token [DIGITALOCEAN_TOKEN_FILE, or the token in DIGITALOCEAN_TOKEN]"),
-        ("--token-namespaces", "GLOBS", "namespaces that may use that token [DBCLUSTERREF_TOKEN_NAMESPACES; none]"),
-        ("--namespaces", "NAMES", "watch only these, comma-separated [DBCLUSTERREF_NAMESPACES; all]"),
-        ("--metrics-address", "HOST:PORT", "probes and metrics [DBCLUSTERREF_METRICS_ADDRESS; 0.0.0.0:8080]"),
-        ("--shard", "I/N", "be process I of N, from 0, each with its share of the resources [DBCLUSTERREF_SHARD; 0/1]"),
-        ("--lease-namespace", "NAME", "where the leader's Lease is [DBCLUSTERREF_LEASE_NAMESPACE; the pod's own]"),
-        ("--log-format", "FORMAT", "plain or json [DBCLUSTERREF_LOG_FORMAT; plain]"),
-        ("--log-level", "LEVEL", "debug, info, warning or error [DBCLUSTERREF_LOG_LEVEL; info]"),
-    )  # fmt: skip
-    for flag, metavar, text in flags:
-        parser.add_argument(flag, metavar=metavar, help=text)
-    parser.add_argument(
-        "--leader-elect",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="hold a Lease while writing, so that several replicas may run [DBCLUSTERREF_LEADER_ELECT; off]",
-    )
-
-
-def read_settings(flags: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    """Joins flags and environment. Raises SettingsError, naming the setting and the remedy, for what cannot be used."""
-
-    def text(name: str, variable: str, default: str = "") -> str:
-        given = getattr(flags, name, None)
-        return given if given is not None else environ.get(variable, "") or default
-
-    token_file = text("token_file", "DIGITALOCEAN_TOKEN_FILE")
-    token = environ.get("DIGITALOCEAN_TOKEN", "").strip()
-    if token_file and token:
-        raise SettingsError("--token-file and DIGITALOCEAN_TOKEN exclude each other; give the token in one place.")
-    host, port = _address(text("metrics_address", "DBCLUSTERREF_METRICS_ADDRESS", "0.0.0.0:8080"))
-    return Settings(
-        api_url=_api_url(text("api_url", "DIGITALOCEAN_API_URL", DEFAULT_API_URL)),
-        token_file=token_file,
-        token=token,
-        token_namespaces=_names(
-            text("token_namespaces", "DBCLUSTERREF_TOKEN_NAMESPACES"), setting="--token-namespaces", pattern=_NAMESPACE_GLOB
-        ),
-        namespaces=_names(text("namespaces", "DBCLUSTERREF_NAMESPACES"), setting="--namespaces", pattern=_NAMESPACE),
-        metrics_host=host,
-        metrics_port=port,
-        leader_elect=_flag(getattr(flags, "leader_elect", None), environ.get("DBCLUSTERREF_LEADER_ELECT", "")),
-        lease_namespace=text("lease_namespace", "DBCLUSTERREF_LEASE_NAMESPACE"),
-        shard=_shard(text("shard", "DBCLUSTERREF_SHARD", "0/1")),
-        log_format=_choice(text("log_format", "DBCLUSTERREF_LOG_FORMAT", "plain"), setting="--log-format", known=LOG_FORMATS),
-        log_level=_choice(text("log_level", "DBCLUSTERREF_LOG_LEVEL", "info"), setting="--log-level", known=LOG_LEVELS),
-        timing=Timing.from_text(environ.get("DBCLUSTERREF_TIMING", "")),
-    )
-
-
-def argument_parser(prog: str, *, description: str) -> argparse.ArgumentParser:
-    """Makes a parser that raises SettingsError where argparse would print its whole usage and exit."""
-    return _Parser(prog=prog, description=description, allow_abbrev=False)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401, ARG002
+        if not isinstance(value, str):
+            return value  # it was judged before
+        try:
+            return self._judge(value)
+        except ValueError as error:
+            assert param is not None
+            raise SettingsError(f"{param.opts[0]} {error}") from None
 
 
 def _api_url(text: str) -> str:
+    remedy = f"write for example {DEFAULT_API_URL}."
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and parts.port != 0
     except ValueError:
-        usable = False
+        raise ValueError(f"is not an http(s) URL; {remedy}") from None
     if not usable:
-        raise SettingsError(f"--api-url is no http or https URL; write for example {DEFAULT_API_URL}.")
+        raise ValueError(f"is not an http(s) URL; {remedy}")
+    if parts.username or parts.password:
+        raise ValueError(f"has a user or a password in it, which the API does not take; {remedy}")
     return text.rstrip("/")
 
 
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not int(port) < 2**16:
-        raise SettingsError(f"--metrics-address is {text!r}; write HOST:PORT, for example 0.0.0.0:8080 or [::]:8080.")
-    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104
+        raise ValueError(f"is {text!r}; write HOST:PORT, for example :8080 (every address), 127.0.0.1:8080 or [::1]:8080.")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _shard(text: str) -> Shard:
     match = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", text)
     if not match or int(match[1]) >= int(match[2]):
-        raise SettingsError(f"--shard is {text!r}; write I/N, for example 0/3, 1/3 and 2/3 for three processes.")
+        raise ValueError(f"is {text!r}; write I/N, for example 0/3, 1/3 and 2/3 for three processes.")
     return Shard(index=int(match[1]), count=int(match[2]))
 
 
-def _names(text: str, *, setting: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in names:
-        if not pattern.fullmatch(name):
-            raise SettingsError(f"{setting}: {name!r} cannot be a namespace; write names separated by commas.")
-    return names
+def _names(pattern: re.Pattern[str]) -> Callable[[str], tuple[str, ...]]:
+    def judge(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        for name in names:
+            if not pattern.fullmatch(name):
+                raise ValueError(f"has {name!r}, which cannot be a namespace; write names separated by commas.")
+        return names
+
+    return judge
 
 
-def _flag(given: bool | None, text: str) -> bool:  # noqa: FBT001 - argparse's own three-valued answer
-    if given is not None:
-        return given
-    known = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
-    if text.lower() not in known:
-        raise SettingsError(f"DBCLUSTERREF_LEADER_ELECT is {text!r}; write true or false.")
-    return known[text.lower()]
+def _one_of(*known: str) -> Callable[[str], str]:
+    def judge(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"is {text!r}; write one of {', '.join(known)}.")
+        return text
+
+    return judge
 
 
-def _choice(text: str, *, setting: str, known: Sequence[str]) -> str:
-    if text not in known:
-        raise SettingsError(f"{setting} is {text!r}; write one of {', '.join(known)}.")
-    return text
+_OPTIONS: Mapping[str, tuple[str, _Text | None, str, str]] = {
+    "--api-url": (
+        "DIGITALOCEAN_API_URL", _Text("URL", _api_url), DEFAULT_API_URL,
+        "DigitalOcean's API. http:// only where the host is this machine, or with --allow-insecure-api-url.",
+    ),
+    "--token-file": (
+        "DIGITALOCEAN_TOKEN_FILE", None, "",
+        "File with the operator's own API token, read for each use. DIGITALOCEAN_TOKEN may hold the token instead.",
+    ),
+    "--token-namespaces": (
+        "DBCLUSTERREF_TOKEN_NAMESPACES", _Text("GLOBS", _names(_NAMESPACE_GLOB)), "",
+        "Namespaces that may use that token, comma-separated, with wildcards. None by default.",
+    ),
+    "--namespaces": (
+        "DBCLUSTERREF_NAMESPACES", _Text("NAMES", _names(_NAMESPACE)), "",
+        "Watch only these namespaces, comma-separated. All by default.",
+    ),
+    "--metrics-address": (
+        "DBCLUSTERREF_METRICS_ADDRESS", _Text("HOST:PORT", _address), ":8080",
+        "Where probes and metrics are served; without a host, on every IPv4 and IPv6 address.",
+    ),
+    "--shard": (
+        "DBCLUSTERREF_SHARD", _Text("I/N", _shard), "0/1",
+        "Run as shard I of N, counted from 0. Each shard reconciles its share of the resources.",
+    ),
+    "--lease-namespace": (
+        "DBCLUSTERREF_LEASE_NAMESPACE", None, "",
+        "Namespace of the leader's Lease. The pod's own by default.",
+    ),
+    "--log-format": (
+        "DBCLUSTERREF_LOG_FORMAT", _Text("FORMAT", _one_of(*LOG_FORMATS)), "plain",
+        "plain or json.",
+    ),
+    "--log-level": (
+        "DBCLUSTERREF_LOG_LEVEL", _Text("LEVEL", _one_of(*LOG_LEVELS)), "info",
+        "debug, info, warning or error.",
+    ),
+}  # fmt: skip
+
+_SWITCHES: Mapping[str, tuple[str, str]] = {
+    "--leader-elect/--no-leader-elect": (
+        "DBCLUSTERREF_LEADER_ELECT",
+        "Hold a Lease while writing, so that several replicas may run.",
+    ),
+    "--allow-insecure-api-url/--no-allow-insecure-api-url": (
+        "DBCLUSTERREF_ALLOW_INSECURE_API_URL",
+        "Send API tokens over plain http:// to another host.",
+    ),
+}
+
+ENVIRONMENT = {
+    **{flag: variable for flag, (variable, *_) in _OPTIONS.items()},
+    **{flags.partition("/")[0]: variable for flags, (variable, _) in _SWITCHES.items()},
+}
+"""The environment variable of each option: the manifests, the chart and the documents are held to it."""
+
+
+def run_options(command: F) -> F:
+    """Decorate a command with the options of `run`; `read_settings` makes Settings of what it is called with."""
+    for flags, (variable, help_text) in reversed(list(_SWITCHES.items())):
+        command = click.option(
+            flags, envvar=variable, default=False, show_envvar=True, help=help_text
+        )(command)  # fmt: skip
+    for flag, (variable, kind, default, help_text) in reversed(list(_OPTIONS.items())):
+        command = click.option(
+            flag, envvar=variable, type=kind, default=default, show_default=bool(default), show_envvar=True, help=help_text,
+            metavar=kind.name if kind else flag.removeprefix("--").rpartition("-")[2].upper(),
+        )(command)  # fmt: skip
+    return command
+
+
+def read_settings(options: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """Join the parsed options and what only the environment holds.
+
+    Raises SettingsError, naming the setting and the remedy, for what cannot be used.
+    """
+    given = dict(options)
+    token = environ.get("DIGITALOCEAN_TOKEN", "").strip()
+    if given["token_file"] and token:
+        raise SettingsError("--token-file and DIGITALOCEAN_TOKEN are mutually exclusive; give the token in one place.")
+    insecure = given.pop("allow_insecure_api_url")
+    if given["api_url"].startswith("http://") and not insecure and not _is_loopback(given["api_url"]):
+        raise SettingsError(
+            "--api-url is plain http:// to another host, so API tokens would travel unencrypted; write https://, or give "
+            "--allow-insecure-api-url where that is meant."
+        )
+    host, port = given.pop("metrics_address")
+    return Settings(
+        **given,
+        token=token,
+        metrics_host=host,
+        metrics_port=port,
+        timing=Timing.from_text(environ.get("DBCLUSTERREF_TIMING", "")),
+    )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -187,19 +187,44 @@ class KubernetesApi:
         """Replaces a Lease; 409 where it is no longer of the resourceVersion that `lease` carries."""
         return await self._call("PUT", f"{_leases_path(key)}/{key.name}", body=lease, timeout=timeout)
 
-    async def may(self, verb: str, *, group: str, resource: str, subresource: str = "", namespace: str = "") -> bool:
-        """Asks the API server whether this client has a right (SelfSubjectAccessReview)."""
+    async def may(
+        self, verb: str, *, group: str, resource: str, subresource: str = "", namespace: str = "", user: str = ""
+    ) -> bool:
+        """Ask the API server whether this client, or a `user` if one is named, has a right."""
         attributes = {
             "verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace,
         }  # fmt: skip
+        kind = "SubjectAccessReview" if user else "SelfSubjectAccessReview"
         review = {
             "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
+            "kind": kind,
+            "spec": {"resourceAttributes": attributes} | ({"user": user, "groups": _groups_of(user)} if user else {}),
         }
-        answer = await self._call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+        answer = await self._call("POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body=review)
         status = answer.get("status")
         return isinstance(status, Mapping) and bool(status.get("allowed"))
+
+    async def user_name(self) -> str:
+        """Return the name by which the API server knows this client, "" where it does not say (before Kubernetes 1.28)."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = await self._call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+        except KubernetesError as error:
+            if error.status in {403, 404}:
+                return ""
+            raise
+        status = answer.get("status")
+        info = status.get("userInfo") if isinstance(status, Mapping) else None
+        return str(info.get("username", "")) if isinstance(info, Mapping) else ""
+
+    async def has_namespace(self, name: str) -> bool | None:
+        """Return whether a namespace exists; None where this client may not know."""
+        try:
+            return await self._get_or_none(f"/api/v1/namespaces/{name}") is not None
+        except KubernetesError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                return None
+            raise
 
     async def _credentials(self) -> dict[str, str]:
         """The headers by which the API server knows this client, looked up anew each time: a token is replaced in its file."""
@@ -283,6 +308,12 @@ def _json(content: bytes) -> Json:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _groups_of(user: str) -> list[str]:
+    """Return the groups that the API server adds for a ServiceAccount's name."""
+    _, _, namespace, _ = user.split(":")
+    return ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
 
 
 def references_path(namespace: str) -> str:

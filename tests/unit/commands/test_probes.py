@@ -1,8 +1,12 @@
+import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
+from dbclusterref.commands import probes
 from dbclusterref.commands.probes import serve_probes
 from dbclusterref.errors import SettingsError
 from dbclusterref.metrics import Metrics
@@ -25,15 +29,16 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     served = Served()
-    runner, served.port = await serve_probes(
+    server = await serve_probes(
         host="127.0.0.1",
         port=0,
         healthy=lambda: served.unhealthy,
         ready=lambda: served.unready,
         metrics=served.metrics.render,
     )
+    served.port = server.port
     yield served
-    await runner.cleanup()
+    await server.close()
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -78,3 +83,40 @@ async def test_an_address_that_is_taken_is_a_setting_with_a_remedy(served: Serve
         await serve_probes(host="127.0.0.1", port=served.port, healthy=list, ready=list, metrics=bytes)
     for word in ("--metrics-address", f"127.0.0.1:{served.port}", "choose another port"):
         assert word in str(raised.value)
+
+
+async def test_connections_are_closed_in_time_whatever_was_sent_on_them(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "LONGEST_CONNECTION", 0.2)
+    for sent in (b"", b"GET /healthz HTTP/1.1\r\nHost:"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(sent)
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+        writer.close()
+
+
+async def test_probes_answer_while_others_hold_more_connections_than_there_may_be(served: Served) -> None:
+    held = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(probes.MOST_CONNECTIONS * 2)]
+    assert (await served.get("/healthz")).status_code == 200
+    assert (await served.get("/metrics")).status_code == 200
+    for _, writer in held:
+        writer.close()
+
+
+async def test_a_connection_ends_with_its_answer(served: Served) -> None:
+    assert (await served.get("/healthz")).headers["connection"] == "close"
+
+
+async def test_without_a_host_both_families_are_served() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = await serve_probes(host="", port=port, healthy=list, ready=list, metrics=bytes)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"http://127.0.0.1:{server.port}/healthz")).status_code == 200
+        if socket.has_ipv6:
+            assert (await client.get(f"http://[::1]:{server.port}/healthz")).status_code == 200
+    await server.close()

@@ -2,19 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.commands.settings import add_run_flags, argument_parser, read_settings
 from dbclusterref.errors import SettingsError
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
 from tests.support.builders import BOUNDED
+from tests.support.command_line import settings_from
 from tests.support.fakes import reference_body
 
 
 def shard_from(*arguments: str, **environ: str) -> Shard:
-    parser = argument_parser("test", description="")
-    add_run_flags(parser)
-    return read_settings(parser.parse_args(arguments), environ).shard
+    return settings_from(*arguments, **environ).shard
 
 
 @BOUNDED

@@ -1,0 +1,191 @@
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dbclusterref.commands.render import KNOWN_FIELDS, MASK, render
+from dbclusterref.errors import SettingsError
+from tests.support.fakes import PEM, cluster_body, connection, reference_body
+
+ROOT = Path(__file__).parents[3]
+
+
+class Rendering:
+    """A directory with what `render` reads."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.reference = reference_body()
+        self.cluster = cluster_body(password="CANARY")
+        self.answer: object = None
+
+    def put(self, name: str, content: object) -> str:
+        file = self.directory / name
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        return str(file)
+
+    def run(self, *flags: str) -> tuple[int, str]:
+        reference = self.put("reference.yaml", yaml.safe_dump(self.reference))
+        cluster = self.put("cluster.json", {"database": self.cluster} if self.answer is None else self.answer)
+        given = dict(zip(flags[::2], flags[1::2], strict=True)) if "--reveal" not in flags else {}
+        given |= dict(zip(flags[1::2], flags[2::2], strict=True)) if flags[:1] == ("--reveal",) else {}
+        out = io.StringIO()
+        status = render(
+            reference=given.get("--reference", reference),
+            cluster=given.get("--cluster", cluster),
+            ca=given.get("--ca"),
+            user=given.get("--user"),
+            pool=given.get("--pool"),
+            reveal="--reveal" in flags,
+            out=out,
+        )
+        return status, out.getvalue()
+
+    def shown(self, *flags: str) -> dict[str, Any]:
+        status, text = self.run(*flags)
+        assert status == 0, text
+        shown: dict[str, Any] = yaml.safe_load(text)
+        return shown
+
+
+@pytest.fixture
+def rendering(tmp_path: Path) -> Rendering:
+    return Rendering(tmp_path)
+
+
+def test_the_secret_is_shown_with_every_value_masked(rendering: Rendering) -> None:
+    status, text = rendering.run()
+    assert status == 0
+    assert "CANARY" not in text
+    shown = yaml.safe_load(text)
+    assert (shown["kind"], shown["metadata"]["name"]) == ("Secret", "orders-db")
+    data = shown["stringData"]
+    assert {name for name, value in data.items() if value == MASK} >= {"password", "standby-uri", "PGPASSWORD", "DATABASE_URL"}
+    assert data["host"] == rendering.cluster["private_connection"]["host"]
+    assert text.startswith("# Secret values are masked; --reveal shows them.")
+
+
+def test_an_owner_that_was_never_applied_is_left_out_so_that_the_secret_survives(rendering: Rendering) -> None:
+    rendering.reference["metadata"] = {"name": "orders-db"}
+    assert "ownerReferences" not in rendering.shown()["metadata"]
+
+
+def test_doctls_list_and_the_bare_cluster_will_do_too(rendering: Rendering) -> None:
+    other = rendering.cluster | {"id": "00000000-0000-4000-8000-000000000001"}
+    for answer in ([other, rendering.cluster], {"databases": [other, rendering.cluster]}, rendering.cluster):
+        rendering.answer = answer
+        assert rendering.shown()["stringData"]["host"] == rendering.cluster["private_connection"]["host"]
+
+
+def test_another_clusters_answer_is_refused(rendering: Rendering) -> None:
+    rendering.cluster["id"] = "00000000-0000-4000-8000-000000000001"
+    with pytest.raises(SettingsError, match=r"^--cluster: .* holds cluster 00000000-.*1, not .* \(spec.clusterUUID\)"):
+        rendering.run()
+    rendering.answer = []
+    with pytest.raises(SettingsError, match="holds 0 other clusters"):
+        rendering.run()
+
+
+def test_another_kind_is_refused(rendering: Rendering) -> None:
+    rendering.reference["kind"] = "Deployment"
+    with pytest.raises(SettingsError, match=r"is a Deployment of .*; give a DatabaseClusterRef"):
+        rendering.run()
+
+
+def test_unknown_fields_are_named_with_their_lines(rendering: Rendering) -> None:
+    file = rendering.put(
+        "typo.yaml",
+        f"kind: DatabaseClusterRef\nmetadata: {{name: x}}\nspec:\n  clusterUUID: {rendering.cluster['id']}\n"
+        "  refreshIntervall: 1m\n  secret:\n    nmae: x\n",
+    )
+    with pytest.raises(SettingsError, match=r"unknown field spec\.refreshIntervall \(line 5\), spec\.secret\.nmae \(line 7\)"):
+        rendering.run("--reference", file)
+
+
+def test_standard_input_is_read_once(rendering: Rendering, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps([rendering.cluster]).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    assert rendering.run("--cluster", "-")[0] == 0
+    with pytest.raises(SettingsError, match="only one option may read standard input"):
+        rendering.run("--cluster", "-", "--user", "-")
+
+
+def test_the_known_fields_are_those_of_the_schema() -> None:
+    crd = yaml.safe_load((ROOT / "crds" / "dbclusterref.io_databaseclusterrefs.yaml").read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+    def tree(node: dict[str, Any]) -> Any:
+        below = node.get("properties")
+        return {name: tree(one) for name, one in below.items()} if below else None
+
+    assert tree(schema["properties"]["spec"]) == KNOWN_FIELDS["spec"]
+
+
+def test_reveal_shows_the_values_ready_to_apply(rendering: Rendering) -> None:
+    shown = rendering.shown("--reveal", "--ca", rendering.put("ca.pem", PEM.decode()))
+    assert shown["stringData"]["password"] == "CANARY"
+    assert shown["stringData"]["ca.crt"] == PEM.decode()
+    assert "data" not in shown
+
+
+def test_a_resource_that_was_never_applied_will_do(rendering: Rendering) -> None:
+    rendering.reference["metadata"] = {"name": "orders-db"}
+    assert rendering.shown()["metadata"]["namespace"] == "default"
+
+
+def test_where_there_would_be_no_secret_the_reason_is_shown_and_the_exit_status_is_1(rendering: Rendering) -> None:
+    rendering.cluster = cluster_body(password="")
+    status, text = rendering.run()
+    assert status == 1
+    assert text.startswith("# no Secret: MissingScope: ")
+
+
+def test_a_wrong_resource_says_which_field(rendering: Rendering) -> None:
+    rendering.reference["spec"]["refreshInterval"] = "1s"
+    status, text = rendering.run()
+    assert status == 1
+    assert "InvalidSpec: spec.refreshInterval" in text
+
+
+def test_a_user_that_the_cluster_lists_needs_no_answer_of_its_own(rendering: Rendering) -> None:
+    rendering.reference["spec"]["user"] = "app"
+    assert rendering.shown("--reveal")["stringData"]["username"] == "app"
+
+
+def test_another_user_or_pool_comes_from_its_own_answer(rendering: Rendering) -> None:
+    rendering.reference["spec"]["user"] = "late"
+    user = rendering.put("user.json", {"user": {"name": "late", "password": "x"}})
+    assert rendering.shown("--reveal", "--user", user)["stringData"]["username"] == "late"
+    rendering.reference["spec"] |= {"user": "", "pool": "p"}
+    pool = rendering.put("pool.json", {"pool": {"name": "p", "private_connection": connection("pool-", password="x")}})
+    assert rendering.shown("--reveal", "--pool", pool)["stringData"]["host"] == "pool-orders.db.example"
+
+
+def test_without_the_users_or_pools_answer_no_other_one_is_shown_in_its_place(rendering: Rendering) -> None:
+    rendering.reference["spec"]["user"] = "late"
+    with pytest.raises(SettingsError, match=r"^--user: .*late"):
+        rendering.run()
+    rendering.reference["spec"] |= {"user": "", "pool": "p"}
+    with pytest.raises(SettingsError, match=r"^--pool: .*pool p"):
+        rendering.run()
+
+
+def test_a_file_that_cannot_be_read_is_named(rendering: Rendering) -> None:
+    with pytest.raises(SettingsError, match=r"missing\.pem cannot be read"):
+        rendering.run("--ca", str(rendering.directory / "missing.pem"))
+    with pytest.raises(SettingsError, match=r"missing\.json cannot be read \(FileNotFoundError\)"):
+        rendering.run("--user", str(rendering.directory / "missing.json"))
+    with pytest.raises(SettingsError, match=r"bad\.json cannot be read"):
+        rendering.run("--user", rendering.put("bad.json", "a: b: CANARY"))
+    with pytest.raises(SettingsError, match=r"list\.json holds no object"):
+        rendering.run("--user", rendering.put("list.json", []))
+
+
+def test_a_resource_without_a_name_is_refused(rendering: Rendering) -> None:
+    rendering.reference = {"spec": {}}
+    with pytest.raises(SettingsError, match=r"--reference: .* has no metadata.name"):
+        rendering.run()
