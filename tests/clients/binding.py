@@ -2,18 +2,20 @@
 
 import asyncio
 import os
+import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import httpx
 
+from dbclusterref.clock import system_clock
 from dbclusterref.digitalocean.account import Account
 from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.rendering import render_secret
@@ -131,12 +133,9 @@ async def _read(url: str, reference: Reference) -> Snapshot:
         return b""
 
     async with httpx.AsyncClient(trust_env=False) as client:
-        account = Account(
-            DEFAULT_TOKEN,
-            upstream=DigitalOcean(client, base_url=url),
-            clock=time.monotonic,
-            observe=lambda _status, _remaining: None,
-        )
+        upstream = DigitalOcean(client, base_url=url)
+        clock = system_clock(random.random)
+        account = Account(Reader(DEFAULT_TOKEN, upstream=upstream, clock=clock, observe=lambda *_: None))
         return await account.read(reference, max_age=0, known_ca=no_ca)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.digitalocean.deletion_guard import BELIEVED_AFTER, DeletionGuard
 from dbclusterref.errors import KubernetesError, SettingsError
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
@@ -23,53 +22,6 @@ from dbclusterref.watch.resync import Resync
 from tests.support.fakes import KEY, FakeKubernetes, reference_body, secret_body
 
 SECRET = ObjectKey("shop", "orders-db")
-
-
-# --- the breaker
-
-
-def vanished(breaker: DeletionGuard, names: str, *, now: float) -> None:
-    for name in names:
-        breaker.missing(name, now=now, was_known=True)
-
-
-def test_two_vanished_clusters_are_believed() -> None:
-    breaker = DeletionGuard()
-    vanished(breaker, "ab", now=1.0)
-    assert not breaker.is_open(now=2.0)
-
-
-def test_three_vanished_clusters_are_not_believed_where_nothing_else_answers() -> None:
-    breaker = DeletionGuard()
-    for name in "abcde":
-        breaker.found(name, now=0.0)
-    vanished(breaker, "abc", now=1.0)
-    assert breaker.is_open(now=2.0)
-
-
-def test_three_of_many_are_believed_where_most_still_answer() -> None:
-    breaker = DeletionGuard()
-    vanished(breaker, "abc", now=1.0)
-    for name in "defg":
-        breaker.found(name, now=2.0)
-    assert not breaker.is_open(now=3.0)
-
-
-def test_clusters_that_never_answered_vanish_nothing() -> None:
-    breaker = DeletionGuard()
-    for name in "abcd":
-        breaker.missing(name, now=1.0, was_known=False)
-    assert not breaker.is_open(now=2.0)
-
-
-def test_the_breaker_closes_when_clusters_answer_again_and_after_an_hour() -> None:
-    breaker = DeletionGuard()
-    vanished(breaker, "abcd", now=1.0)
-    assert breaker.is_open(now=2.0)
-    assert not breaker.is_open(now=2.0 + BELIEVED_AFTER)
-    for name in "ab":
-        breaker.found(name, now=3.0)
-    assert not breaker.is_open(now=4.0)
 
 
 # --- fights

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec
 
+from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import ObserveReply, RateLimitHeaders
 from dbclusterref.errors import Cause, KubernetesError, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
@@ -45,6 +46,11 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.seconds += seconds
+
+
+def a_clock(clock: FakeClock, *, chance: float = 0.0) -> Clock:
+    """The same clock as the operator's parts take it, with a chance that is always the same."""
+    return Clock(monotonic=clock, now=clock.now, jitter=lambda: chance)
 
 
 class LoopClock(FakeClock):

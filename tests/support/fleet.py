@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 
+from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.account import Account
 from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause
 from dbclusterref.reconcile.workqueue import WorkQueue
@@ -93,13 +96,8 @@ def fleet(
     queue = WorkQueue[ObjectKey]()
     for key in references:
         queue.mark(key)
-    account = Account(
-        TOKEN,
-        upstream=upstream,
-        clock=clock,
-        observe=lambda *_: None,
-        on_news=queue.mark,
-        chance=lambda: 0.5,
-        unix_time=clock,
-    )
+    # The simulator's time of day is the same clock.
+    time_and_chance = Clock(monotonic=clock, now=lambda: datetime.fromtimestamp(clock(), UTC), jitter=lambda: 0.5)
+    reader = Reader(TOKEN, upstream=upstream, clock=time_and_chance, observe=lambda *_: None)
+    account = Account(reader, on_change=queue.mark)
     return Fleet(account=account, clock=clock, references=references, queue=queue)

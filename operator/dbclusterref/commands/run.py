@@ -20,6 +20,7 @@ from dbclusterref.commands.probes import serve_probes
 from dbclusterref.commands.settings import Settings
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
@@ -249,7 +250,7 @@ class _Operator:
                 entry.reads.due_now()
                 self._controller.mark(key, urgent=True)
 
-        return lambda token: Account(token, upstream=upstream, clock=self._clock.monotonic, observe=observe, on_news=look)
+        return lambda token: Account(Reader(token, upstream=upstream, clock=self._clock, observe=observe), on_change=look)
 
     def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> LeaderElector:
         def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback

@@ -6,15 +6,14 @@ cluster changed: nobody has to ask. An account never makes its callers wait for 
 that no token holds up another.
 """
 
-import random
-import time
 from collections.abc import Callable
 
 from dbclusterref.digitalocean.cache import LATE, ClusterCache
+from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import LOOK
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, FairQueue
 from dbclusterref.digitalocean.poller import Poller
-from dbclusterref.digitalocean.reader import KnownCa, Reader, Upstream
+from dbclusterref.digitalocean.reader import KnownCa, Reader
 from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
@@ -24,27 +23,15 @@ ANSWERS_SOON = 5.0
 
 
 class Account:
-    """Reads through one token. `clock` is monotonic, in seconds.
+    """Reads through one token. `on_change` receives each reference whose cluster has changed."""
 
-    `observe` is told every reply (for metrics), `on_news` who should look because there is news of its cluster.
-    """
-
-    def __init__(
-        self,
-        token: str,
-        *,
-        upstream: Upstream,
-        clock: Callable[[], float],
-        observe: Callable[[int, int | None], None],
-        on_news: Callable[[ObjectKey], object] = lambda _: None,
-        chance: Callable[[], float] = random.random,
-        unix_time: Callable[[], float] = time.time,
-    ) -> None:
-        self._now = clock
-        self._reads = Reader(token, upstream=upstream, clock=clock, observe=observe, chance=chance, unix_time=unix_time)
-        self._answers = ClusterCache(on_news=on_news)
+    def __init__(self, reader: Reader, *, on_change: Callable[[ObjectKey], object] = lambda _: None) -> None:
+        self._now = reader.clock.monotonic
+        self._reads = reader
+        self._answers = ClusterCache(on_news=on_change)
         self._first, self._others = FairQueue(), FairQueue()
-        self._sweep = Poller(self._reads, self._answers, clock=clock, chance=chance)
+        self._sweep = Poller(reader, self._answers)
+        self.deletion_guard = DeletionGuard()
         self.used_at = self._now()
 
     @property

@@ -35,15 +35,13 @@ _SLOWED = (
 
 
 class Poller:
-    """Walks the listing for `answers` by `reads`. `clock` is monotonic, in seconds."""
+    """Walks the listing for `answers` by `reads`."""
 
-    def __init__(
-        self, reads: Reader, answers: ClusterCache, *, clock: Callable[[], float], chance: Callable[[], float]
-    ) -> None:
+    def __init__(self, reads: Reader, answers: ClusterCache) -> None:
         self._reads = reads
         self._answers = answers
-        self._now = clock
-        self._chance = chance
+        self._now = reads.clock.monotonic
+        self._chance = reads.clock.jitter
         self._walk = Cursor()
         self._plan = Plan(sweep_every=None, covers=0.0, per_second=0.0)
         self._plan_is_old = True

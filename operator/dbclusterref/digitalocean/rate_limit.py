@@ -1,7 +1,7 @@
-"""One API token's request budget: how soon the next request may go, judged by what replies say is left. Pure: `now` is given.
+"""One API token's rate limit: a token bucket that follows the headers of the replies. Pure: `now` is an argument.
 
-Several processes and tools may share a token, so that the replies' headers are believed before any count of our own. Times
-are monotonic seconds; only `reset` is Unix time, since the header is.
+Several processes and tools may share a token, so the headers take precedence over our own count. Times are monotonic seconds;
+only `reset` is Unix time, because the header is.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,30 +12,31 @@ TOO_MANY = 429
 DEFAULT_LIMIT = 5000
 """Requests an hour that DigitalOcean gives a token; a reply's `ratelimit-limit` corrects it."""
 SHARE = 0.9
-"""What of the hourly limit is used in the long run: the rest stays for people and other tools."""
+"""Share of the hourly limit that is used in the long run; the rest stays for people and other tools."""
 BURST = 0.02
-"""What of the hourly limit may go at once: 100 of 5,000, so that a burst and a minute of the pace stay within 250."""
+"""Share of the hourly limit that may go at once: 100 of 5,000, so that a burst and a minute of the pace stay within 250."""
 RESERVE = 0.05
-"""Below this share of the limit left, the pace falls in proportion: whoever shares the token is not starved by us."""
+"""Below this share of the limit left, the pace falls in proportion, so that other users of the token are not starved."""
 SLOWEST = 0.05
-"""The pace never falls below this share of itself: without any request, nobody would learn that the budget is back."""
+"""The pace never falls below this share of itself: without any request, nobody would learn that the limit was reset."""
 
 TINY = 1e-6
-"""Less than this of a request is missing by rounding alone."""
+"""A shortfall below this is a rounding error."""
 QUOTA_PAUSE = 60.0
-"""Seconds to stay away after a 429 that does not say for how long."""
+"""Seconds without requests after a 429 that does not say for how long."""
 LONGEST_PAUSE = 300.0
+"""No reply can ask for a longer pause."""
 
 RATE_LIMITED = (
-    "The API token's request quota at DigitalOcean is used up; reading goes on when it allows. Raise "
-    "spec.refreshInterval, or use fewer tools with one token."
+    "The API token's rate limit at DigitalOcean is exhausted; reads resume when it resets. Raise spec.refreshInterval, or use "
+    "fewer tools with one token."
 )
-"""What every RateLimited says, whether DigitalOcean answered 429 or the bucket is empty."""
+"""The message of every 429, whether DigitalOcean has just answered it or its pause lasts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitHeaders:
-    """What a reply's headers say of the token's hourly quota; `reset` is Unix time, None where the header was absent."""
+    """What a reply's headers say of the token's hourly limit; `reset` is Unix time, None where the header was absent."""
 
     limit: int | None
     remaining: int | None
@@ -44,12 +45,12 @@ class RateLimitHeaders:
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> "RateLimitHeaders":
-        """Read the four headers; what is no number is as if it were absent."""
+        """Read the four headers. A value that is not a number counts as absent; `retry_after` is at most LONGEST_PAUSE."""
         return cls(
             limit=_whole(headers.get("ratelimit-limit")),
             remaining=_whole(headers.get("ratelimit-remaining")),
             reset=_whole(headers.get("ratelimit-reset")),
-            retry_after=_whole(headers.get("retry-after")),
+            retry_after=_pause(_whole(headers.get("retry-after"))),
         )
 
 
@@ -77,38 +78,38 @@ class TokenBucket:
 
     @property
     def background(self) -> float:
-        """What reads that nobody waits for leave untouched: routine and new resources have it to themselves."""
+        """Burst reserved for foreground reads: background reads leave it untouched."""
         return self.burst / 3
 
     @property
     def pace(self) -> float:
-        """Requests a second, in the long run, as things are."""
+        """Requests a second in the long run, at the present slowdown."""
         return self.limit * SHARE / 3600.0 / self.slowdown
 
     @property
     def slowdown(self) -> float:
-        """By what factor everything is slower because little is left of the hour: 1 for not at all."""
+        """Factor by which reads are slowed by a low hourly limit; 1 for not at all."""
         if self.remaining is None:
             return 1.0
         return 1.0 / min(1.0, max(self.remaining / (self.limit * RESERVE), SLOWEST))
 
     def seconds_until(self, now: float, *, spare: float = 0.0) -> float:
-        """How long until a request may go that leaves `spare` requests of the burst; 0 for now."""
+        """Return how long to wait for a request that leaves `spare` requests of the burst; 0 for now."""
         self._refill(now)
         short = spare + 1 - self._left
         return max(0.0, self.stay_away_until - now, short / self.pace if short > TINY else 0.0)
 
     def may_spend(self, now: float, *, spare: float = 0.0) -> bool:
-        """Tells whether a request may go now that leaves `spare` requests of the burst."""
+        """Return whether a request may go now that leaves `spare` requests of the burst."""
         return self.seconds_until(now, spare=spare) <= 0
 
     def spend(self, now: float) -> None:
-        """Counts a request. May go below zero: the second read of one refresh is not worth another round."""
+        """Count a request. The bucket may go below zero: the reads of one refresh go together."""
         self._refill(now)
         self._left -= 1
 
     def learn(self, status: int, headers: RateLimitHeaders, *, now: float, unix_time: float) -> None:
-        """Takes in what a reply says."""
+        """Record a reply. A 429 starts a pause; a good answer that leaves requests ends it."""
         if headers.limit:
             if headers.limit > self.limit:
                 self._left += (headers.limit - self.limit) * BURST
@@ -116,17 +117,22 @@ class TokenBucket:
         if status != TOO_MANY:
             if headers.remaining is not None:
                 self.remaining = headers.remaining
+            if status in range(200, 300) and headers.remaining != 0:
+                self.stay_away_until = min(self.stay_away_until, now)
             return
         # With `retry-after` it is the minute that is full, and `remaining` says 0 of it; without, the hour, until its oldest
         # request expires.
-        pause = headers.retry_after
-        if pause is None and headers.reset is not None:
-            pause = min(max(headers.reset - unix_time, 1.0), LONGEST_PAUSE)
-        self.stay_away_until = now + (pause or QUOTA_PAUSE)
+        until_reset = None if headers.reset is None else headers.reset - unix_time
+        self.stay_away_until = now + (headers.retry_after or _pause(until_reset) or QUOTA_PAUSE)
 
     def _refill(self, now: float) -> None:
         self._left = min(self.burst, self._left + max(0.0, now - self.counted_at) * self.pace)
         self.counted_at = now
+
+
+def _pause(seconds: float | None) -> float | None:
+    """Bound a pause that a reply asks for: some ask for years, or give a Unix time."""
+    return None if seconds is None else min(max(float(seconds), 1.0), LONGEST_PAUSE)
 
 
 def _whole(text: str | None) -> int | None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.ca_schedule import CA_MAX_AGE, CaSchedule
 from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders, TokenBucket
@@ -37,28 +38,28 @@ class _Extra:
 
 
 class Reader:
-    """The reads, the budget they share, and what is kept of CAs, pools and users."""
+    """The reads, the budget they share, and what is kept of CAs, pools and users.
+
+    `observe` receives the status of each reply and the number of requests left, for metrics.
+    """
 
     def __init__(
         self,
         token: str,
         *,
         upstream: Upstream,
-        clock: Callable[[], float],
+        clock: Clock,
         observe: Callable[[int, int | None], None],
-        chance: Callable[[], float],
-        unix_time: Callable[[], float],
     ) -> None:
         self._token = token
         self._upstream = upstream
-        self._now = clock
+        self._now = clock.monotonic
         self._observe = observe
-        self._chance = chance
-        self._unix_time = unix_time
         self._single_flight = SingleFlight()
         self._extras: dict[tuple[str, str, str], _Extra] = {}
+        self.clock = clock
         self.ca_schedule = CaSchedule()
-        self.budget = TokenBucket(counted_at=clock())
+        self.budget = TokenBucket(counted_at=self._now())
 
     @property
     def under_way(self) -> int:
@@ -129,7 +130,7 @@ class Reader:
             return kept or await known(), False
         if last := await known():
             # After a restart the day is spread anew.
-            self.ca_schedule.plan(uuid, at=now + self._chance() * CA_MAX_AGE)
+            self.ca_schedule.plan(uuid, at=now + self.clock.jitter() * CA_MAX_AGE)
             return self.ca_schedule.shared(last), False
         try:
             if self.budget.may_spend(now, spare=self.budget.background):
@@ -146,7 +147,7 @@ class Reader:
         async def read() -> bool:
             self._take_turn()
             ca = await self._upstream.get_ca(self._token, uuid, observe=self._on_reply)
-            return self.ca_schedule.learn(uuid, ca, now=self._now(), chance=self._chance())
+            return self.ca_schedule.learn(uuid, ca, now=self._now(), chance=self.clock.jitter())
 
         return await self._single_flight.do(("ca", uuid), read)
 
@@ -158,4 +159,4 @@ class Reader:
 
     def _on_reply(self, status: int, headers: RateLimitHeaders) -> None:
         self._observe(status, headers.remaining)
-        self.budget.learn(status, headers, now=self._now(), unix_time=self._unix_time())
+        self.budget.learn(status, headers, now=self._now(), unix_time=self.clock.now().timestamp())

@@ -6,11 +6,10 @@ and says when to look again. It reads upstream only when a read is due, so repai
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from weakref import WeakKeyDictionary
 
 from dbclusterref.backoff import after_failure, after_success
 from dbclusterref.clock import Clock
-from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.account import Accounts
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.digitalocean.tokens import Tokens
@@ -95,7 +94,6 @@ class Reconciler:
         self._metrics = metrics
         self._clock = clock
         self._timing = timing or Timing()
-        self._breakers: WeakKeyDictionary[Account, DeletionGuard] = WeakKeyDictionary()
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Does what is due; returns in how many seconds to look again, None for not before the resource changes.
@@ -147,24 +145,24 @@ class Reconciler:
         if reads.failed_at is not None:
             # An answer from before the failure does not disprove it.
             max_age = min(max_age, self._clock.monotonic() - reads.failed_at)
-        breaker: DeletionGuard | None = None
+        guard: DeletionGuard | None = None
         try:
             doubtful = entry.refresh_is_requested or isinstance(reads.cause, TokenInvalid | TokenSecretMissing)
             token = await self._tokens.find(reference, fresh=doubtful)
             account = self._accounts.of(token)
-            breaker = self._breakers.setdefault(account, DeletionGuard())
+            guard = account.deletion_guard
             if wait := account.seconds_to_wait(reference, max_age=max_age):
                 self._note_waiting(reads, wait)
                 return Waiting(wait)
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             rendition = Rendition.of(reference, snapshot)
         except Cause as raised:
-            cause = self._confirmed(entry, reference, raised, breaker=breaker)
+            cause = self._confirmed(entry, reference, raised, guard=guard)
             delay = after_failure(cause, failures=reads.failures + 1, interval=interval, jitter=self._clock.jitter())
             now = self._clock.monotonic()
             reads.failed(cause, now=now, due_at=now + delay)
             return Failed(cause)
-        breaker.found(reference.cluster_uuid, now=self._clock.monotonic())
+        guard.found(reference.cluster_uuid, now=self._clock.monotonic())
         delay = after_success(account.next_look(reference, snapshot), jitter=self._clock.jitter())
         reads.succeeded(snapshot, due_at=self._clock.monotonic() + delay)
         return Read(rendition)
@@ -189,19 +187,19 @@ class Reconciler:
                 raise
             return await read_with(newer)
 
-    def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, breaker: DeletionGuard | None) -> Cause:
-        if not isinstance(cause, UnconfirmedNotFound) or breaker is None:
+    def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, guard: DeletionGuard | None) -> Cause:
+        if not isinstance(cause, UnconfirmedNotFound) or guard is None:
             entry.reads.not_found_since = None
             return cause
         reads = entry.reads
         now = self._clock.monotonic()
         was_known = reads.packed_snapshot is not None or bool(entry.status.binding_name)
-        breaker.missing(reference.cluster_uuid, now=now, was_known=was_known)
+        guard.missing(reference.cluster_uuid, now=now, was_known=was_known)
         if reads.not_found_since is None:
             reads.not_found_since = now
         if now - reads.not_found_since < self._timing.confirm_not_found:
             return UnconfirmedNotFound(cause.message, retry_after=self._timing.confirm_not_found)
-        if was_known and breaker.is_open(now=now):
+        if was_known and guard.is_open(now=now):
             self._metrics.suspicions.inc()
             return UpstreamUnavailable(
                 "DigitalOcean says of many clusters at once that they do not exist; that is taken for trouble there or with "

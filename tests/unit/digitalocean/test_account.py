@@ -8,10 +8,23 @@ from dbclusterref.digitalocean.ca_schedule import CA_MAX_AGE, NO_CA_MAX_AGE
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.model import User
 from dbclusterref.digitalocean.rate_limit import BURST, DEFAULT_LIMIT, QUOTA_PAUSE, SHARE
+from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.reference import Reference
-from tests.support.fakes import OTHER_UUID, PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_cluster, a_pool, reference_body, settle
+from tests.support.fakes import (
+    OTHER_UUID,
+    PEM,
+    TOKEN,
+    UUID,
+    FakeClock,
+    FakeUpstream,
+    a_clock,
+    a_cluster,
+    a_pool,
+    reference_body,
+    settle,
+)
 
 OLD_PEM = PEM + b"old"
 
@@ -40,9 +53,8 @@ def open_account(
     token: str, *, clock: FakeClock, upstream: FakeUpstream, replies: list[tuple[int, int | None]] | None = None
 ) -> Account:
     seen = [] if replies is None else replies
-    return Account(
-        token, upstream=upstream, clock=clock, observe=lambda status, left: seen.append((status, left)), chance=lambda: 0.5
-    )
+    observe = lambda status, left: seen.append((status, left))  # noqa: E731
+    return Account(Reader(token, upstream=upstream, clock=a_clock(clock, chance=0.5), observe=observe))
 
 
 def a_reference(**spec: Any) -> Reference:

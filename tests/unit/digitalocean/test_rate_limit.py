@@ -2,8 +2,6 @@ import pytest
 
 from dbclusterref.digitalocean.rate_limit import (
     DEFAULT_LIMIT,
-    LONGEST_PAUSE,
-    QUOTA_PAUSE,
     RESERVE,
     TOO_MANY,
     RateLimitHeaders,
@@ -63,10 +61,13 @@ def test_the_limit_is_what_the_reply_says() -> None:
     ("headers", "pause"),
     [
         (rate_limit_headers(remaining=0, retry_after=17.0), 17.0),
-        (rate_limit_headers(remaining=0), QUOTA_PAUSE),
+        (rate_limit_headers(remaining=0), 60.0),
         (rate_limit_headers(remaining=0, reset=1040), 40.0),
-        (rate_limit_headers(remaining=0, reset=9999), LONGEST_PAUSE),
+        (rate_limit_headers(remaining=0, reset=9999), 300.0),
         (rate_limit_headers(remaining=0, reset=5), 1.0),
+        (RateLimitHeaders.from_headers({"retry-after": "999999999999999"}), 300.0),
+        (RateLimitHeaders.from_headers({"retry-after": "1764250000"}), 300.0),
+        (RateLimitHeaders.from_headers({"retry-after": "0"}), 1.0),
     ],
 )
 def test_a_429_is_believed_within_reason(headers: RateLimitHeaders, pause: float) -> None:
@@ -79,3 +80,45 @@ def test_a_reply_without_headers_changes_nothing() -> None:
     budget = a_budget()
     budget.learn(0, rate_limit_headers(limit=None, remaining=None), now=0.0, unix_time=0.0)
     assert (budget.limit, budget.remaining, budget.slowdown) == (DEFAULT_LIMIT, None, 1.0)
+
+
+def test_no_reply_asks_for_a_longer_pause_than_five_minutes() -> None:
+    for asked in ("301", "86400", "1764250000", "999999999999999"):
+        assert RateLimitHeaders.from_headers({"retry-after": asked}).retry_after == 300.0
+    assert RateLimitHeaders.from_headers({"retry-after": "300"}).retry_after == 300.0
+
+
+def test_a_pause_ends_with_the_next_good_answer() -> None:
+    budget = a_budget()
+    budget.learn(TOO_MANY, rate_limit_headers(remaining=0, retry_after=200.0), now=100.0, unix_time=0.0)
+    budget.learn(500, rate_limit_headers(remaining=None), now=101.0, unix_time=0.0)
+    budget.learn(0, rate_limit_headers(remaining=None), now=101.0, unix_time=0.0)
+    budget.learn(200, rate_limit_headers(remaining=0), now=101.0, unix_time=0.0)
+    assert not budget.may_spend(101.0), "none of these shows that there is a request left"
+    budget.learn(200, rate_limit_headers(remaining=7), now=102.0, unix_time=0.0)
+    assert budget.stay_away_until <= 102.0
+    assert budget.may_spend(102.0)
+
+
+def test_a_small_limit_still_allows_one_request_at_a_time() -> None:
+    budget = a_budget()
+    budget.learn(200, rate_limit_headers(limit=20, remaining=19), now=0.0, unix_time=0.0)
+    assert budget.burst == 1
+    assert budget.may_spend(0.0)
+
+
+def test_a_request_goes_only_when_a_whole_one_is_left() -> None:
+    budget = a_budget()
+    budget._left = 0.5
+    wait = budget.seconds_until(0.0)
+    assert wait == pytest.approx(0.5 / budget.pace)
+    assert not budget.may_spend(wait - 0.1)
+    assert budget.may_spend(wait)
+
+
+def test_a_raised_limit_adds_its_own_burst_and_no_more() -> None:
+    budget = a_budget()
+    budget._left = 0.0
+    budget.learn(200, rate_limit_headers(limit=10_000, remaining=9_999), now=0.0, unix_time=0.0)
+    assert budget._left == 100
+    assert budget.background == pytest.approx(200 / 3)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.cache import LATE
 from dbclusterref.digitalocean.demand import LOOK
+from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.kube.fence import Fence
@@ -36,6 +36,7 @@ from tests.support.fakes import (
     FakeKubernetes,
     FakeUpstream,
     LoopClock,
+    a_clock,
     a_cluster,
     a_pool,
     in_fake_time,
@@ -64,7 +65,7 @@ class Bench:
         metrics = Metrics()
         self.accounts = Accounts(
             lambda token: Account(
-                token, upstream=upstream, clock=clock, observe=lambda *_: None, on_news=self.look, chance=lambda: 0.0
+                Reader(token, upstream=upstream, clock=a_clock(clock), observe=lambda *_: None), on_change=self.look
             )
         )
         fence = Fence(kubernetes, seconds_left=lambda: float("inf") if self.leading else 0.0)
@@ -83,7 +84,7 @@ class Bench:
             publisher=Publisher(fence, store=self.store, metrics=metrics, clock=clock, wrote=self.wrote.append),
             reporter=reporter,
             metrics=metrics,
-            clock=Clock(monotonic=clock, now=clock.now, jitter=lambda: 0.0),
+            clock=a_clock(clock),
         )
         for body in kubernetes.references.values():
             self.see("Reference", body, gone=False)
