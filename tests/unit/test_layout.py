@@ -55,3 +55,87 @@ def test_no_module_is_a_drawer_for_odds_and_ends(module: Path) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
 def test_no_module_says_more_than_one_subject_holds(module: Path) -> None:
     assert len(module.read_text().splitlines()) < 400
+
+
+# --- the way of one value -------------------------------------------------------------------------------------------------
+
+WAY = (
+    "digitalocean.client",
+    "digitalocean.model",
+    "digitalocean.account",
+    "secret.rendering",
+    "secret.state",
+    "kube.client",
+)
+"""The modules that a password goes through, as ARCHITECTURE.md and DESIGN.md give it."""
+
+MAY_SEE_A_PASSWORD = {
+    *WAY,
+    "digitalocean.snapshot",  # holds the model between account and rendering
+    "digitalocean.cache",  # keeps it, compact
+    "digitalocean.reader",  # shares one read among those who ask for the same
+    "digitalocean.poller",  # reads pages of clusters
+    "digitalocean.cursor",  # a page on its way from reader to poller
+    "secret.engines",  # names of keys only
+    "reconcile.reconciler",  # hands the snapshot on
+    "reconcile.publisher",  # hands the Secret on
+    "reconcile.store",  # keeps the last good snapshot, compact
+    "reconcile.conditions",  # shows facts of the cluster, none of them secret
+    "commands.render",  # masks values unless told to reveal them
+}
+CARRIERS = ("DatabaseCluster", "Snapshot", "PackedSnapshot", "User", "Pool", "DesiredSecret", "ClusterPage", "CachedCluster")
+
+
+def _names_imported(module: Path) -> set[str]:
+    tree = ast.parse(module.read_text())
+    return {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def _dotted(module: Path) -> str:
+    return ".".join(module.relative_to(SOURCE / "dbclusterref").with_suffix("").parts)
+
+
+def test_the_way_of_one_value_has_no_other_stations() -> None:
+    """What holds a password has a handful of types; which modules name one of them is a list that does not grow silently."""
+    seen = {_dotted(module) for module in MODULES if _names_imported(module) & set(CARRIERS)}
+    assert seen <= MAY_SEE_A_PASSWORD, f"also {sorted(seen - MAY_SEE_A_PASSWORD)}"
+
+
+def test_the_documents_give_the_way_as_it_is() -> None:
+    written = " → ".join(name.replace(".", "/") for name in WAY)
+    assert written in (ROOT / "ARCHITECTURE.md").read_text()
+
+
+def test_every_wing_says_what_it_is_for_and_exports_nothing() -> None:
+    wings = sorted((SOURCE / "dbclusterref").glob("*/__init__.py"))
+    assert len(wings) == 7
+    for wing in wings:
+        tree = ast.parse(wing.read_text())
+        assert ast.get_docstring(tree), wing
+        assert len(tree.body) == 1, f"{wing} does more than say what it is for"
+        assert wing.parent.name in (ROOT / "ARCHITECTURE.md").read_text()
+
+
+def test_every_module_stands_in_the_picture() -> None:
+    picture = (ROOT / "ARCHITECTURE.md").read_text().split("```")[1]
+    assert [_dotted(m) for m in MODULES if m.stem not in {*picture.split(), "__init__"}] == []
+
+
+WITHOUT_A_TEST_OF_ITS_OWN = {
+    "backoff", "clock", "commands.check", "commands.render", "digitalocean.ca_schedule", "digitalocean.deletion_guard",
+    "digitalocean.demand", "digitalocean.reader", "digitalocean.single_flight", "digitalocean.snapshot", "kube.config",
+    "kube.fence", "metrics", "reconcile.publisher", "reconcile.repair_backoff", "resource.objects", "timing", "watch.resync",
+}  # fmt: skip
+"""To be emptied: nothing is added here."""
+
+
+def test_every_module_has_a_test_of_its_own() -> None:
+    tests = {_dotted_test(path) for path in (ROOT / "tests" / "unit").rglob("test_*.py")}
+    without = {_dotted(module) for module in MODULES if module.stem not in {"__init__", "__main__"}} - tests
+    assert not without - WITHOUT_A_TEST_OF_ITS_OWN, f"write one for {sorted(without - WITHOUT_A_TEST_OF_ITS_OWN)}"
+    assert without == WITHOUT_A_TEST_OF_ITS_OWN, f"has one by now: {sorted(WITHOUT_A_TEST_OF_ITS_OWN - without)}"
+
+
+def _dotted_test(path: Path) -> str:
+    relative = path.relative_to(ROOT / "tests" / "unit")
+    return ".".join((*relative.parts[:-1], relative.stem.removeprefix("test_")))
