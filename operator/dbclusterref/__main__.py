@@ -1,22 +1,28 @@
-"""The command line: `dbclusterref run | check | render | completion`."""
+"""The command line: `dbclusterref run | check | render | status | explain | refresh | suspend | resume | completion`."""
 
 import asyncio
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import get_completion_class
 
+from dbclusterref.commands import overview
 from dbclusterref.commands.check import check
 from dbclusterref.commands.logs import configure_logging
 from dbclusterref.commands.render import render
 from dbclusterref.commands.run import run
 from dbclusterref.commands.settings import read_settings, run_options
-from dbclusterref.errors import SettingsError
+from dbclusterref.errors import KubernetesError, SettingsError
+from dbclusterref.kube.client import KubernetesApi
+from dbclusterref.kube.config import context_namespace, load_configuration
+from dbclusterref.resource.objects import ObjectKey
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 BAD_SETTING = 2
 BROKEN_PIPE = 1
@@ -102,6 +108,110 @@ def _render(**options: Any) -> int:  # noqa: ANN401
       dbclusterref render --reference orders-db.yaml --cluster cluster.json --reveal | kubectl apply -f -
     """  # noqa: D301
     return render(**options, out=sys.stdout)
+
+
+def _on_resources(command: F) -> F:
+    """Decorate a command that is about resources in a namespace."""
+    return click.option("-n", "--namespace", metavar="NAME", default="", help="The namespace; your context's by default.")(
+        command
+    )
+
+
+def _with_kubernetes(work: Callable[[KubernetesApi], Awaitable[int]]) -> int:
+    async def connected() -> int:
+        kubernetes = KubernetesApi(await load_configuration(os.environ), user_agent="dbclusterref-cli")
+        try:
+            return await work(kubernetes)
+        except KubernetesError as error:
+            raise SettingsError(error.message) from None
+        finally:
+            await kubernetes.close()
+
+    return asyncio.run(connected())
+
+
+def _key(namespace: str, name: str) -> ObjectKey:
+    return ObjectKey(namespace or context_namespace(os.environ), name)
+
+
+@cli.command("status", cls=_Quiet)
+@_on_resources
+@click.option("-A", "--all-namespaces", is_flag=True, help="Every namespace.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print.")
+@click.option("-w", "--watch", is_flag=True, help="Go on, every two seconds; piped, only what has changed.")
+def _status(*, namespace: str, all_namespaces: bool, output: overview.Output, watch: bool) -> int:
+    """Show all resources at a glance. Exits with 1 if any is not ready and fresh.
+
+    \b
+    Examples:
+      dbclusterref status -A
+      dbclusterref status -n shop --watch
+      dbclusterref status -A -o json | jq '.[] | select(.fresh != "True")'
+    """  # noqa: D301
+    on_terminal = sys.stdout.isatty()
+    wanted = "" if all_namespaces else namespace or context_namespace(os.environ)
+    colored = on_terminal and not os.environ.get("NO_COLOR")
+    return _with_kubernetes(
+        lambda kubernetes: overview.show_status(
+            kubernetes, namespace=wanted, output=output, watch=watch, colored=colored, on_terminal=on_terminal
+        )
+    )
+
+
+@cli.command("explain", cls=_Quiet)
+@click.argument("name")
+@_on_resources
+def _explain(name: str, namespace: str) -> int:
+    """Explain why a resource is as it is, what happens next, and what to do.
+
+    \b
+    Example:
+      dbclusterref explain -n shop orders-db
+    """  # noqa: D301
+    return _with_kubernetes(lambda kubernetes: overview.explain(kubernetes, _key(namespace, name)))
+
+
+@cli.command("refresh", cls=_Quiet)
+@click.argument("name")
+@_on_resources
+@click.option("--wait", is_flag=True, help="Wait for the outcome. Exits with 1 if the Secret is not fresh after it.")
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=1), default=60.0, show_default=True, help="For --wait.")
+def _refresh(*, name: str, namespace: str, wait: bool, timeout: float) -> int:
+    """Have the cluster read now instead of at the next interval.
+
+    \b
+    Example:
+      dbclusterref refresh -n shop orders-db --wait
+    """  # noqa: D301
+    return _with_kubernetes(
+        lambda kubernetes: overview.refresh(kubernetes, _key(namespace, name), wait=timeout if wait else 0.0)
+    )
+
+
+@cli.command("suspend", cls=_Quiet)
+@click.argument("name")
+@_on_resources
+def _suspend(name: str, namespace: str) -> int:
+    """Stop reading and writing for a resource; its Secret stays as it is. A GitOps tool may set it back.
+
+    \b
+    Example:
+      dbclusterref suspend -n shop orders-db
+    """  # noqa: D301
+    return _with_kubernetes(lambda kubernetes: overview.set_suspended(kubernetes, _key(namespace, name), suspended=True))
+
+
+@cli.command("resume", cls=_Quiet)
+@click.argument("name")
+@_on_resources
+def _resume(name: str, namespace: str) -> int:
+    """Resume reading and writing for a resource.
+
+    \b
+    Example:
+      dbclusterref resume -n shop orders-db
+    """  # noqa: D301
+    return _with_kubernetes(lambda kubernetes: overview.set_suspended(kubernetes, _key(namespace, name), suspended=False))
 
 
 @cli.command("completion", cls=_Quiet)

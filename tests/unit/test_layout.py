@@ -31,7 +31,8 @@ def test_operator_is_the_standard_librarys(cwd: Path) -> None:
 
 def test_the_wheel_holds_the_package_and_no_package_called_operator() -> None:
     assert PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["operator/dbclusterref"]}
-    assert PROJECT["project"]["scripts"] == {"dbclusterref": "dbclusterref.__main__:main"}
+    program = "dbclusterref.__main__:main"
+    assert PROJECT["project"]["scripts"] == {"dbclusterref": program, "kubectl-dbref": program}
 
 
 def test_the_package_says_that_it_is_typed() -> None:

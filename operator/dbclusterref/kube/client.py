@@ -26,6 +26,7 @@ PAGE_TIMEOUT = 60.0
 """Seconds for a page."""
 
 _APPLY = "application/apply-patch+yaml"
+_MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _TEST_FAILED = "the server rejected our request"
 """All that the API server says where a JSON patch's test fails; a value it refuses is named instead."""
@@ -123,6 +124,12 @@ class KubernetesApi:
             if error.status == HTTPStatus.UNPROCESSABLE_ENTITY and _TEST_FAILED in error.message:
                 raise KubernetesError(f"{key} is another object by now.", status=HTTPStatus.CONFLICT) from None
             raise
+
+    async def patch_reference(self, key: ObjectKey, patch: Mapping[str, object]) -> Json:
+        """Merge a patch into a resource; the operator itself never does, a person at the command line may."""
+        return await self._call(
+            "PATCH", _reference_path(key), query={"fieldManager": "dbclusterref-cli"}, body=patch, content_type=_MERGE_PATCH
+        )
 
     async def get_reference(self, key: ObjectKey) -> Json | None:
         """Read a DatabaseClusterRef, None where there is none."""

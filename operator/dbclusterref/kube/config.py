@@ -7,7 +7,7 @@ import yaml
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
-from kubernetes.aio.config.kube_config import load_kube_config
+from kubernetes.aio.config.kube_config import list_kube_config_contexts, load_kube_config
 
 from dbclusterref.errors import SettingsError
 
@@ -43,3 +43,12 @@ def own_namespace(environ: Mapping[str, str], *, default: str = "dbclusterref-sy
     """The namespace the operator itself runs in: POD_NAMESPACE, else what the ServiceAccount's files say."""
     file = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     return environ.get("POD_NAMESPACE") or (file.read_text().strip() if file.is_file() else default)
+
+
+def context_namespace(environ: Mapping[str, str]) -> str:
+    """Return the namespace of the kubeconfig's current context, as kubectl would use it."""
+    try:
+        _, current = list_kube_config_contexts(config_file=environ.get("KUBECONFIG"))
+    except (ConfigException, OSError, yaml.YAMLError):
+        return own_namespace(environ, default="default")
+    return str(current["context"].get("namespace") or "default")

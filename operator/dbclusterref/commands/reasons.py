@@ -1,0 +1,97 @@
+"""What each reason of a condition means, who must act, and when the operator tries again. README's table is held to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_RETRIED = "The operator retries with a growing delay of at most a minute, and never later than spec.refreshInterval."
+_RETRIED_SLOWLY = "The operator retries on its own within five minutes, and at once when the resource changes."
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One reason. `remedy` is what to do, `then` what the operator does meanwhile."""
+
+    meaning: str
+    remedy: str
+    then: str
+
+
+REASONS: Mapping[str, Explanation] = {
+    "Synced": Explanation(
+        "The Secret holds what DigitalOcean last answered.", "Nothing.", "The cluster is read again each spec.refreshInterval."
+    ),
+    "Pending": Explanation(
+        "The operator has not written a status yet.",
+        "Check that the operator runs: kubectl -n dbclusterref-system get pods",
+        "A new resource is served within seconds.",
+    ),
+    "Suspended": Explanation(
+        "spec.suspend is true.", "Set spec.suspend to false: dbclusterref resume NAME", "Nothing is read or written until then."
+    ),
+    "WaitingForCluster": Explanation("The cluster is being created.", "Wait.", _RETRIED),
+    "UpstreamUnavailable": Explanation(
+        "DigitalOcean did not answer, or not with anything usable.", "Wait; see status.digitalocean.com if it lasts.", _RETRIED
+    ),
+    "RateLimited": Explanation(
+        "The API token's rate limit at DigitalOcean is exhausted.",
+        "Wait; if it happens often, raise spec.refreshInterval or give the token fewer users.",
+        "Reads resume when the limit resets, within the hour.",
+    ),
+    "IncompleteCredentials": Explanation(
+        "DigitalOcean's answer lacks something that a working Secret needs.", "The message names what is missing.", _RETRIED
+    ),
+    "ClusterNotFound": Explanation(
+        "DigitalOcean answered twice that this token sees no such cluster.",
+        "Check spec.clusterUUID and the token's team: doctl databases list",
+        _RETRIED_SLOWLY,
+    ),
+    "UserNotFound": Explanation(
+        "The cluster has no database user of the name in spec.user.", "Create the user, or correct the name.", _RETRIED_SLOWLY
+    ),
+    "PoolNotFound": Explanation(
+        "The cluster has no connection pool of the name in spec.pool.", "Create the pool, or correct the name.", _RETRIED_SLOWLY
+    ),
+    "TokenSecretMissing": Explanation(
+        "There is no API token where spec.apiTokenSecretRef, or the operator's settings, say it is.",
+        "Create the Secret that the message names.",
+        "The operator looks for the token again within half a minute.",
+    ),
+    "TokenInvalid": Explanation(
+        "DigitalOcean rejected the API token (401).",
+        "Put a valid token into the Secret that the message names.",
+        "A new token is picked up automatically within half a minute.",
+    ),
+    "Forbidden": Explanation(
+        "DigitalOcean knows the token and denied the request (403).",
+        "Grant the token the scopes database:read and database:view_credentials.",
+        _RETRIED_SLOWLY,
+    ),
+    "MissingScope": Explanation(
+        "The token may see the cluster but not its credentials.",
+        "Grant the token the scope database:view_credentials.",
+        _RETRIED_SLOWLY,
+    ),
+    "SecretConflict": Explanation(
+        "A Secret of that name exists and is not managed by this resource.",
+        "The message gives the ways out.",
+        "The Secret is checked again every half minute.",
+    ),
+    "SecretContested": Explanation(
+        "Another client keeps overwriting the Secret.",
+        "Find it with kubectl get secret --show-managed-fields -o yaml, and stop it.",
+        "The Secret is repaired once a minute until it stops.",
+    ),
+    "SecretRefused": Explanation(
+        "The Kubernetes API refused the Secret: rights, a quota, its size or an admission policy.",
+        "The message quotes the API server.",
+        "The operator tries again every half minute.",
+    ),
+    "AccessDenied": Explanation(
+        "The namespace may not use the operator's own token for this cluster.",
+        "Name a Secret with a token of your own in spec.apiTokenSecretRef, or ask the operator's owner.",
+        _RETRIED_SLOWLY,
+    ),
+    "InvalidSpec": Explanation(
+        "The resource asks for something that cannot be.", "Correct the field that the message names.", "Nothing until then."
+    ),
+}
