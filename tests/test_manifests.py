@@ -11,8 +11,7 @@ import lupa
 import pytest
 import yaml
 
-from dbclusterref.resource import objects, reference, status
-from dbclusterref.secret import rendering
+from dbclusterref.resource import objects, reference, status, template
 from tests.support.command_line import settings_from
 
 ROOT = Path(__file__).parents[1]
@@ -107,9 +106,11 @@ def test_service_binding_finds_the_resource_by_its_label() -> None:
 def test_columns_stand_in_the_order_of_the_design() -> None:
     columns = VERSION["additionalPrinterColumns"]
     assert [column["name"].upper() for column in columns if not column.get("priority")] == [
-        "READY", "REASON", "ENGINE", "CLUSTER", "SECRET", "SYNCED", "AGE",
+        "READY", "REASON", "ENGINE", "CLUSTER", "SECRET", "FRESH", "AGE",
     ]  # fmt: skip
-    assert [column["name"].upper() for column in columns if column.get("priority")] == ["REGION", "HOST", "NODES", "STATUS"]
+    assert [column["name"].upper() for column in columns if column.get("priority")] == [
+        "REGION", "HOST", "NODES", "STATUS", "MESSAGE",
+    ]  # fmt: skip
 
 
 def test_every_column_shows_a_field_that_exists() -> None:
@@ -128,6 +129,7 @@ def test_a_new_object_does_not_look_finished_to_kstatus() -> None:
         (".spec.secret.keySets[]", reference.KeySet),
         (".spec.secret.endpoints[]", reference.Endpoint),
         (".spec.secret.deletionPolicy", reference.DeletionPolicy),
+        (".spec.secret.type", reference.SecretType),
     ],
 )
 def test_the_schema_and_the_code_know_the_same_words(path: str, enum: type[StrEnum]) -> None:
@@ -139,6 +141,7 @@ def test_the_schema_and_the_code_have_the_same_defaults() -> None:
     parsed = reference.Reference.from_body({**sample, "metadata": {"namespace": "shop", "name": "db", "uid": "u"}})
     assert reference.parse_duration(field(".spec.refreshInterval")["default"], field_name="") == parsed.refresh_interval
     assert field(".spec.apiTokenSecretRef.key")["default"] == reference.DEFAULT_TOKEN_KEY
+    assert field(".spec.passwordSecretRef.key")["default"] == reference.DEFAULT_PASSWORD_KEY
     assert set(field(".spec.secret.keySets")["default"]) == parsed.secret.key_sets
     assert set(field(".spec.secret.endpoints")["default"]) == parsed.secret.endpoints
     assert field(".spec.secret.deletionPolicy")["default"] == parsed.secret.deletion_policy
@@ -148,14 +151,14 @@ def test_the_schema_and_the_code_have_the_same_defaults() -> None:
 @pytest.mark.parametrize("name", ["labels", "annotations"])
 def test_whatever_the_code_reserves_the_schema_names(name: str) -> None:
     rule = field(f".spec.secret.{name}")["x-kubernetes-validations"][0]
-    for key in (*reference.RESERVED_PREFIXES, *reference.RESERVED_KEYS, *reference.RESERVED_DOMAINS):
+    for key in (*reference.RESERVED_KEYS, *reference.RESERVED_DOMAINS):
         assert key in rule["message"]
 
 
 def test_explain_names_every_placeholder_a_template_may_use() -> None:
     words = set(re.findall(r"[a-z]+(?:-[a-z]+)*", field(".spec.secret.template")["description"]))
     prefixes = ("standby-", "public-", "public-standby-")
-    assert {name for name in rendering.PLACEHOLDERS if not name.startswith(prefixes)} <= words
+    assert {name for name in template.PLACEHOLDERS if not name.startswith(prefixes)} <= words
 
 
 def test_the_schema_has_every_condition_and_cluster_fact_the_code_writes() -> None:
@@ -310,7 +313,7 @@ def test_the_full_sample_shows_every_field_but_the_one_another_excludes() -> Non
                 yield from paths(child, f"{path}.{name}")
 
     known = {path for path, _ in walk(SPEC) if not path.endswith(("[]", "{}"))}
-    assert known - set(paths(load(SAMPLES / "full.yaml")["spec"])) == {".pool"}
+    assert known - set(paths(load(SAMPLES / "full.yaml")["spec"])) == {".pool", ".secret.type"}
 
 
 def test_the_sample_of_a_token_is_no_token() -> None:

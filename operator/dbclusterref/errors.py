@@ -86,6 +86,18 @@ class PoolNotFound(Blocked):
     reason = "PoolNotFound"
 
 
+class DatabaseNotFound(Blocked):
+    """The cluster has no database of the name in `spec.database`."""
+
+    reason = "DatabaseNotFound"
+
+
+class PasswordMissing(Blocked):
+    """DigitalOcean never shows this password, and `spec.passwordSecretRef` does not supply it."""
+
+    reason = "PasswordMissing"
+
+
 class TokenSecretMissing(Blocked):
     """There is no API token where the resource, or the operator's settings, say it is."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.e2e
 
@@ -28,9 +29,9 @@ NAME_MESSAGE = (
     "or digit, for example orders-db"
 )
 RESERVED_MESSAGE = (
-    "may not hold keys under argocd.argoproj.io/, kubectl.kubernetes.io/, *.toolkit.fluxcd.io/, meta.helm.sh/ or "
-    "dbclusterref.io/, nor app.kubernetes.io/instance or app.kubernetes.io/managed-by"
+    "their tools would prune, copy or overwrite the Secret; use a prefix of your own, for example example.com/team"
 )
+DUPLICATE_MESSAGE = "must not contain an item twice; remove the duplicate"
 KEY_SYNTAX_MESSAGE = "for example team or example.com/team"
 USER_MESSAGE = "must be the name of a database user: 1 to 128 characters, not beginning with '.', without '/' and white space"
 DATABASE_MESSAGE = "must be the name of a database: 1 to 64 characters"
@@ -38,7 +39,10 @@ POOL_MESSAGE = "must be the name of a connection pool: 1 to 63 characters"
 TEMPLATE_KEY_MESSAGE = (
     "keys must be valid keys of a Secret: 1 to 253 letters, digits, '-', '_' and '.', for example SQLALCHEMY_URL"
 )
-OWN_TOKEN_MESSAGE = "names the very Secret that this resource writes; keep the API token in another Secret"
+OWN_TOKEN_MESSAGE = "names the Secret that this resource writes; keep the API token in another Secret"
+OWN_PASSWORD_MESSAGE = "names the Secret that this resource writes; keep the password in another Secret"
+TOO_LARGE_MESSAGE = "must be at most 16384 bytes, all keys and values together"
+ENCODINGS_MESSAGE = "a placeholder may have at most two encodings, for example {password:quoted:properties}"
 RESERVED_KEYS = [
     "argocd.argoproj.io/instance",
     "argocd.argoproj.io/tracking-id",
@@ -47,6 +51,13 @@ RESERVED_KEYS = [
     "helm.toolkit.fluxcd.io/name",
     "toolkit.fluxcd.io/x",
     "meta.helm.sh/release-name",
+    "applyset.kubernetes.io/part-of",
+    "kapp.k14s.io/app",
+    "objectset.rio.cattle.io/hash",
+    "cli-utils.sigs.k8s.io/inventory-id",
+    "config.k8s.io/owning-inventory",
+    "replicator.v1.mittwald.de/replicate-to",
+    "reflector.v1.k8s.emberstack.com/reflection-allowed",
     "dbclusterref.io/adopt",
     "app.kubernetes.io/instance",
     "app.kubernetes.io/managed-by",
@@ -125,7 +136,21 @@ def create(kubectl: Kubectl, namespace: str, spec: Spec, *, name: str = "orders-
         ({"secret": {"keySets": []}}, "spec.secret.keySets", "should have at least 1 items"),
         ({"secret": {"keySets": ["Keys"]}}, "spec.secret.keySets[0]", 'supported values: "Binding", "Env", "Files"'),
         ({"secret": {"keySets": ["Files"]}}, "spec.secret.mountPath", "must be set where keySets names Files"),
-        ({"secret": {"keySets": ["Env", "Env"]}}, "spec.secret.keySets[1]", "Duplicate value"),
+        ({"secret": {"keySets": ["Env", "Env"]}}, "spec.secret.keySets", DUPLICATE_MESSAGE),
+        (
+            {"secret": {"endpoints": ["Private", "Public", "Private"]}},
+            "spec.secret.endpoints",
+            "must not contain an item twice",
+        ),
+        ({"secret": {"type": "kubernetes.io/tls"}}, "spec.secret.type", 'supported values: "Opaque"'),
+        ({"passwordSecretRef": {}}, "spec.passwordSecretRef.name", "Required value"),
+        ({"passwordSecretRef": {"name": "A"}}, "spec.passwordSecretRef.name", NAME_MESSAGE),
+        ({"passwordSecretRef": {"name": "p", "key": "a/b"}}, "spec.passwordSecretRef.key", "must be a valid key of a Secret"),
+        ({"passwordSecretRef": {"name": "orders-db"}}, "spec.passwordSecretRef", OWN_PASSWORD_MESSAGE),
+        ({"secret": {"template": {f"K{i}": "x" * 4096 for i in range(4)}}}, "spec.secret.template", TOO_LARGE_MESSAGE),
+        ({"secret": {"annotations": {f"k{i}": "é" * 2048 for i in range(4)}}}, "spec.secret.annotations", TOO_LARGE_MESSAGE),
+        ({"secret": {"template": {"KEY": "x{ca:quoted:quoted:quoted}"}}}, "spec.secret.template", ENCODINGS_MESSAGE),
+        ({"secret": {"template": {"KEY": "{{{ca:url:url:url}}}"}}}, "spec.secret.template", ENCODINGS_MESSAGE),
         ({"secret": {"endpoints": ["Public"]}}, "spec.secret.endpoints", "must contain Private, because host, port and uri"),
         (
             {"secret": {"endpoints": ["Private", "Replica"]}},
@@ -173,7 +198,7 @@ def test_a_changed_uuid_is_refused_with_the_way_out(kubectl: Kubectl, namespace:
     answer = refusal(kubectl, namespace, {"clusterUUID": OTHER_UUID})
     assert "spec.clusterUUID: " in answer
     assert (
-        "is immutable, so that applications never find themselves at another database; create a second DatabaseClusterRef for "
+        "is immutable, so that applications are never moved to another database; create a second DatabaseClusterRef for "
         "the other cluster, or delete this one first" in answer
     )
 
@@ -194,6 +219,10 @@ def test_a_changed_uuid_is_refused_with_the_way_out(kubectl: Kubectl, namespace:
         {"secret": {"labels": {"app.kubernetes.io/part-of": "orders"}}},
         {"secret": {"annotations": {"reloader.stakater.com/match": "true"}}},
         {"secret": {"annotations": {"notargocd.argoproj.io/x": "any text: at all"}}},
+        {"secret": {"type": "Opaque"}},
+        {"passwordSecretRef": {"name": "orders-password"}},
+        {"secret": {"template": {"KEY": "{password:quoted:properties}{{host:url:url:url}}"}}},
+        {"secret": {"template": {f"K{i}": "x" * 4094 for i in range(4)}}},
         {"secret": {"template": {"DATABASE_URL": "postgresql+psycopg://{username:url}@{host}"}}},
     ],
     ids=json.dumps,
@@ -216,6 +245,71 @@ def test_defaults_are_filled_in(kubectl: Kubectl, namespace: str) -> None:
             "deletionPolicy": "Delete",
         },
     }
+
+
+# Every list and map that a user sets: what it may hold, narrow and wide.
+COLLECTIONS: dict[str, tuple[Any, Any]] = {
+    "keySets": (["Binding"], ["Binding", "Env"]),
+    "endpoints": (["Private"], ["Private", "Standby"]),
+    "labels": ({"team": "shop"}, {"team": "shop", "tier": "db"}),
+    "annotations": ({"example.com/a": "x"}, {"example.com/a": "x", "example.com/b": "y"}),
+    "template": ({"HOST": "{host}"}, {"HOST": "{host}", "PORT": "{port}"}),
+}
+
+
+def test_no_list_or_map_of_the_spec_is_forgotten_here() -> None:
+    crd = yaml.safe_load((ROOT / "crds" / "dbclusterref.io_databaseclusterrefs.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    found: set[str] = set()
+
+    def walk(schema: dict[str, Any]) -> None:
+        for name, member in schema.get("properties", {}).items():
+            found.update({name} if member["type"] == "array" or "additionalProperties" in member else ())
+            walk(member)
+
+    walk(spec)
+    assert found == COLLECTIONS.keys()
+
+
+@pytest.mark.parametrize("how", ["server-side", "client-side"])
+@pytest.mark.parametrize("name", COLLECTIONS)
+def test_a_list_or_map_is_narrowed_and_widened_by_an_apply(kubectl: Kubectl, namespace: str, name: str, how: str) -> None:
+    narrow, wide = COLLECTIONS[name]
+    flags = ["--server-side", "--field-manager=gitops"] if how == "server-side" else []
+    for wanted in (None, narrow, wide, narrow):
+        spec = {"clusterUUID": UUID, "secret": {} if wanted is None else {name: wanted}}
+        kubectl("-n", namespace, "apply", *flags, "-f", "-", input=manifest(spec))
+        live = json.loads(kubectl("-n", namespace, "get", "dbref/orders-db", "-o", "json").stdout)["spec"]["secret"]
+        assert wanted is None or live[name] == wanted
+
+
+def test_an_upgraded_schema_lets_an_existing_list_be_narrowed(kubectl: Kubectl, namespace: str) -> None:
+    """`keySets` and `endpoints` were sets once; their items have an owner each in the managed fields of then."""
+    current = yaml.safe_load((ROOT / "crds" / "dbclusterref.io_databaseclusterrefs.yaml").read_text())
+    former = json.loads(json.dumps(current))
+    secret = former["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["secret"]
+    for name in ("keySets", "endpoints"):
+        secret["properties"][name]["x-kubernetes-list-type"] = "set"
+        secret["properties"][name]["x-kubernetes-validations"].pop(0)
+
+    def apply(secret: Spec) -> list[str]:
+        body = manifest({"clusterUUID": UUID, "secret": secret})
+        kubectl("-n", namespace, "apply", "--server-side", "--field-manager=gitops", "-f", "-", input=body)
+        live = json.loads(kubectl("-n", namespace, "get", "dbref/orders-db", "-o", "json").stdout)
+        found: list[str] = live["spec"]["secret"]["keySets"]
+        return found
+
+    def is_stuck() -> bool:
+        kubectl("-n", namespace, "delete", "dbref", "--all")
+        apply({})
+        return apply({"keySets": ["Binding"]}) == ["Binding", "Env"]
+
+    try:
+        kubectl("apply", "-f", "-", input=json.dumps(former))
+        eventually(is_stuck)
+    finally:
+        kubectl("apply", "-f", "-", input=json.dumps(current))
+    eventually(lambda: apply({"keySets": ["Binding"]}) == ["Binding"])
 
 
 def test_a_new_object_says_that_nobody_has_looked_at_it_yet(kubectl: Kubectl, namespace: str) -> None:
@@ -272,7 +366,7 @@ def reported(kubectl: Kubectl, namespace: str) -> Kubectl:
                 "type": kind,
                 "status": value,
                 "reason": "Synced",
-                "message": "",
+                "message": "All well.",
                 "observedGeneration": 1,
                 "lastTransitionTime": now,
             }
@@ -315,14 +409,14 @@ def reported(kubectl: Kubectl, namespace: str) -> Kubectl:
 
 def test_get_shows_the_columns_of_the_design(reported: Kubectl) -> None:
     header, row = reported("get", "dbref").stdout.splitlines()
-    assert header.split() == ["NAME", "READY", "REASON", "ENGINE", "CLUSTER", "SECRET", "SYNCED", "AGE"]
-    assert row.split()[:-2] == ["orders-db", "True", "Synced", "pg", "orders-production", "orders-db"]
+    assert header.split() == ["NAME", "READY", "REASON", "ENGINE", "CLUSTER", "SECRET", "FRESH", "AGE"]
+    assert row.split()[:-1] == ["orders-db", "True", "Synced", "pg", "orders-production", "orders-db", "True"]
 
 
 def test_get_wide_adds_where_and_how(reported: Kubectl) -> None:
     header, row = reported("get", "dbref", "-o", "wide").stdout.splitlines()
-    assert header.split()[-4:] == ["REGION", "HOST", "NODES", "STATUS"]
-    assert row.split()[-4:] == ["fra1", "private-orders:25060", "2", "online"]
+    assert header.split()[-5:] == ["REGION", "HOST", "NODES", "STATUS", "MESSAGE"]
+    assert row.split()[-6:] == ["fra1", "private-orders:25060", "2", "online", "All", "well."]
 
 
 def test_kubectl_waits_for_ready(reported: Kubectl) -> None:

@@ -18,9 +18,9 @@ from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, SettingsError
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import Status
+from dbclusterref.resource.template import TemplateError, fill
 from dbclusterref.secret.rendering import render_secret
 from dbclusterref.secret.state import LiveSecret
-from dbclusterref.secret.template import TemplateError, fill
 from dbclusterref.timing import Timing
 from tests.support.builders import (
     BOUNDED,

@@ -16,6 +16,8 @@ REASONS = {
     "TokenSecretMissing": ("TokenSecretMissing", True),
     "TokenInvalid": ("TokenInvalid", True),
     "Forbidden": ("Forbidden", True),
+    "DatabaseNotFound": ("DatabaseNotFound", True),
+    "PasswordMissing": ("PasswordMissing", True),
     "MissingScope": ("MissingScope", True),
     "SecretConflict": ("SecretConflict", True),
     "SecretContested": ("SecretContested", False),

@@ -28,7 +28,7 @@ REASONS: Mapping[str, Explanation] = {
     "Suspended": Explanation(
         "spec.suspend is true.", "Set spec.suspend to false: dbclusterref resume NAME", "Nothing is read or written until then."
     ),
-    "WaitingForCluster": Explanation("The cluster is being created.", "Wait.", _RETRIED),
+    "WaitingForCluster": Explanation("The cluster is being created, or changes its state.", "Wait.", _RETRIED),
     "UpstreamUnavailable": Explanation(
         "DigitalOcean did not answer, or not with anything usable.", "Wait; see status.digitalocean.com if it lasts.", _RETRIED
     ),
@@ -50,6 +50,14 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "PoolNotFound": Explanation(
         "The cluster has no connection pool of the name in spec.pool.", "Create the pool, or correct the name.", _RETRIED_SLOWLY
+    ),
+    "DatabaseNotFound": Explanation(
+        "The cluster has no database of the name in spec.database.", "Create it, or correct the name.", _RETRIED_SLOWLY
+    ),
+    "PasswordMissing": Explanation(
+        "DigitalOcean never shows this user's password, and spec.passwordSecretRef does not supply it.",
+        "Put the password into a Secret and name that in spec.passwordSecretRef.",
+        _RETRIED_SLOWLY,
     ),
     "TokenSecretMissing": Explanation(
         "There is no API token where spec.apiTokenSecretRef, or the operator's settings, say it is.",

@@ -32,6 +32,7 @@ KNOWN_FIELDS: Tree = {
     "spec": {
         "clusterUUID": None,
         "apiTokenSecretRef": _NAMED,
+        "passwordSecretRef": _NAMED,
         "refreshInterval": None,
         "suspend": None,
         "user": None,
@@ -39,6 +40,7 @@ KNOWN_FIELDS: Tree = {
         "pool": None,
         "secret": {
             "name": None,
+            "type": None,
             "keySets": None,
             "endpoints": None,
             "mountPath": None,

@@ -8,8 +8,9 @@ from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All that one refresh learned upstream: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
+    """All that one refresh learned: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
 
+    `password` is the one that `spec.passwordSecretRef` supplies, for an engine whose API shows none.
     `ca_pending` tells that nobody has asked for the CA yet: the budget was short, and it follows. `packed` is the cluster as it
     is kept, where it is kept already: for all who keep it to share.
     """
@@ -20,6 +21,7 @@ class Snapshot:
     ca_pending: bool = False
     user: User | None = None
     pool: Pool | None = None
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class PackedSnapshot:
     ca_pending: bool
     user: User | None
     pool: Pool | None
+    password: str = field(repr=False)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "PackedSnapshot":
@@ -69,6 +72,7 @@ class PackedSnapshot:
             ca_pending=snapshot.ca_pending,
             user=snapshot.user,
             pool=snapshot.pool,
+            password=snapshot.password,
         )
 
     def unpacked(self) -> Snapshot:
@@ -80,6 +84,7 @@ class PackedSnapshot:
             ca_pending=self.ca_pending,
             user=self.user,
             pool=self.pool,
+            password=self.password,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from dbclusterref.errors import AccessDenied, KubernetesError, TokenInvalid, TokenSecretMissing
 from dbclusterref.resource.objects import ObjectKey
-from dbclusterref.resource.reference import Reference, TokenSecretRef
+from dbclusterref.resource.reference import Reference, SecretKeyRef
 
 MAX_AGE = 10.0
 """Seconds a token Secret's content is kept: as short as the shortest refresh interval, so that a rotated token works at the
@@ -86,7 +86,7 @@ class Tokens:
             )
         return _usable(self._own.read(), where="the operator's own token")
 
-    async def _from_secret(self, namespace: str, ref: TokenSecretRef, *, fresh: bool) -> str:
+    async def _from_secret(self, namespace: str, ref: SecretKeyRef, *, fresh: bool) -> str:
         data = await self._data(ObjectKey(namespace, ref.name), fresh=fresh)
         if data is None:
             raise TokenSecretMissing(

@@ -1,5 +1,6 @@
 """What every Kubernetes object has: its key and metadata; and the names by which the API knows ours. Pure."""
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ KIND = "DatabaseClusterRef"
 PLURAL = "databaseclusterrefs"
 
 REFRESH_REQUESTED_AT = f"{GROUP}/refresh-requested-at"
+
+_LONGEST_REQUEST = 128
+"""Characters of that annotation which are kept as they are: the value is only compared, and copied into the status."""
 
 FIELD_MANAGER = "dbclusterref"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -30,7 +34,7 @@ class ObjectKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectMeta:
-    """Which object, and which writing of it: all that a status or an Event needs, also where the spec cannot be read."""
+    """Which object, in which generation: all that a status or an Event needs, also where the spec cannot be read."""
 
     key: ObjectKey
     uid: str
@@ -40,7 +44,7 @@ class ObjectMeta:
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "ObjectMeta":
-        """Read `metadata`, which the API server itself vouches for."""
+        """Read `metadata`, which the API server has validated."""
         metadata = body.get("metadata")
         assert isinstance(metadata, Mapping)
         annotations = metadata.get("annotations") or {}
@@ -48,13 +52,21 @@ class ObjectMeta:
             key=ObjectKey(namespace=sys.intern(str(metadata["namespace"])), name=sys.intern(str(metadata["name"]))),
             uid=sys.intern(str(metadata["uid"])),
             generation=int(metadata.get("generation", 0)),
-            refresh_requested_at=str(annotations.get(REFRESH_REQUESTED_AT, "")),
+            refresh_requested_at=_bounded(str(annotations.get(REFRESH_REQUESTED_AT, ""))),
             deleting="deletionTimestamp" in metadata,
         )
 
 
+def _bounded(value: str) -> str:
+    """Return a long value as its beginning and a digest: an annotation can have 256 KiB, and each resource keeps one."""
+    if len(value) <= _LONGEST_REQUEST:
+        return value
+    digest = hashlib.sha256(value.encode(errors="replace")).hexdigest()
+    return f"{value[: _LONGEST_REQUEST // 2]}…{digest[:32]}"
+
+
 def metadata_of(body: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the object's metadata, which the API server itself vouches for."""
+    """Return the object's metadata, which the API server has validated."""
     metadata = body["metadata"]
     assert isinstance(metadata, Mapping)
     return metadata

@@ -1,34 +1,58 @@
 """A DatabaseClusterRef as its user wrote it, parsed once from the Kubernetes object.
 
-The CRD's schema refuses most of what is refused here; this reader trusts it no further than it must, since a CRD can be older
-than the operator, and an object older than the CRD.
+The CRD's schema refuses most of what is refused here. This reader does not rely on it: a CRD can be older than the operator,
+and an object older than the CRD.
 """
 
 import re
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeVar
 
+import msgspec
+
+from dbclusterref.compact import CompactTexts
 from dbclusterref.errors import InvalidSpec
 from dbclusterref.resource.objects import GROUP, ObjectKey, ObjectMeta
+from dbclusterref.resource.template import faults_in, known_placeholders
 
 E = TypeVar("E", bound=StrEnum)
 H = TypeVar("H", bound=Hashable)
 
 DEFAULT_TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a token
-DEFAULT_REFRESH_INTERVAL = 60.0
+DEFAULT_PASSWORD_KEY = "password"  # noqa: S105 - the name of a key, not a password
+DEFAULT_REFRESH_INTERVAL = "1m"
 MINIMUM_REFRESH_INTERVAL = 10.0
 MAXIMUM_REFRESH_INTERVAL = 24 * 3600.0
 
-# Labels and annotations by which other tools, or this one, recognise what is theirs; on our Secret they would make Argo CD or
-# Flux prune it, or take it for another's.
-RESERVED_PREFIXES = ("argocd.argoproj.io/", "kubectl.kubernetes.io/", "meta.helm.sh/")
+MAXIMUM_TEXTS = 16 * 1024
+"""Bytes of UTF-8 in all keys and values of one map of the spec. It bounds what one resource costs in memory."""
+_KEPT_AS_THEY_ARE = 1024
+"""Bytes. Larger maps are kept compressed."""
+
+# Labels and annotations by which other tools, or this operator, recognise their own objects. On our Secret they would make a
+# pruner (Argo CD, Flux, Helm, kubectl's ApplySets, kapp, Rancher, cli-utils) delete it, or a copier (replicator, reflector) put
+# its credentials elsewhere or overwrite them.
+RESERVED_DOMAINS = (
+    "argocd.argoproj.io",
+    "kubectl.kubernetes.io",
+    "applyset.kubernetes.io",
+    "meta.helm.sh",
+    "toolkit.fluxcd.io",
+    "kapp.k14s.io",
+    "objectset.rio.cattle.io",
+    "cli-utils.sigs.k8s.io",
+    "config.k8s.io",
+    "replicator.v1.mittwald.de",
+    "reflector.v1.k8s.emberstack.com",
+    GROUP,
+)
+"""These and every domain below them."""
 RESERVED_KEYS = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by")
-RESERVED_DOMAINS = ("toolkit.fluxcd.io", GROUP)
 
 NOT_FOR_TEMPLATES = ("type", "provider")
 
@@ -36,13 +60,14 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 # These become parts of API paths, so nothing that could lead a request elsewhere is let through.
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_UPSTREAM_NAME = re.compile(r"[^\s/.][^\s/]*")
+_UPSTREAM_NAME = re.compile(r"[^\s/.\x00-\x20\x7f\ud800-\udfff][^\s/\x00-\x20\x7f\ud800-\udfff]{0,127}")
 _SECRET_KEY = re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]{1,253}")
+_MOUNT_PATH = re.compile(r"/[^:\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]{0,1023}")
 _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
-"""One empty mapping for all who have no labels, annotations or templates of their own."""
+"""One empty mapping for every resource without labels, annotations or templates of its own."""
 
 
 class KeySet(StrEnum):
@@ -65,26 +90,33 @@ class Endpoint(StrEnum):
     PUBLIC_STANDBY = "PublicStandby"
 
 
+class SecretType(StrEnum):
+    """A type for the Secret other than `servicebinding.io/` and the engine's."""
+
+    OPAQUE = "Opaque"
+
+
 class DeletionPolicy(StrEnum):
-    """What becomes of the Secret when the resource is deleted."""
+    """What happens to the Secret when the resource is deleted."""
 
     DELETE = "Delete"
     RETAIN = "Retain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenSecretRef:
-    """The Secret, in the resource's own namespace, that holds the DigitalOcean API token."""
+class SecretKeyRef:
+    """A key of a Secret in the resource's own namespace."""
 
     name: str
-    key: str = DEFAULT_TOKEN_KEY
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretSpec:
-    """How the Secret shall look."""
+    """What the Secret should be. `type` is None for the engine's Service Binding type."""
 
     name: str
+    type: SecretType | None = None
     key_sets: frozenset[KeySet] = frozenset({KeySet.BINDING, KeySet.ENV})
     endpoints: frozenset[Endpoint] = frozenset({Endpoint.PRIVATE, Endpoint.STANDBY})
     mount_path: str = ""
@@ -96,12 +128,13 @@ class SecretSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A DatabaseClusterRef's wishes. `refresh_interval` is in seconds, at least MINIMUM_REFRESH_INTERVAL."""
+    """What a DatabaseClusterRef asks for. `refresh_interval` is in seconds, at least MINIMUM_REFRESH_INTERVAL."""
 
     identity: ObjectMeta
     cluster_uuid: str
-    token_secret: TokenSecretRef | None = None
-    refresh_interval: float = DEFAULT_REFRESH_INTERVAL
+    token_secret: SecretKeyRef | None = None
+    password_secret: SecretKeyRef | None = None
+    refresh_interval: float
     suspend: bool = False
     user: str = ""
     database: str = ""
@@ -125,166 +158,220 @@ class Reference:
         Raises InvalidSpec, naming the field and what is allowed there.
         """
         identity = identity or ObjectMeta.from_body(body)
-        spec = _Fields(body.get("spec"), path="spec")
-        token = spec.nested("apiTokenSecretRef")
-        user, database, pool = (_upstream_name(spec.text(name), path=f"spec.{name}") for name in ("user", "database", "pool"))
+        spec = _read(body.get("spec"))
+        user, database, pool = (
+            _upstream_name(text or "", path=f"spec.{name}")
+            for name, text in (("user", spec.user), ("database", spec.database), ("pool", spec.pool))
+        )
         if database and pool:
-            raise InvalidSpec("spec.database and spec.pool exclude each other: a pool has its own database; remove one.")
+            raise InvalidSpec("spec.database and spec.pool are mutually exclusive: a pool has its own database; remove one.")
+        secret = _secret_spec(spec.secret, default_name=identity.key.name)
         return cls(
             identity=identity,
-            cluster_uuid=_cluster_uuid(spec.text("clusterUUID")),
-            token_secret=TokenSecretRef(
-                name=_object_name(token.required("name"), path="spec.apiTokenSecretRef.name"),
-                key=token.text("key") or DEFAULT_TOKEN_KEY,
-            )
-            if token
-            else None,
-            refresh_interval=parse_duration(spec.text("refreshInterval") or "1m", field_name="spec.refreshInterval"),
-            suspend=spec.flag("suspend"),
+            cluster_uuid=_cluster_uuid(spec.cluster_uuid or ""),
+            token_secret=_key_ref(
+                spec.api_token_secret_ref, path="spec.apiTokenSecretRef", default_key=DEFAULT_TOKEN_KEY, own=secret.name
+            ),
+            password_secret=_key_ref(
+                spec.password_secret_ref, path="spec.passwordSecretRef", default_key=DEFAULT_PASSWORD_KEY, own=secret.name
+            ),
+            refresh_interval=parse_duration(
+                spec.refresh_interval or DEFAULT_REFRESH_INTERVAL, field_name="spec.refreshInterval"
+            ),
+            suspend=spec.suspend or False,
             user=user,
             database=database,
             pool=pool,
-            secret=_secret_spec(spec.nested("secret"), default_name=identity.key.name),
+            secret=secret,
         )
+
+
+class _KeyRefFields(msgspec.Struct):
+    name: str | None = None
+    key: str | None = None
+
+
+class _SecretFields(msgspec.Struct, rename="camel"):
+    name: str | None = None
+    type: str | None = None
+    key_sets: list[str] | None = None
+    endpoints: list[str] | None = None
+    mount_path: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    deletion_policy: str | None = None
+    template: dict[str, str] | None = None
+
+
+class _SpecFields(msgspec.Struct, rename="camel"):
+    """The spec as JSON has it. Each field may be absent or null; unknown ones are ignored."""
+
+    cluster_uuid: str | None = msgspec.field(name="clusterUUID", default=None)
+    api_token_secret_ref: _KeyRefFields | None = None
+    password_secret_ref: _KeyRefFields | None = None
+    refresh_interval: str | None = None
+    suspend: bool | None = None
+    user: str | None = None
+    database: str | None = None
+    pool: str | None = None
+    secret: _SecretFields | None = None
+
+
+_EXPECTED = {"str": "a string", "bool": "true or false", "array": "a list", "object": "an object"}
+# msgspec names types and the place, never a value: "Expected `str | null`, got `int` - at `$.secret.name`".
+_WRONG_TYPE = re.compile(r"Expected `(\w+)[^`]*`(?:, got `\w+`)?(?: - at (?:`key` in )?`\$([^`]*)`)?")
+
+
+def _read(spec: object) -> _SpecFields:
+    try:
+        return msgspec.convert(spec, _SpecFields)
+    except msgspec.ValidationError as error:
+        found = _WRONG_TYPE.fullmatch(str(error))
+        if found is None:
+            raise InvalidSpec("spec cannot be read; compare it with `kubectl explain dbref.spec`.") from None
+        raise InvalidSpec(f"spec{found[2] or ''} must be {_EXPECTED.get(found[1], found[1])}.") from None
 
 
 @lru_cache(maxsize=64)
 def parse_duration(text: str, *, field_name: str) -> float:
     """Read a Kubernetes duration (`90s`, `1m30s`, `1h`) as seconds.
 
-    Raises InvalidSpec for what is no duration, for less than MINIMUM_REFRESH_INTERVAL (a token's budget is shared) and for
+    Raises InvalidSpec for what is not a duration, for less than MINIMUM_REFRESH_INTERVAL (a token's budget is shared) and for
     more than MAXIMUM_REFRESH_INTERVAL.
     """
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidSpec(f"{field_name} is not a duration: write for example 30s, 1m or 1h30m.")
+        raise InvalidSpec(f"{field_name} is not a duration; write for example `30s`, `1m` or `1h30m`.")
     seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
     if seconds < MINIMUM_REFRESH_INTERVAL:
-        raise InvalidSpec(f"{field_name} is {text}; the least is {MINIMUM_REFRESH_INTERVAL:.0f}s.")
+        raise InvalidSpec(f"{field_name} is {text}; the minimum is `{MINIMUM_REFRESH_INTERVAL:.0f}s`.")
     if seconds > MAXIMUM_REFRESH_INTERVAL:
-        raise InvalidSpec(f"{field_name} is more than {MAXIMUM_REFRESH_INTERVAL / 3600:.0f}h, the most there is.")
+        raise InvalidSpec(f"{field_name} is too long; the maximum is `{MAXIMUM_REFRESH_INTERVAL / 3600:.0f}h`.")
     return seconds
 
 
 def is_reserved(key: str) -> bool:
-    """Tells whether a label or annotation key belongs to a tool and may not be set on our Secret."""
+    """Return whether a label or annotation key belongs to a tool and may not be set on our Secret."""
     domain, slash, _ = key.partition("/")
-    reserved_domain = slash == "/" and any(f".{domain}".endswith(f".{name}") for name in RESERVED_DOMAINS)
-    return key in RESERVED_KEYS or key.startswith(RESERVED_PREFIXES) or reserved_domain
+    return key in RESERVED_KEYS or (slash == "/" and any(f".{domain}".endswith(f".{name}") for name in RESERVED_DOMAINS))
 
 
 @lru_cache(maxsize=64)
 def one_copy(value: H) -> H:
-    """Gives equal values as one object: of choices and CAs there are few, and ten thousand resources bring them."""
+    """Return equal values as one object: ten thousand resources share few choices and CAs."""
     return value
 
 
 def _object_name(text: str, *, path: str) -> str:
     if not _OBJECT_NAME.fullmatch(text):
-        raise InvalidSpec(f"{path} is no name that a Secret can have: lower-case letters, digits, '-' and '.', at most 253.")
+        raise InvalidSpec(
+            f"{path} is not a valid Secret name: at most 253 lower-case letters, digits, '-' and '.', for example `orders-db`."
+        )
     return text
 
 
 def _upstream_name(text: str, *, path: str) -> str:
     if text and not _UPSTREAM_NAME.fullmatch(text):
-        raise InvalidSpec(f"{path} is no name that DigitalOcean gives: no '/', no white space, and no '.' at the beginning.")
+        raise InvalidSpec(
+            f"{path} is not a valid DigitalOcean name: at most 128 characters, without '/' and white space, not beginning with "
+            "'.', for example `orders`."
+        )
     return text
 
 
 def _cluster_uuid(text: str) -> str:
     if not _UUID.fullmatch(text):
         raise InvalidSpec(
-            "spec.clusterUUID is not a lower-case UUID such as 9cc10173-e9ea-4176-9dbc-a4cee4c4ff30; "
-            "`doctl databases list` shows them."
+            "spec.clusterUUID must be a lower-case UUID such as `9cc10173-e9ea-4176-9dbc-a4cee4c4ff30`; "
+            "doctl databases list shows them."
         )
     return sys.intern(text)
 
 
-def _secret_spec(fields: "_Fields | None", *, default_name: str) -> SecretSpec:
+def _key_ref(fields: _KeyRefFields | None, *, path: str, default_key: str, own: str) -> SecretKeyRef | None:
+    if fields is None:
+        return None
+    if not fields.name:
+        raise InvalidSpec(f"{path}.name is missing; name a Secret in this namespace.")
+    if fields.name == own:
+        raise InvalidSpec(f"{path} names the Secret that this resource writes; keep what it needs in another one.")
+    key = fields.key or default_key
+    if not _SECRET_KEY.fullmatch(key):
+        raise InvalidSpec(f"{path}.key is not a valid key of a Secret: {_KEY_RULE}, for example `{default_key}`.")
+    return SecretKeyRef(name=_object_name(fields.name, path=f"{path}.name"), key=sys.intern(key))
+
+
+_KEY_RULE = "1 to 253 letters, digits, '-', '_' and '.'"
+
+
+def _secret_spec(fields: _SecretFields | None, *, default_name: str) -> SecretSpec:
     if fields is None:
         return SecretSpec(name=default_name)
-    template = fields.texts("template")
-    for key in template:
-        if key in NOT_FOR_TEMPLATES:
-            raise InvalidSpec(
-                f"spec.secret.template may not replace {key}: Service Binding readers recognise the Secret by it."
-            )
-        if not _SECRET_KEY.fullmatch(key):
-            raise InvalidSpec("spec.secret.template has a key that no Secret can have: use letters, digits, '-', '_' and '.'.")
-    default = SecretSpec(name=default_name)
-    key_sets = fields.choices("keySets", KeySet) or default.key_sets
-    if KeySet.FILES in key_sets and not fields.text("mountPath"):
-        raise InvalidSpec("spec.secret.keySets names Files, which point at ca.crt: set spec.secret.mountPath as well.")
+    path, default = "spec.secret", SecretSpec(name=default_name)
+    key_sets = _choices(fields.key_sets, KeySet, path=f"{path}.keySets") or default.key_sets
+    mount_path = fields.mount_path or ""
+    if mount_path and not _MOUNT_PATH.fullmatch(mount_path):
+        raise InvalidSpec(f"{path}.mountPath must be an absolute path without ':', for example `/bindings/orders-db`.")
+    if KeySet.FILES in key_sets and not mount_path:
+        raise InvalidSpec(f"{path}.keySets names Files, which point at ca.crt; set {path}.mountPath as well.")
     return SecretSpec(
-        name=_object_name(fields.text("name") or default_name, path="spec.secret.name"),
+        name=_object_name(fields.name or default_name, path=f"{path}.name"),
+        type=_choice(fields.type, SecretType, path=f"{path}.type"),
         key_sets=key_sets,
-        endpoints=fields.choices("endpoints", Endpoint) or default.endpoints,
-        mount_path=fields.text("mountPath"),
-        labels=_not_reserved(fields.texts("labels"), path="spec.secret.labels"),
-        annotations=_not_reserved(fields.texts("annotations"), path="spec.secret.annotations"),
-        deletion_policy=fields.choice("deletionPolicy", DeletionPolicy) or default.deletion_policy,
-        template=template,
+        endpoints=_choices(fields.endpoints, Endpoint, path=f"{path}.endpoints") or default.endpoints,
+        mount_path=mount_path,
+        labels=_not_reserved(fields.labels or {}, path=f"{path}.labels"),
+        annotations=_not_reserved(fields.annotations or {}, path=f"{path}.annotations"),
+        deletion_policy=_choice(fields.deletion_policy, DeletionPolicy, path=f"{path}.deletionPolicy")
+        or default.deletion_policy,
+        template=_template(fields.template or {}, path=f"{path}.template"),
     )
+
+
+def _choice(text: str | None, kind: type[E], *, path: str) -> E | None:
+    if not text:
+        return None
+    if text not in {member.value for member in kind}:
+        raise InvalidSpec(f"{path} has an invalid value; allowed: {', '.join(kind)}.")
+    return kind(text)
+
+
+def _choices(texts: list[str] | None, kind: type[E], *, path: str) -> frozenset[E]:
+    chosen = (_choice(text or "(empty)", kind, path=f"{path}[{i}]") for i, text in enumerate(texts or ()))
+    kept: frozenset[E] = one_copy(frozenset(choice for choice in chosen if choice))
+    return kept
+
+
+def _template(templates: Mapping[str, str], *, path: str) -> Mapping[str, str]:
+    """Judge all templates at once, so that one look at the status shows every mistake."""
+    for key in templates:
+        if key in NOT_FOR_TEMPLATES:
+            raise InvalidSpec(f"{path} may not replace {key}: Service Binding readers recognise the Secret by it.")
+        if not _SECRET_KEY.fullmatch(key):
+            raise InvalidSpec(f"{path} has a key that is not valid in a Secret: {_KEY_RULE}, for example `SQLALCHEMY_URL`.")
+    kept = _bounded(templates, path=path)
+    faults = {key: found for key, text in sorted(templates.items()) if (found := faults_in(text))}
+    if faults:
+        listed = "; ".join(f"{path}.{key}: {found}" for key, found in faults.items())
+        raise InvalidSpec(f"{listed}. Placeholders are {known_placeholders()}.")
+    return kept
 
 
 def _not_reserved(texts: Mapping[str, str], *, path: str) -> Mapping[str, str]:
     for key in texts:
         if is_reserved(key):
-            raise InvalidSpec(f"{path}: {key} belongs to another tool or to this operator; remove it.")
-    return texts
+            raise InvalidSpec(f"{path}: {key[:317]} belongs to another tool or to this operator; remove it.")
+    return _bounded(texts, path=path)
 
 
-class _Fields:
-    """A mapping of the resource, read field by field; every complaint names the field's full path."""
-
-    def __init__(self, value: object, *, path: str) -> None:
-        if not isinstance(value, Mapping):
-            raise InvalidSpec(f"{path} is not an object.")
-        self._value = value
-        self._path = path
-
-    def text(self, name: str) -> str:
-        value = self._value.get(name)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise InvalidSpec(f"{self._path}.{name} is not a string.")
-        return value
-
-    def required(self, name: str) -> str:
-        value = self.text(name)
-        if not value:
-            raise InvalidSpec(f"{self._path}.{name} is missing.")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self._value.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise InvalidSpec(f"{self._path}.{name} is neither true nor false.")
-        return value or False
-
-    def nested(self, name: str) -> "_Fields | None":
-        value = self._value.get(name)
-        return None if value is None else _Fields(value, path=f"{self._path}.{name}")
-
-    def texts(self, name: str) -> Mapping[str, str]:
-        value = self._value.get(name) or {}
-        if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
-            raise InvalidSpec(f"{self._path}.{name} is not a map of strings.")
-        return dict(value) or NOTHING
-
-    def choice(self, name: str, kind: type[E]) -> E | None:
-        value = self.text(name)
-        return kind(self._known(name, value, kind)) if value else None
-
-    def choices(self, name: str, kind: type[E]) -> frozenset[E]:
-        value = self._value.get(name) or []
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise InvalidSpec(f"{self._path}.{name} is not a list.")
-        chosen: frozenset[E] = one_copy(frozenset(kind(self._known(name, item, kind)) for item in value))
-        return chosen
-
-    def _known(self, name: str, value: object, kind: type[StrEnum]) -> str:
-        if value not in [member.value for member in kind]:
-            raise InvalidSpec(f"{self._path}.{name} has an unknown word; allowed are {', '.join(kind)}.")
-        return str(value)
+def _bounded(texts: Mapping[str, str], *, path: str) -> Mapping[str, str]:
+    """Return the map as it is kept. Raises InvalidSpec where it is too large, or holds half a character, which has no UTF-8."""
+    try:
+        size = sum(len(key.encode()) + len(text.encode()) for key, text in texts.items())
+    except UnicodeEncodeError:
+        raise InvalidSpec(f"{path} must be text in UTF-8.") from None
+    if size > MAXIMUM_TEXTS:
+        raise InvalidSpec(f"{path} holds {size} bytes; the maximum is {MAXIMUM_TEXTS}, keys and values together.")
+    if not texts:
+        return NOTHING
+    return dict(texts) if size <= _KEPT_AS_THEY_ARE else CompactTexts(texts)

@@ -1,8 +1,8 @@
 """What each engine's Secret holds, as data: adding an engine is adding a table.
 
-A table maps Secret keys to templates over the placeholders that `secret.placeholders` computes. A key whose template names a
+A table maps Secret keys to templates over the placeholders that `rendering.placeholders` computes. A key whose template names a
 placeholder without a value is left out, so no table asks whether there is a standby, a CA or a port.
-The keys, and the reasons for each, stand in docs/secret.md.
+docs/secret.md lists the keys and the reason for each.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ class Engine:
 
     `type` is the Service Binding type: the Secret's own `.type` derives from it and can never change, so engines that convert
     into each other share one. `uri` and `jdbc` are templates of one endpoint. `needs` names the placeholders without which no
-    Secret is written at all. `files` are whole configuration files, in parts: one that names a placeholder without a value is
-    left out by itself.
+    Secret is written at all. `files` are whole configuration files, in parts: a part that names a placeholder without a value
+    is left out, and so is one to which a value would add a line.
     """
 
     type: str
@@ -56,7 +56,7 @@ COMMON: Mapping[str, str] = {
 
 _LIBPQ_BOTH = "postgresql://{userinfo}@{hostport},{standby-hostport}/{database:url}?sslmode=require&target_session_attrs="
 
-# No quotes and no escapes here: libpq takes all that stands behind the `=`.
+# No quotes and no escapes here: libpq takes everything after the `=` literally.
 _PG_SERVICE = """\
 [primary]
 host={host}
@@ -106,7 +106,7 @@ _POSTGRESQL = Engine(
 
 _MYSQL_WITHOUT_QUERY = "mysql://{userinfo}@{hostport}/{database:url}"
 
-# MySQL's client verifies the authority then, MariaDB's encrypts at least; `ssl-mode` is a word that only one of them knows.
+# With `ssl-ca` MySQL's client verifies the server and MariaDB's at least encrypts; only one of them knows `ssl-mode`.
 _MY_CNF = """\
 [client]
 host="{host:quoted}"
@@ -141,7 +141,7 @@ _MYSQL = Engine(
 _REDIS = Engine(
     type="redis",
     uri="rediss://{userinfo}@{hostport}",
-    # Both work without a user name: the server's `default` user is meant then.
+    # Both work without a user name: the server then uses its `default` user.
     needs=("host", "port", "password"),
     binding={"url": "{uri}"},
     env={"REDIS_URL": "{uri}"},
@@ -160,7 +160,7 @@ _KAFKA_SECURITY = "SASL_SSL"
 _KAFKA_MECHANISM = "SCRAM-SHA-256"
 
 _CLIENT_PROPERTIES = f"""\
-bootstrap.servers={{hostport}}
+bootstrap.servers={{hostport:properties}}
 security.protocol={_KAFKA_SECURITY}
 sasl.mechanism={_KAFKA_MECHANISM}
 sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
@@ -212,6 +212,10 @@ ENGINES: Mapping[str, Engine] = {
 WITHOUT_DATABASE = frozenset({"kafka", "opensearch"})
 
 
+# Where a connection to a missing database fails. MongoDB makes one at its first use, and Redis's are numbers.
+DATABASES_ARE_LISTED = frozenset({"pg", "advanced_pg", "mysql", "advanced_mysql"})
+
+
 def engine_of(slug: str) -> Engine:
-    """Finds an engine by the API's slug; one nobody has heard of yet gets its address, its credentials and its URI as given."""
+    """Return an engine by the API's slug; an unknown one gets its address, its credentials and its URI as given."""
     return ENGINES.get(slug) or Engine(type=slug, uri="{given-uri}", needs=("host", "password"))

@@ -1,45 +1,58 @@
-"""From a reference and what was read upstream to the Secret it shall be.
+"""From a reference and what was read upstream to the Secret as it should be.
 
 Pure: the same input gives the same Secret, byte for byte.
 """
 
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
 from dbclusterref.digitalocean.model import Connection, Endpoints
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.errors import IncompleteCredentials, InvalidSpec, MissingScope, WaitingForCluster
+from dbclusterref.errors import (
+    DatabaseNotFound,
+    IncompleteCredentials,
+    InvalidSpec,
+    MissingScope,
+    PasswordMissing,
+    UpstreamUnavailable,
+    WaitingForCluster,
+)
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY
 from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, Reference
-from dbclusterref.secret.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
-from dbclusterref.secret.state import CLUSTER_UUID, REFERENCE_UID, DesiredSecret
-from dbclusterref.secret.template import TemplateError, fill, placeholders_in
+from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, parse_template
+from dbclusterref.secret.engines import COMMON, DATABASES_ARE_LISTED, WITHOUT_DATABASE, Engine, engine_of
+from dbclusterref.secret.state import CA_DIGEST, CA_KEYS, CLUSTER_UUID, REFERENCE_UID, DesiredSecret
 
-_ENDPOINT_PREFIXES = {
-    Endpoint.PRIVATE: "",
-    Endpoint.STANDBY: "standby-",
-    Endpoint.PUBLIC: "public-",
-    Endpoint.PUBLIC_STANDBY: "public-standby-",
-}
-_PER_ENDPOINT = ("host", "port", "hostport", "username", "password", "userinfo", "database", "uri", "jdbc-url")
-PLACEHOLDERS = frozenset(
-    {prefix + name for prefix in _ENDPOINT_PREFIXES.values() for name in _PER_ENDPOINT}
-    | {"type", "engine", "ca", "ca-file", "ca-path", "access-cert", "access-key"}
+MAXIMUM_SIZE = 2**20
+"""Bytes that the values of a Secret may have together, as the API server counts them."""
+_NAMED = 5
+"""Names that a message lists."""
+
+_PREFIX = dict(
+    zip((Endpoint.PRIVATE, Endpoint.STANDBY, Endpoint.PUBLIC, Endpoint.PUBLIC_STANDBY), ENDPOINT_PREFIXES, strict=True)
 )
 
 
-def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
-    """Builds the Secret.
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key of the Secret before it is filled in: its template, or a file's parts. `own` marks a user's."""
 
-    Raises WaitingForCluster, MissingScope or IncompleteCredentials where what was read does not make a working Secret, and
-    InvalidSpec where `spec.secret.template` is wrong: never a partial Secret.
-    """
+    name: str
+    parts: tuple[str, ...]
+    is_file: bool = False
+    own: bool = False
+
+
+def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
+    """Builds the Secret, or raises the cause why what was read does not make a working one: never a partial Secret."""
     engine = engine_of(snapshot.cluster.engine)
     values = placeholders(reference, snapshot)
     _require_complete(engine, values, reference=reference, snapshot=snapshot)
-    data = _data(reference, engine=engine, values=values)
+    data, left_out = _data(reference, engine=engine, values=values)
     if not data:
         raise InvalidSpec(
             f"spec.secret.keySets leaves nothing to write: there are no such keys for the engine {snapshot.cluster.engine}; "
@@ -47,27 +60,42 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
         )
     return DesiredSecret(
         key=reference.secret_key,
-        type=f"servicebinding.io/{engine.type}",
-        data={name: value.encode() for name, value in data.items()},
-        labels={**reference.secret.labels, MANAGED_BY: FIELD_MANAGER},
+        type=reference.secret.type or f"servicebinding.io/{engine.type}",
+        data=data,
+        labels={**dict(reference.secret.labels.items()), MANAGED_BY: FIELD_MANAGER},
         annotations={
-            **reference.secret.annotations,
+            **dict(reference.secret.annotations.items()),
             REFERENCE_UID: reference.identity.uid,
             CLUSTER_UUID: reference.cluster_uuid,
+            **_ca_digest(data, ca=values.get("ca", "").encode()),
         },
         owner=_owner(reference),
+        notes=tuple(_notes(reference, snapshot, left_out=left_out)),
     )
 
 
+def _ca_digest(data: Mapping[str, bytes], *, ca: bytes) -> Mapping[str, str]:
+    """After a restart the CA is taken from the Secret, and only from a key that a template has not replaced."""
+    return {CA_DIGEST: sha256(ca).hexdigest()} if ca and any(data.get(key) == ca for key in CA_KEYS) else {}
+
+
+def _notes(reference: Reference, snapshot: Snapshot, *, left_out: tuple[str, ...]) -> Iterable[str]:
+    engine = snapshot.cluster.engine
+    if reference.database and engine in WITHOUT_DATABASE:
+        yield f"spec.database has no effect: {engine} has no databases."
+    if left_out:
+        yield f"Left out, because the cluster has no usable value for them: {_listed(left_out)}."
+
+
 def placeholders(reference: Reference, snapshot: Snapshot) -> dict[str, str]:
-    """Computes every placeholder that has a value for this cluster."""
+    """Return every placeholder that has a value for this cluster."""
     cluster = snapshot.cluster
     engine = engine_of(cluster.engine)
     endpoints = snapshot.pool.endpoints if snapshot.pool else cluster.endpoints
     values: dict[str, str] = {}
     for endpoint, connection in _wanted(reference, endpoints):
         effective = _as_asked(connection, reference=reference, snapshot=snapshot, primary=endpoints.private)
-        prefix = _ENDPOINT_PREFIXES[endpoint]
+        prefix = _PREFIX[endpoint]
         # A URI as given holds the credentials it was given with, and is no use for others.
         given_uri = connection.uri if effective == connection else ""
         shown = _endpoint_values(effective, engine=engine, given_uri=given_uri)
@@ -100,16 +128,20 @@ def _wanted(reference: Reference, endpoints: Endpoints) -> Iterable[tuple[Endpoi
 
 
 def _as_asked(connection: Connection, *, reference: Reference, snapshot: Snapshot, primary: Connection | None) -> Connection:
-    """Puts the asked-for user and database in; a standby shares the primary's credentials where it names none itself."""
+    """Puts in the user, password and database that are asked for, or shared where the connection names none itself."""
     user, password = connection.user, connection.password
     if snapshot.user:
         user, password = snapshot.user.name, snapshot.user.password
     elif primary:
         user, password = user or primary.user, password or primary.password
+    default = snapshot.cluster.endpoints.private
+    if snapshot.pool and default and not user and not password:
+        # A pool of the inbound user: whoever connects brings credentials of their own.
+        user, password = default.user, default.password
     database = reference.database or connection.database
     if snapshot.cluster.engine in WITHOUT_DATABASE:
         database = ""
-    return replace(connection, user=user, password=password, database=database)
+    return replace(connection, user=user, password=password or snapshot.password, database=database)
 
 
 def _endpoint_values(connection: Connection, *, engine: Engine, given_uri: str) -> dict[str, str]:
@@ -147,59 +179,111 @@ def _require_complete(engine: Engine, values: Mapping[str, str], *, reference: R
     cluster = snapshot.cluster
     missing = [name for name in engine.needs if name not in values]
     if not missing:
-        return
-    if cluster.status == "creating":
-        raise WaitingForCluster(f"Cluster {cluster.name} is being created; the Secret follows when it has its address.")
+        return _require_database(reference, snapshot)
+    if cluster.status == "creating" or (cluster.status not in {"", "online"} and "host" in missing):
+        raise WaitingForCluster(
+            f"Cluster {_clipped(cluster.name)} is in state {_clipped(cluster.status)}; the Secret is written when its "
+            "connection details are complete."
+        )
     if "host" in missing:
         what = f"connection pool {snapshot.pool.name}" if snapshot.pool else f"cluster {cluster.name}"
         raise IncompleteCredentials(
-            f"DigitalOcean gives no private connection for {what}; the Secret is written when it does. "
+            f"DigitalOcean returned no private connection for {_clipped(what)}; the Secret is written when it does. "
             "Check that the cluster is in a VPC network."
         )
-    if "password" in missing and cluster.engine == "mongodb" and "username" in values:
-        raise IncompleteCredentials(
-            "DigitalOcean shows a MongoDB user's password only when the user is made or reset, never in a read, so this "
-            f"operator cannot learn it for {values['username']}."
-        )
-    if "password" in missing and reference.user:
-        raise MissingScope(
-            f"DigitalOcean hides the password of user {reference.user} from this token; "
-            "give the token the scope database:view_credentials."
-        )
     if "password" in missing:
-        raise MissingScope(
-            "DigitalOcean hides the cluster's credentials from this token; give the token the scope database:view_credentials."
-        )
+        raise _why_no_password(values.get("username", ""), reference=reference, snapshot=snapshot)
     raise IncompleteCredentials(
-        f"DigitalOcean's answer for cluster {cluster.name} lacks {', '.join(missing)}; the Secret follows when it is complete."
+        f"The response for cluster {_clipped(cluster.name)} lacks {', '.join(missing)}; the Secret is written when it is "
+        "complete."
     )
 
 
-def _data(reference: Reference, *, engine: Engine, values: Mapping[str, str]) -> dict[str, str]:
+def _why_no_password(username: str, *, reference: Reference, snapshot: Snapshot) -> PasswordMissing | MissingScope:
+    if snapshot.cluster.engine == "mongodb" and username:
+        return PasswordMissing(
+            f"DigitalOcean never shows the password of the MongoDB user {_clipped(username)} in a read, only when it is made "
+            "or reset. Put it in a Secret in this namespace and name that in spec.passwordSecretRef."
+        )
+    whose = f"the password of user {reference.user}" if reference.user else "the cluster's credentials"
+    return MissingScope(
+        f"DigitalOcean hides {whose} from this token; give the token the scope database:view_credentials"
+        + (", or name a Secret with the password in spec.passwordSecretRef." if username else ".")
+    )
+
+
+def _require_database(reference: Reference, snapshot: Snapshot) -> None:
+    cluster = snapshot.cluster
+    if not reference.database or cluster.engine not in DATABASES_ARE_LISTED or not cluster.db_names:
+        return
+    if reference.database not in cluster.db_names:
+        raise DatabaseNotFound(
+            f"Cluster {_clipped(cluster.name)} has no database {reference.database}; there is {_listed(cluster.db_names)}. "
+            f"Create it (doctl databases db create {reference.cluster_uuid} {reference.database}) or correct spec.database."
+        )
+
+
+def _data(reference: Reference, *, engine: Engine, values: Mapping[str, str]) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
+    """The Secret's data, and which of the asked-for keys are not in it because a value is missing or does not fit."""
+    keys = list(_keys(reference, engine))
+    _require_size(keys, values)
+    data, left_out = {}, []
+    for key in keys:
+        value = _file(key.parts, values) if key.is_file else fill(key.parts[0], values)
+        if value:
+            data[key.name] = value.encode()
+        elif key.own or key.is_file:
+            left_out.append(key.name)
+    return data, tuple(left_out)
+
+
+def _keys(reference: Reference, engine: Engine) -> Iterable[_Key]:
+    """Every key once; a user's template replaces the built-in key of its name."""
+    own = dict(reference.secret.template.items())
     # What points at the mounted ca.crt must find it there, whichever keys were asked for.
     templates = {"ca.crt": COMMON["ca.crt"]} if reference.secret.mount_path else {}
     if KeySet.BINDING in reference.secret.key_sets:
         templates |= {**COMMON, **engine.binding}
     if KeySet.ENV in reference.secret.key_sets:
         templates |= engine.env
-    filled = {name: fill(template, values) for name, template in templates.items()}
+    yield from (_Key(name, (template,)) for name, template in templates.items() if name not in own)
     if KeySet.FILES in reference.secret.key_sets:
-        filled |= {name: "".join(fill(part, values) or "" for part in parts) for name, parts in engine.files.items()}
-    filled |= {name: _fill_users_own(name, template, values) for name, template in reference.secret.template.items()}
-    return {name: value for name, value in filled.items() if value}
+        yield from (_Key(name, parts, is_file=True) for name, parts in engine.files.items() if name not in own)
+    yield from (_Key(name, (template,), own=True) for name, template in own.items())
 
 
-def _fill_users_own(name: str, template: str, values: Mapping[str, str]) -> str | None:
-    try:
-        unknown = placeholders_in(template) - PLACEHOLDERS
-    except TemplateError as error:
-        raise InvalidSpec(f"spec.secret.template.{name}: {error}.") from None
-    if unknown:
-        raise InvalidSpec(
-            f"spec.secret.template.{name}: unknown placeholder {', '.join(sorted(unknown))}; "
-            f"there are {', '.join(sorted(PLACEHOLDERS))}."
+def _require_size(keys: Iterable[_Key], values: Mapping[str, str]) -> None:
+    """Before anything is built: a template repeats and encodes values, so that a small spec can ask for gigabytes."""
+    own = built_in = 0
+    for key in keys:
+        size = sum(parse_template(part).size(values) for part in key.parts)
+        own, built_in = (own + size, built_in) if key.own else (own, built_in + size)
+    if built_in > MAXIMUM_SIZE:
+        raise UpstreamUnavailable(
+            f"The values that DigitalOcean returned would make a Secret of {built_in} bytes; the maximum is {MAXIMUM_SIZE}."
         )
-    return fill(template, values)
+    if own + built_in > MAXIMUM_SIZE:
+        raise InvalidSpec(
+            f"spec.secret.template makes a Secret of {own + built_in} bytes; the maximum is {MAXIMUM_SIZE}. Shorten or remove "
+            "templates."
+        )
+
+
+def _file(parts: Iterable[str], values: Mapping[str, str]) -> str:
+    """A configuration file; a part is left out where a value is missing, or would add a line of its own."""
+    filled = ((part, fill(part, values)) for part in parts)
+    return "".join(text for part, text in filled if text and not adds_lines(part, text))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """At most five names; DigitalOcean's or a user's, so of any length and number."""
+    all_names = sorted(names)
+    more = f" and {len(all_names) - _NAMED} more" if len(all_names) > _NAMED else ""
+    return ", ".join(map(_clipped, all_names[:_NAMED])) + more
+
+
+def _clipped(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text[:64])
 
 
 def _owner(reference: Reference) -> Mapping[str, object] | None:

@@ -1,4 +1,4 @@
-"""A Secret as it shall be and as it is in the cluster, and what tells them apart. Pure."""
+"""A Secret as it should be and as it is in the cluster, and the digests that compare them. Pure."""
 
 import base64
 import hashlib
@@ -15,9 +15,18 @@ REFERENCE_UID = f"{GROUP}/reference-uid"
 REVISION = f"{GROUP}/revision"
 CLUSTER_UUID = f"{GROUP}/cluster-uuid"
 ADOPT = f"{GROUP}/adopt"
+CA_DIGEST = f"{GROUP}/ca-sha256"
+"""SHA-256 of upstream's CA, where one of CA_KEYS holds it."""
+
+CA_KEYS = ("ca.crt", "certificates")
+
+_LONGEST_CA = 2**16
+_LONGEST_NAME = 253
+_LONGEST_UID = 64
+_MOST_OWNERS = 8
 
 ABSENT: Mapping[str, str] = {"resourceVersion": "1"}
-"""Metadata that makes of a server-side apply a creation: who is there has another version, and the API server answers 409."""
+"""Metadata that turns a server-side apply into a creation: an existing object has another version, which is a 409."""
 
 # Digests of Secret data stay in memory for comparison; a key of this process alone keeps them useless to anyone else.
 _DIGEST_KEY = secrets.token_bytes(32)
@@ -25,7 +34,10 @@ _DIGEST_KEY = secrets.token_bytes(32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredSecret:
-    """The Secret as it shall be, but for its revision, which is counted where the live one is known."""
+    """The Secret as it should be, but for its revision, which is counted where the live one is known.
+
+    `notes` are sentences for Ready's message: what the reader may miss in the Secret, and why.
+    """
 
     key: ObjectKey
     type: str
@@ -33,6 +45,7 @@ class DesiredSecret:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owner: Mapping[str, object] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def data_digest(self) -> bytes:
@@ -41,11 +54,11 @@ class DesiredSecret:
 
     @property
     def metadata_digest(self) -> bytes:
-        """A digest of the metadata this operator answers for."""
+        """A digest of the metadata that this operator sets."""
         return _metadata_digest(self.labels, self.annotations, owner_uid=str(self.owner["uid"]) if self.owner else "")
 
     def manifest(self, *, revision: int, precondition: Mapping[str, str] | None = None) -> dict[str, object]:
-        """Builds the object to apply; `precondition` is metadata that only the Secret that is meant has, `uid`, or ABSENT."""
+        """Return the object to apply; `precondition` is metadata that only the intended Secret has: its `uid`, or ABSENT."""
         metadata: dict[str, object] = {
             "name": self.key.name,
             "namespace": self.key.namespace,
@@ -64,10 +77,12 @@ class DesiredSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSecret:
-    """What is kept in memory of a Secret in the cluster: enough to tell whose it is and whether it differs.
+    """What is kept in memory of a Secret in the cluster: enough to see whose it is and whether it differs.
 
-    Of its data only `ca` is kept, the CA's PEM and no secret, so that upstream need not be asked again after a restart; it is
-    b"" where there is none, or where another has written it.
+    Anyone who may write Secrets may have written it: each member has a bounded size, whatever the Secret holds. Of its data
+    only `ca` is kept, which is no secret, so that upstream need not be asked again after a restart; it is b"" unless the
+    annotation CA_DIGEST says that it is upstream's. `has_ca` says that a CA of ours is in it all the same. `adoptable` is false
+    where an adoption would be refused: an immutable Secret, or one that has a controller.
     """
 
     uid: str
@@ -79,6 +94,8 @@ class LiveSecret:
     adopt: str
     revision: int
     ca: bytes
+    has_ca: bool
+    adoptable: bool
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "LiveSecret":
@@ -95,11 +112,11 @@ class LiveSecret:
         data = body.get("data") or {}
         assert isinstance(data, Mapping)
         owned_data = sorted((name, value) for name, value in data.items() if name in ours["f:data"])
-        uids = {str(owner["uid"]) for owner in owners} | {annotations.get(REFERENCE_UID, "")}
+        uids = [annotations.get(REFERENCE_UID, ""), *(str(owner["uid"]) for owner in owners)]
         return cls(
             uid=str(metadata["uid"]),
             resource_version=str(metadata["resourceVersion"]),
-            type=sys.intern(str(body.get("type", "Opaque"))),
+            type=sys.intern(str(body.get("type", "Opaque"))[:_LONGEST_NAME]),
             data_digest=_digest([str(body.get("type", "Opaque")), *owned_data]),
             metadata_digest=_metadata_digest(
                 {name: value for name, value in (metadata.get("labels") or {}).items() if name in ours["f:labels"]},
@@ -107,19 +124,22 @@ class LiveSecret:
                 owner_uid=",".join(sorted(str(owner["uid"]) for owner in owners if owner["uid"] in ours["f:ownerReferences"])),
             ),
             # Interned, since each stands in its reference, too; a tuple is a fifth of a set.
-            reference_uids=tuple(sorted(map(sys.intern, uids - {""}))),
-            adopt=annotations.get(ADOPT, ""),
+            reference_uids=_uids(uids),
+            adopt=annotations.get(ADOPT, "")[: _LONGEST_NAME + 1],
             revision=_revision(annotations.get(REVISION, "")),
-            ca=one_copy(base64.b64decode(str(data["ca.crt"]))) if "ca.crt" in ours["f:data"] & data.keys() else b"",
+            ca=_known_ca(data, ours=ours["f:data"], digest=annotations.get(CA_DIGEST, "")),
+            has_ca=any(key in ours["f:data"] & data.keys() for key in CA_KEYS),
+            adoptable=not body.get("immutable")
+            and not any(owner.get("controller") for owner in metadata.get("ownerReferences") or ()),
         )
 
     def belongs_to(self, reference: Reference) -> bool:
-        """Tells whether the Secret is the reference's, or is offered to it for adoption by its annotation."""
+        """Return whether the Secret is the reference's, or is offered to it by the annotation ADOPT."""
         return reference.identity.uid in self.reference_uids or self.adopt == reference.key.name
 
 
 def _owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, frozenset[str]]:
-    """Names the keys of data, labels and annotations, and the owners' UIDs, that server-side apply says are this operator's."""
+    """Return the keys of data, labels and annotations, and the owners' UIDs, that this operator's field manager owns."""
     owned: dict[str, set[str]] = {"f:data": set(), "f:labels": set(), "f:annotations": set(), "f:ownerReferences": set()}
     for entry in managed_fields:
         if entry.get("manager") != FIELD_MANAGER or entry.get("operation") != "Apply":
@@ -135,6 +155,22 @@ def _owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, f
         )
         owned["f:ownerReferences"] |= {str(owner["uid"]) for owner in owners}
     return {part: frozenset(names) for part, names in owned.items()}
+
+
+def _uids(found: Iterable[str]) -> tuple[str, ...]:
+    """A tuple is a fifth of a set; interned, since each is kept in its reference, too."""
+    fitting = dict.fromkeys(uid for uid in found if 0 < len(uid) <= _LONGEST_UID)
+    return tuple(sorted(map(sys.intern, list(fitting)[:_MOST_OWNERS])))
+
+
+def _known_ca(data: Mapping[str, object], *, ours: frozenset[str], digest: str) -> bytes:
+    for key in CA_KEYS:
+        encoded = str(data[key]) if key in ours & data.keys() else ""
+        # Where a template replaced the key, what is in it is not upstream's CA, or not it alone.
+        if digest and len(encoded) <= _LONGEST_CA and hashlib.sha256(base64.b64decode(encoded)).hexdigest() == digest:
+            ca: bytes = one_copy(base64.b64decode(encoded))
+            return ca
+    return b""
 
 
 def _metadata_digest(labels: Mapping[str, str], annotations: Mapping[str, str], *, owner_uid: str) -> bytes:

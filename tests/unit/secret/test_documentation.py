@@ -8,9 +8,9 @@ import pytest
 from dbclusterref.digitalocean.model import Pool, User
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.resource.reference import KeySet
+from dbclusterref.resource.template import PLACEHOLDERS, fill, placeholders_in
 from dbclusterref.secret.engines import ENGINES
-from dbclusterref.secret.rendering import PLACEHOLDERS, render_secret
-from dbclusterref.secret.template import fill, placeholders_in
+from dbclusterref.secret.rendering import render_secret
 from tests.support import secret_docs
 from tests.support.builders import PEM, connection_body, reference, snapshot
 

@@ -2,9 +2,8 @@ import dataclasses
 
 import pytest
 
+from dbclusterref.resource.template import PLACEHOLDERS, placeholders_in
 from dbclusterref.secret.engines import COMMON, ENGINES, WITHOUT_DATABASE, Engine, engine_of
-from dbclusterref.secret.rendering import PLACEHOLDERS
-from dbclusterref.secret.template import placeholders_in
 
 DOCUMENTED = {"pg", "mysql", "redis", "valkey", "mongodb", "kafka", "opensearch", "advanced_pg", "advanced_mysql"}
 # Of one endpoint, and of no use to a user's own template.

@@ -1,6 +1,8 @@
 import copy
 import json
 import traceback
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -12,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.model import DatabaseCluster
-from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.errors import Cause, InvalidSpec
-from dbclusterref.secret.rendering import PLACEHOLDERS, placeholders, render_secret
+from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
+from dbclusterref.errors import Cause, DatabaseNotFound, InvalidSpec, MissingScope, PasswordMissing, UpstreamUnavailable
+from dbclusterref.resource.template import PLACEHOLDERS
+from dbclusterref.secret.rendering import placeholders, render_secret
 from dbclusterref.secret.state import DesiredSecret
 from tests.support.builders import (
     BOUNDED,
@@ -107,9 +110,9 @@ def test_the_users_template_replaces_a_built_in_key_and_is_in_both_key_sets() ->
 @pytest.mark.parametrize(
     ("template", "complaint"),
     [
-        ("{host", "spec.secret.template.URL: a stray '{' at character 1"),
+        ("{host", "spec.secret.template.URL: a stray { at character 1"),
         ("{uri-path}", "spec.secret.template.URL: unknown placeholder uri-path"),
-        ("{password.real}", "spec.secret.template.URL: a stray '{'"),
+        ("{password.real}", "spec.secret.template.URL: unknown placeholder password.real"),
     ],
 )
 def test_a_wrong_template_is_an_invalid_spec(template: str, complaint: str) -> None:
@@ -118,11 +121,26 @@ def test_a_wrong_template_is_an_invalid_spec(template: str, complaint: str) -> N
     assert caught.value.message.startswith(complaint)
 
 
-@pytest.mark.parametrize("status", ["online", "migrating", "pondering", None])
-def test_only_a_cluster_being_created_is_waited_for(status: str | None) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("creating", "WaitingForCluster"),
+        ("forking", "WaitingForCluster"),
+        ("migrating", "WaitingForCluster"),
+        ("resuming", "WaitingForCluster"),
+        ("online", "IncompleteCredentials"),
+        (None, "IncompleteCredentials"),
+    ],
+)
+def test_a_cluster_without_an_address_is_waited_for_in_every_state_but_online(status: str | None, reason: str) -> None:
     with pytest.raises(Cause) as caught:
         rendered(status=status, private_connection=None)
-    assert caught.value.reason == "IncompleteCredentials"
+    assert caught.value.reason == reason
+
+
+def test_a_hidden_password_is_not_waited_for_while_a_cluster_is_resized() -> None:
+    with pytest.raises(MissingScope):
+        rendered(status="resizing", private_connection=connection_body(password=""))
 
 
 def test_a_cluster_being_created_that_is_complete_has_its_secret() -> None:
@@ -247,3 +265,164 @@ def test_every_placeholder_there_is_has_a_value_for_some_cluster() -> None:
 def test_a_key_set_that_an_engine_knows_no_keys_of_is_said_and_not_written_empty() -> None:
     with pytest.raises(InvalidSpec, match="add Binding"):
         rendered({"secret": {"keySets": ["Env"]}}, engine="scylla")
+
+
+# Sizes
+
+
+def repeating(placeholder: str, *, keys: int, times: int) -> Json:
+    return {"secret": {"template": {f"K{i}": placeholder * times for i in range(keys)}}}
+
+
+CA_OF_2_KB = "-----BEGIN CERTIFICATE-----\n" + "A" * 2000 + "\n-----END CERTIFICATE-----\n"
+
+
+def test_a_template_that_repeats_a_value_is_refused_with_the_size_before_anything_is_built() -> None:
+    wanted, known = reference(repeating("{ca}", keys=3, times=1024)), snapshot(ca=CA_OF_2_KB)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidSpec, match=r"a Secret of 63\d{5} bytes; the maximum is 1048576"):
+            render_secret(wanted, known)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 250_000  # most of it the parsed template
+
+
+def test_a_secret_may_be_as_large_as_the_api_server_lets_it() -> None:
+    spec: Json = {"secret": {"template": {"K": "{ca}"}, "keySets": ["Env"]}}
+    room = 2**20 - sum(len(value) for name, value in rendered(spec, ca="x").data.items() if name != "K")
+    assert len(rendered(spec, ca="x" * room).data["K"]) == room
+    with pytest.raises(InvalidSpec, match="a Secret of 1048577 bytes"):
+        rendered(spec, ca="x" * (room + 1))
+
+
+def test_values_too_large_for_the_built_in_keys_are_upstreams_fault() -> None:
+    with pytest.raises(UpstreamUnavailable, match="the maximum is 1048576"):
+        rendered(ca="x" * 2**19)
+
+
+# What a file that is read line by line may hold
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n", "\r", "\0", "\u2028"])
+@pytest.mark.parametrize("member", ["host", "user", "password", "database"])
+@pytest.mark.parametrize("engine", ["pg", "mysql", "kafka"])
+def test_no_value_brings_a_line_into_a_configuration_file(engine: str, member: str, break_: str) -> None:
+    spec: Json = {"secret": {"keySets": ["Binding", "Files"], "mountPath": "/bindings/orders"}}
+    hostile = connection_body(**{member: f"x{break_}evil=1"})
+    secret = rendered(spec, engine=engine, ca=PEM, private_connection=hostile)
+    file = {"pg": "pg_service.conf", "mysql": "my.cnf", "kafka": "client.properties"}[engine]
+    lines = text(secret).get(file, "").splitlines()
+    assert not [line for line in lines if line.startswith("evil")]
+    if not lines:
+        assert secret.notes == (f"Left out, because the cluster has no usable value for them: {file}.",)
+
+
+# Users, databases, passwords
+
+
+def test_a_database_that_the_cluster_does_not_have_is_named_with_those_there_are() -> None:
+    with pytest.raises(DatabaseNotFound, match=r"has no database orders; there is defaultdb, shop\. Create it"):
+        rendered({"database": "orders"}, db_names=["shop", "defaultdb"])
+    assert text(rendered({"database": "shop"}, db_names=["shop"]))["database"] == "shop"
+
+
+@pytest.mark.parametrize("db_names", [None, []])
+def test_a_database_is_believed_where_the_reply_lists_none(db_names: list[str] | None) -> None:
+    assert text(rendered({"database": "orders"}, db_names=db_names))["database"] == "orders"
+
+
+def test_a_mongodb_database_need_not_exist_yet() -> None:
+    assert text(rendered({"database": "orders"}, engine="mongodb", db_names=["admin"]))["database"] == "orders"
+
+
+@pytest.mark.parametrize("engine", ["kafka", "opensearch"])
+def test_an_engine_without_databases_says_that_a_database_has_no_effect(engine: str) -> None:
+    secret = rendered({"database": "orders"}, engine=engine, db_names=["x"])
+    assert secret.notes == (f"spec.database has no effect: {engine} has no databases.",)
+
+
+def test_keys_left_out_for_want_of_a_value_are_named() -> None:
+    secret = rendered({"secret": {"template": {"READ_URL": "{standby-uri}", "CERT": "{access-cert}", "HOST": "{host}"}}})
+    assert secret.notes == ("Left out, because the cluster has no usable value for them: CERT, READ_URL.",)
+    assert rendered().notes == ()
+
+
+def supplied(password: str, spec: Json | None = None, **members: Any) -> DesiredSecret:
+    wanted = reference({"passwordSecretRef": {"name": "orders-password"}, **(spec or {})})
+    return render_secret(wanted, replace(snapshot(**members), password=password))
+
+
+def test_a_supplied_password_completes_what_digitalocean_does_not_show() -> None:
+    hidden = connection_body(password="", uri="mongodb+srv://doadmin:@private-orders.db.example.com/admin?replicaSet=orders")
+    data = text(supplied("p@ss", engine="mongodb", private_connection=hidden, standby_private_connection=hidden))
+    assert (data["username"], data["password"]) == ("doadmin", "p@ss")
+    assert data["uri"] == "mongodb+srv://doadmin:p%40ss@private-orders.db.example.com/defaultdb?replicaSet=orders"
+    assert "p%40ss" in data["standby-uri"]
+
+
+def test_a_password_that_digitalocean_shows_takes_precedence() -> None:
+    assert text(supplied("other"))["password"] == "sesame"
+
+
+def test_a_mongodb_without_a_password_says_where_to_put_it() -> None:
+    with pytest.raises(PasswordMissing, match=r"spec\.passwordSecretRef"):
+        rendered(engine="mongodb", private_connection=connection_body(password=""))
+
+
+def test_a_supplied_password_is_in_no_repr() -> None:
+    assert CANARY not in repr(replace(snapshot(), password=CANARY))
+    assert CANARY not in repr(PackedSnapshot.of(replace(snapshot(), password=CANARY)))
+
+
+def inbound_pool() -> Json:
+    return {
+        "name": "orders-pool",
+        "private_connection": connection_body(port=25061, user="", password="", database="orders-pool"),
+    }
+
+
+def test_a_pool_of_the_inbound_user_takes_the_clusters_default_user() -> None:
+    data = text(rendered({"pool": "orders-pool"}, pool=inbound_pool()))
+    assert (data["username"], data["password"], data["port"]) == ("doadmin", "sesame", "25061")
+
+
+def test_a_pool_of_the_inbound_user_takes_the_user_that_is_asked_for() -> None:
+    user = {"name": "app", "password": "open"}
+    data = text(rendered({"pool": "orders-pool", "user": "app"}, pool=inbound_pool(), user=user))
+    assert (data["username"], data["password"]) == ("app", "open")
+
+
+def test_a_pools_own_user_never_gets_another_users_password() -> None:
+    pool = {"name": "orders-pool", "private_connection": connection_body(user="app", password="")}
+    with pytest.raises(MissingScope):
+        rendered({"pool": "orders-pool"}, pool=pool)
+
+
+def test_names_from_upstream_are_clipped_in_messages() -> None:
+    with pytest.raises(Cause) as caught:
+        rendered(name="x" * 40_000 + "\n", private_connection=None)
+    assert len(caught.value.message) < 300
+
+
+# The type and the CA
+
+
+def test_a_secret_that_is_taken_over_keeps_the_type_opaque() -> None:
+    assert rendered({"secret": {"type": "Opaque"}}).type == "Opaque"
+
+
+@pytest.mark.parametrize(
+    ("secret", "known"),
+    [
+        ({}, True),
+        ({"template": {"ca.crt": "{ca}{ca}"}}, True),
+        ({"template": {"ca.crt": "constant", "certificates": "constant"}}, False),
+        ({"keySets": ["Env"]}, False),
+        ({"keySets": ["Env"], "mountPath": "/b"}, True),
+    ],
+)
+def test_the_ca_is_marked_where_a_key_holds_it_unchanged(secret: Json, *, known: bool) -> None:
+    annotations = rendered({"secret": secret}, ca=PEM).annotations
+    assert ("dbclusterref.io/ca-sha256" in annotations) == known

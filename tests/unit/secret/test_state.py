@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import json
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.builders import (
     BOUNDED,
     CANARY,
     CLUSTER_UUID,
+    PEM,
     UID,
     Json,
     applied,
@@ -204,6 +206,71 @@ def test_a_secret_without_managed_fields_differs() -> None:
 def test_a_bare_secret_can_be_read() -> None:
     bare = live({"metadata": {"uid": "u", "resourceVersion": "1"}})
     assert (bare.type, bare.reference_uids, bare.adopt, bare.revision) == ("Opaque", (), "", 0)
+
+
+# What is remembered of a CA
+
+
+def remembered(secret: Json, *, ca: str = PEM) -> LiveSecret:
+    return live(applied(render_secret(reference({"secret": secret}), snapshot(ca=ca)).manifest(revision=1)))
+
+
+def test_the_ca_is_remembered_where_a_key_holds_it_unchanged() -> None:
+    assert remembered({}).ca == PEM.encode()
+    assert remembered({"keySets": ["Env"], "mountPath": "/b"}).ca == PEM.encode()
+    assert remembered({"template": {"ca.crt": "{ca}{ca}"}}).ca == PEM.encode()
+
+
+@pytest.mark.parametrize("text", ["{ca}{ca}", "constant", "{host}"])
+def test_a_template_that_replaces_the_ca_is_never_taken_for_it(text: str) -> None:
+    known = remembered({"template": {"ca.crt": text, "certificates": text}})
+    assert (known.ca, known.has_ca) == (b"", True)
+
+
+def test_a_ca_that_somebody_changed_is_not_remembered() -> None:
+    body = applied(render_secret(reference(), snapshot(ca=PEM)).manifest(revision=1))
+    for key in ("ca.crt", "certificates"):
+        body["data"][key] = base64.b64encode(b"another").decode()
+    assert live(body).ca == b""
+
+
+def test_a_secret_without_a_ca_has_none() -> None:
+    assert (live(echo()).ca, live(echo()).has_ca) == (b"", False)
+
+
+# Whoever wrote it, little is kept
+
+
+def test_little_is_kept_of_a_secret_however_large_it_is() -> None:
+    big = "x" * 200_000
+    body = echo()
+    body["type"] = big
+    body["metadata"]["annotations"] |= {"dbclusterref.io/adopt": big, "dbclusterref.io/reference-uid": big, "other": big}
+    body["metadata"]["ownerReferences"] += [
+        {"apiVersion": "dbclusterref.io/v1alpha1", "kind": "DatabaseClusterRef", "uid": f"uid-{i}"} for i in range(2000)
+    ]
+    for key in ("ca.crt", "certificates"):
+        body["data"][key] = base64.b64encode(big.encode()).decode()
+        body["metadata"]["managedFields"][0]["fieldsV1"]["f:data"][f"f:{key}"] = {}
+    body["metadata"]["annotations"]["dbclusterref.io/ca-sha256"] = hashlib.sha256(big.encode()).hexdigest()
+    known = live(body)
+    kept = [known.uid, known.resource_version, known.type, known.adopt, known.ca, *known.reference_uids]
+    assert sum(map(len, kept)) < 1500
+    assert not known.belongs_to(reference(name="x" * 253, uid="another"))
+
+
+@pytest.mark.parametrize(
+    ("members", "adoptable"),
+    [
+        ({}, True),
+        ({"immutable": True}, False),
+        ({"metadata": {"ownerReferences": [{"kind": "Deployment", "uid": "d", "controller": True}]}}, False),
+        ({"metadata": {"ownerReferences": [{"kind": "Deployment", "uid": "d"}]}}, True),
+    ],
+)
+def test_a_secret_is_adoptable_unless_it_cannot_be_changed_or_has_a_controller(members: Json, *, adoptable: bool) -> None:
+    metadata = {"uid": "u", "resourceVersion": "1", **members.get("metadata", {})}
+    assert live({**members, "metadata": metadata}).adoptable == adoptable
 
 
 def foreign(**metadata: object) -> LiveSecret:

@@ -1,0 +1,176 @@
+"""The template language of `spec.secret.template`, which the key tables use too: `{placeholder}` and `{placeholder:encoding}`.
+
+Nothing is evaluated. Pure.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from urllib.parse import quote
+
+ENDPOINT_PREFIXES = ("", "standby-", "public-", "public-standby-")
+PER_ENDPOINT = ("host", "port", "hostport", "username", "password", "userinfo", "database", "uri", "jdbc-url")
+GENERAL = ("type", "engine", "ca", "ca-file", "ca-path", "access-cert", "access-key")
+PLACEHOLDERS = frozenset({prefix + name for prefix in ENDPOINT_PREFIXES for name in PER_ENDPOINT} | set(GENERAL))
+"""What a user's template may name. Whether one has a value depends on the cluster."""
+
+MAXIMUM_ENCODINGS = 2
+
+_QUOTED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_SHORT = 512
+"""Characters. Only shorter templates are kept parsed: the cache would otherwise hold megabytes of users' text."""
+_SHOWN = 3
+"""Faults of one template that a message names."""
+
+
+def _for_properties(text: str) -> str:
+    r"""Java reads a properties file as Latin-1 and treats `\` as an escape: UTF-16 units, written like `\u00e9`."""
+    units = text.encode("utf-16-be")
+    characters = (int.from_bytes(units[i : i + 2]) for i in range(0, len(units), 2))
+    return "".join(chr(unit) if 0x20 < unit < 0x7F and unit != 0x5C else f"\\u{unit:04x}" for unit in characters)  # noqa: PLR2004
+
+
+ENCODINGS: Mapping[str, Callable[[str], str]] = {
+    "url": lambda text: quote(text, safe=""),
+    "quoted": lambda text: text.translate(_QUOTED),
+    "properties": _for_properties,
+}
+"""`url`: percent-encoding; `quoted`: for between double quotes (option files, JAAS); `properties`: a Java properties value.
+
+Each encodes character by character: so the size of a result follows from how often each character occurs."""
+
+# Generous about names, so that a wrong one is named and not called a stray brace.
+_PIECE = re.compile(r"\{\{|\}\}|\{([A-Za-z][\w.-]{0,63})((?::\w{0,63})*)\}|[{}]", re.ASCII)
+
+
+class TemplateError(Exception):
+    """The template's text is wrong; the message says where and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A placeholder with the text before it."""
+
+    before: str
+    name: str
+    encodings: tuple[str, ...]
+
+    def encoded(self, value: str) -> str:
+        for encoding in self.encodings:
+            value = ENCODINGS[encoding](value)
+        return value
+
+    def size(self, value: str) -> int:
+        if not self.encodings:
+            return _bytes_in(value)
+        return sum(count * _bytes_in(self.encoded(character)) for character, count in Counter(value).items())
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A parsed template: pieces, then the text that ends it."""
+
+    pieces: tuple[_Piece, ...]
+    end: str
+    names: frozenset[str]
+
+    def size(self, values: Mapping[str, str]) -> int:
+        """Return how many bytes `fill` would make, without making them; 0 where it would give None."""
+        if not self.names <= values.keys():
+            return 0
+        fixed = sum(_bytes_in(piece.before) for piece in self.pieces) + _bytes_in(self.end)
+        return fixed + sum(piece.size(values[piece.name]) for piece in self.pieces)
+
+    def fill(self, values: Mapping[str, str]) -> str | None:
+        """Return the text with the values in place; None where a placeholder has none: such a key is left out."""
+        if not self.names <= values.keys():
+            return None
+        filled = [piece.before + piece.encoded(values[piece.name]) for piece in self.pieces]
+        return "".join(filled) + self.end
+
+
+def parse_template(text: str) -> Template:
+    """Raises TemplateError where the text is not a template. Does not judge which placeholders exist."""
+    return _parse_short(text) if len(text) <= _SHORT else _parse(text)
+
+
+def _parse(text: str) -> Template:
+    pieces, before, done = [], "", 0
+    for match in _PIECE.finditer(text):
+        before += text[done : match.start()]
+        done = match.end()
+        if match[1]:
+            pieces.append(_Piece(before, match[1], _encodings(match[1], match[2])))
+            before = ""
+        elif match[0] in "{}":
+            raise TemplateError(
+                f"a stray {match[0]} at character {match.start() + 1}: write a placeholder as `{{host}}` or "
+                "`{password:url}`, and a brace itself twice, as `{{` or `}}`"
+            )
+        else:
+            before += match[0][0]
+    return Template(tuple(pieces), before + text[done:], frozenset(piece.name for piece in pieces))
+
+
+_parse_short = lru_cache(maxsize=512)(_parse)
+
+
+def _encodings(name: str, text: str) -> tuple[str, ...]:
+    encodings = tuple(text.split(":")[1:])
+    for encoding in encodings:
+        if encoding not in ENCODINGS:
+            raise TemplateError(
+                f"unknown encoding {encoding or '(empty)'} of placeholder {name}: the encodings are {', '.join(ENCODINGS)}, "
+                "as in `{password:url}`"
+            )
+    if len(encodings) > MAXIMUM_ENCODINGS:
+        raise TemplateError(
+            f"{len(encodings)} encodings of placeholder {name}: the maximum is {MAXIMUM_ENCODINGS}, as in "
+            "`{password:quoted:properties}`"
+        )
+    return encodings
+
+
+def faults_in(text: str) -> str:
+    """Return what is wrong with a user's template, all unknown placeholders at once; "" where nothing is."""
+    try:
+        unknown = sorted(parse_template(text).names - PLACEHOLDERS)
+    except TemplateError as error:
+        return str(error)
+    faults = [_unknown(name) for name in unknown[:_SHOWN]]
+    if len(unknown) > _SHOWN:
+        faults.append(f"and {len(unknown) - _SHOWN} more")
+    return ", ".join(faults)
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(name.lower().replace("_", "-"), sorted(PLACEHOLDERS), n=1)
+    return f"unknown placeholder {name}" + (f" (did you mean `{{{close[0]}}}`?)" if close else "")
+
+
+def fill(template: str, values: Mapping[str, str]) -> str | None:
+    """Parse and fill in one step; see `Template.fill`."""
+    return parse_template(template).fill(values)
+
+
+def placeholders_in(template: str) -> frozenset[str]:
+    """Return the placeholders a template names. Raises TemplateError."""
+    return parse_template(template).names
+
+
+def known_placeholders() -> str:
+    """Return what there is, in a sentence's part."""
+    prefixes = ", ".join(prefix for prefix in ENDPOINT_PREFIXES if prefix)
+    return f"{', '.join(PER_ENDPOINT)} (each also after {prefixes}), {', '.join(GENERAL)}"
+
+
+def adds_lines(template: str, filled: str) -> bool:
+    """Return whether a value brought a line break, or a NUL, into a text that is read line by line."""
+    return "\0" in filled or len(filled.splitlines()) != len(template.splitlines())
+
+
+def _bytes_in(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

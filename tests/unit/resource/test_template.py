@@ -1,0 +1,112 @@
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbclusterref.resource.template import TemplateError, adds_lines, faults_in, fill, parse_template, placeholders_in
+from tests.support.builders import BOUNDED, any_text
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("", ""),
+        ("plain", "plain"),
+        ("{host}:{port}", "h:5"),
+        ("{host}{host}", "hh"),
+        ("{password:url}", "a%2F%7Bhost%7D"),
+        ("{password}", "a/{host}"),
+        ("{{host}}", "{host}"),
+        ("{{{host}}}", "{h}"),
+        ("{{}}", "{}"),
+        ("{empty}", ""),
+        ("{unknown}", None),
+        ("{host}{unknown:url}", None),
+    ],
+)
+def test_a_template_is_filled(template: str, expected: str | None) -> None:
+    assert fill(template, {"host": "h", "port": "5", "password": "a/{host}", "empty": ""}) == expected
+
+
+@pytest.mark.parametrize(("template", "where"), [("{", 1), ("a}", 2), ("{host", 1), ("ok {host!r}", 4), ("{{{", 3), ("{1}", 1)])
+def test_a_stray_brace_is_refused_with_its_place(template: str, where: int) -> None:
+    with pytest.raises(TemplateError, match=f"stray [{{}}] at character {where}:"):
+        placeholders_in(template)
+    with pytest.raises(TemplateError):
+        fill(template, {"host": "h"})
+
+
+@pytest.mark.parametrize("template", ["{host:base64}", "{host:}", "{host:url:}", "{host:URL}"])
+def test_an_unknown_encoding_is_refused_with_those_there_are(template: str) -> None:
+    with pytest.raises(TemplateError, match="the encodings are url, quoted, properties"):
+        placeholders_in(template)
+
+
+def test_two_encodings_may_follow_one_another_and_no_more() -> None:
+    assert fill("{host:quoted:properties}", {"host": '"'}) == r"\u005c" + '"'
+    with pytest.raises(TemplateError, match="3 encodings of placeholder host: the maximum is 2"):
+        placeholders_in("{host:quoted:quoted:quoted}")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{host}{PORT}", "unknown placeholder PORT (did you mean `{port}`?)"),
+        ("{standby_uri}", "unknown placeholder standby_uri (did you mean `{standby-uri}`?)"),
+        ("{zzz}", "unknown placeholder zzz"),
+        ("{zzz}{passwrd}", "unknown placeholder passwrd (did you mean `{password}`?), unknown placeholder zzz"),
+        ("{host}", ""),
+    ],
+)
+def test_unknown_placeholders_are_named_with_what_was_meant(text: str, fault: str) -> None:
+    assert faults_in(text) == fault
+
+
+def test_a_long_template_is_not_kept_parsed() -> None:
+    assert parse_template("x" * 512) is parse_template("x" * 512)
+    assert parse_template("x" * 513) is not parse_template("x" * 513)
+
+
+@BOUNDED
+@given(
+    st.lists(st.sampled_from(["{a}", "{b:url}", "{a:quoted}", "{b:properties}", "{a:quoted:properties}", "{b:url:quoted}",
+                              "{a:quoted:quoted}", "{b:properties:properties}", "{{", "é", "x"]), max_size=6),
+    st.text(), st.text(),
+)  # fmt: skip
+def test_the_size_is_known_before_anything_is_built(parts: list[str], a: str, b: str) -> None:
+    template, values = parse_template("".join(parts)), {"a": a, "b": b}
+    filled = template.fill(values)
+    assert filled is not None
+    assert template.size(values) == len(filled.encode())
+
+
+def test_what_cannot_be_filled_has_no_size() -> None:
+    assert parse_template("long {unknown}").size({}) == 0
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\x0bb", "a\x85b", "a\u2028b", "a\0b", "\n"])
+def test_a_value_that_brings_a_line_of_its_own_is_found_out(value: str) -> None:
+    assert adds_lines("host={host}\nport=1\n", f"host={value}\nport=1\n")
+    assert not adds_lines("host={host}\nport=1\n", "host=a b\nport=1\n")
+
+
+def test_placeholders_are_named_once_and_without_their_encoding() -> None:
+    assert placeholders_in("{host}{host:url}{{user}}{ca-file}") == {"host", "ca-file"}
+
+
+@BOUNDED
+@given(st.text())
+def test_doubled_braces_give_any_text_back(text: str) -> None:
+    assert fill(text.replace("{", "{{").replace("}", "}}"), {}) == text
+
+
+@BOUNDED
+@given(any_text, any_text)
+def test_a_value_is_put_in_as_it_is_or_encoded_so_that_it_can_be_read_back(password: str, host: str) -> None:
+    values = {"password": password, "host": host}
+    assert fill("<{password}>", values) == f"<{password}>"
+    encoded = fill("{password:url}", values)
+    assert encoded is not None
+    assert unquote(encoded) == password
+    assert not set(encoded) & set("@:/?#&+ []\"'{}")
