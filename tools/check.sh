@@ -1,25 +1,32 @@
 #!/bin/sh
-# Format, lint, types, floors beside the unit tests; runs all of them and names those that failed.
+# Everything that needs no control plane: style, types, wings, words, workflows, and the unit tests with their coverage.
+# Two lanes run side by side; every step runs, and those that failed are named at the end.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 PATH="$PWD/.venv/bin:$PATH"
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then bold='\033[1m' plain='\033[0m'; else bold='' plain=''; fi
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 failed=
 step() {
   name=$1; shift
-  printf '\033[1m==>\033[0m %s\n' "$name"
+  # shellcheck disable=SC2059 # the two are escape sequences of our own
+  printf "$bold==>$plain %s\n" "$name"
   "$@" || failed="$failed $name"
 }
 {
   step format ruff format --check --quiet .
   step lint ruff check --quiet .
+  step shell shellcheck tools/*.sh requirements/*.sh .ci/run
+  step wings lint-imports --no-logo --cache-dir .import_linter_cache
+  step words python tools/words.py
+  step workflows python -m tools.workflows
+  step pre-commit pre-commit validate-config
   step types mypy
-  step second-reader basedpyright --level error
-  step floors lint-imports --no-logo --cache-dir .import_linter_cache
+  step simulations python -m pytest -q -m "simulation and not e2e and not slow and not clients"
   [ -z "$failed" ] || { printf 'check: failed:%s\n' "$failed"; exit 1; }
 } >"$said" 2>&1 &
-step unit python -m pytest -q -m "not e2e and not slow and not clients"
+step unit tools/coverage.sh
 wait $! || failed="$failed (see above)"
 cat "$said"
 [ -z "$failed" ] || { printf 'check: failed:%s\n' "$failed" >&2; exit 1; }

@@ -49,6 +49,7 @@ def oldest(found: Fleet) -> float:
     return max(now() - kept.read_at for kept in found.account._answers._answers.values())
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_a_thousand_references_are_fresh_within_both_limits() -> None:
     found, simulator = await simulated(1000)
@@ -163,6 +164,7 @@ async def test_a_revoked_token_is_news_for_everyone_and_costs_a_request_at_a_tim
     assert not found.causes
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_a_minute_without_upstream_is_over_within_a_refresh_interval_and_costs_few_requests() -> None:
     found, simulator = await simulated(1000)
@@ -222,6 +224,7 @@ async def test_a_listing_that_leads_in_a_circle_is_done_without() -> None:
     assert oldest(found) <= MINUTE
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_where_the_listing_stays_broken_a_thousand_clusters_are_read_in_turn() -> None:
     found, simulator = await simulated(1000)

@@ -782,6 +782,7 @@ async def test_a_secret_is_repaired_while_a_read_waits_for_its_turn(bench: Bench
     assert len(bench.upstream.requests) == requests
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_a_listing_that_stays_broken_is_made_up_for_in_turn_and_whose_answer_is_old_says_so() -> None:
     count = 200
