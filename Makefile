@@ -5,7 +5,7 @@ PY := .venv/bin/python
 CONTEXT ?=
 SIZE ?= 100,1000,10000
 
-.PHONY: help setup demo up test check unit e2e chaos bench format lock clean
+.PHONY: help setup demo up test check unit e2e chaos matrix bench mutation format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ up: setup ## the demo's world left running, with lines to paste in another termi
 test: setup ## every test
 	@$(PY) -m pytest $(ARGS)
 
-check: .venv/.ready ## format, lint, types, floors, unit tests: under a minute
+check: .venv/.ready ## format, lint, types, wings, words, workflows, unit tests with coverage: under a minute on two free cores
 	@tools/check.sh
 
 unit: .venv/.ready ## unit tests alone
@@ -34,17 +34,23 @@ e2e: setup ## tests on the sandbox alone
 chaos: setup ## random faults on both sides, then the proof that nothing was lost (ARGS="--seed 7 --seconds 600")
 	@$(PY) -m tests.chaos.chaos $(ARGS)
 
+matrix: setup ## end-to-end tests on each Kubernetes from 1.31 on (ARGS=1.34.1 for one version)
+	@$(PY) -m tools.matrix $(ARGS)
+
 bench: setup ## benchmarks on the sandbox, about 25 minutes; SIZE=1000 for one size
 	@$(PY) -m benchmarks --sizes $(SIZE)
 
-format: .venv/.ready ## formats the code, mends what ruff can mend
+mutation: .venv/.ready ## mutation testing of secret/ and resource/, about ten minutes (ARGS=results: what survived)
+	@tools/mutation.sh $(ARGS)
+
+format: .venv/.ready ## formats the code, fixes what ruff can fix
 	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .
 
-lock: .venv/.ready ## writes requirements/*.txt anew from pyproject.toml
+lock: .venv/.ready ## writes requirements/*.txt from pyproject.toml
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/lock.sh
 
 clean: ## removes what `make setup` and the tools left in this folder (the binaries' cache stays)
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
 
 .venv/.ready: requirements/dev.txt pyproject.toml tools/setup.sh
 	@tools/setup.sh --python-only
