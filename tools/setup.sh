@@ -5,7 +5,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+# Escape codes and a moving line are for a terminal, and only where NO_COLOR does not ask for none.
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then fancy=yes; else fancy=; fi
+say() { if [ "$fancy" ]; then printf '\033[1m==>\033[0m %s\n' "$*"; else printf '==> %s\n' "$*"; fi; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # Debian packages: command (or path) that shows it is there, package, what goes without it.
@@ -42,14 +44,22 @@ apt_install() {
 }
 
 find_python() {
-  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
+  for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do
     [ -n "$candidate" ] || continue
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      echo "$candidate"
+      printf '%s\n' "$candidate"
       return
     fi
   done
   die "Python 3.11 or newer is needed and was not found; install it, or name it: PYTHON=/path/to/python3 make setup"
+}
+
+# Reads pip's output; shows one line that moves on a terminal, and nothing elsewhere.
+show_progress() {
+  awk -v fancy="$fancy" -v all="$(grep -c '^[^ #]' requirements/dev.txt)" '
+    /^Collecting / && fancy { sub(/==.*/, "", $2); printf "\r\033[K    %d of %d: %s", ++count, all, $2; fflush() }
+    /^Installing collected/ && fancy { printf "\r\033[K    installing"; fflush() }
+    END { if (fancy) printf "\r\033[K" }'
 }
 
 make_environment() {
@@ -64,7 +74,7 @@ make_environment() {
   say "Python packages, pinned by hash (requirements/dev.txt), about a minute"
   # A pipe would hide pip's exit status, so it is kept aside.
   { .venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes --progress-bar off \
-    -r requirements/dev.txt || touch .venv/failed; } | sed -n 's/^Collecting \([^ ]*\).*/    \1/p'
+    -r requirements/dev.txt || touch .venv/failed; } | show_progress
   [ ! -e .venv/failed ] || die "pip could not install requirements/dev.txt; it says why above"
   .venv/bin/python -m pip check --disable-pip-version-check >/dev/null || die "the packages do not fit each other: .venv/bin/pip check"
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
