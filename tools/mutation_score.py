@@ -16,6 +16,9 @@ def describe(stats: Mapping[str, int]) -> str:
     """Name the share that the tests noticed: killed or timed out, of all; a mutant that no test reaches counts as survived."""
     noticed = stats["killed"] + stats["timeout"] + stats["segfault"]
     total = stats["total"] - stats["skipped"]
+    unchecked = total - noticed - stats["survived"] - stats["no_tests"] - stats["suspicious"]
+    if unchecked:
+        return f"no mutation score yet: {unchecked} of {total} mutants were not checked; run it to its end"
     score = 100 * noticed / total if total else 0.0
     return (
         f"mutation score {score:.1f} %: {noticed} of {total} mutants noticed, "

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.errors import InvalidSpec
 from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.rendering import render_secret
 from dbclusterref.secret.state import DesiredSecret, LiveSecret
@@ -108,7 +109,10 @@ def test_what_the_api_server_answers_to_an_apply_differs_in_nothing(spec: Json) 
 @BOUNDED
 @given(complete_cluster_bodies(), reference_specs())
 def test_no_secret_differs_from_its_own_echo(body: Json, spec: Json) -> None:
-    secret = render_secret(reference(spec), Snapshot(cluster=DatabaseCluster.from_api(body)))
+    try:
+        secret = render_secret(reference(spec), Snapshot(cluster=DatabaseCluster.from_api(body)))
+    except InvalidSpec:
+        reject()  # an engine without keys for the environment, and no other keys asked for
     answered = live(applied(json.loads(json.dumps(secret.manifest(revision=1)))))
     assert (answered.data_digest, answered.metadata_digest, answered.type) == (
         secret.data_digest,
