@@ -62,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 if there is nothing to report, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="tools/words.py", description=__doc__)
     parser.add_argument("--count", action="store_true", help="print how many hits each exemption still covers")
-    parser.add_argument("paths", nargs="*", help="files to check; all that git tracks if none is given")
+    parser.add_argument("paths", nargs="*", help="files to check; all that git tracks if left out")
     options = parser.parse_args(arguments)
-    paths = [path for path in options.paths or list_files(ROOT) if not is_skipped(path)]
+    paths = [path for path in list_files(ROOT, options.paths) if not is_skipped(path)]
     hits = [*find_banned(ROOT, paths, read_banned(ROOT)), *find_misspelled(ROOT, paths)]
     exemptions = read_exemptions(ROOT)
     covered = {exemption: sum(exemption.covers(hit) for hit in hits) for exemption in exemptions}
@@ -81,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if left or stale else 0
 
 
-def list_files(root: Path) -> list[str]:
-    """Return what git tracks, and what is new and not ignored."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+def list_files(root: Path, chosen: Sequence[str] = ()) -> list[str]:
+    """Return what git tracks, and what is new and not ignored; below the chosen files and folders, if there are any."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *chosen]
     listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     return sorted(path for path in listed.split("\0") if path and (root / path).is_file())
 
