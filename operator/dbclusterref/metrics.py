@@ -60,6 +60,16 @@ class Metrics:
             "dbclusterref_secrets_watched", "1 where Secrets are repaired at once, 0 where they may not be watched.",
             registry=registry,
         )  # fmt: skip
+        self.namespaces_refused = Gauge(
+            "dbclusterref_namespaces_refused",
+            "Namespaces named in --namespaces that cannot be listed and are not watched.",
+            registry=registry,
+        )
+        self.credentials_rejected = Gauge(
+            "dbclusterref_kubernetes_credentials_rejected",
+            "1 while the Kubernetes API rejects the operator's credentials (401).",
+            registry=registry,
+        )
         self.loop_lag_seconds = Gauge(
             "dbclusterref_event_loop_lag_seconds", "By how much the event loop is late.", registry=registry
         )

@@ -3,13 +3,15 @@
 # ruff: noqa: ARG002 - stand-ins take what they are given
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from dbclusterref.errors import KubernetesError, SettingsError
+from dbclusterref.kube.client import references_path, secrets_path
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.repair_backoff import AT_ONCE, RepairBackoff
@@ -18,7 +20,7 @@ from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.secret.state import REFERENCE_UID
 from dbclusterref.timing import Timing
-from dbclusterref.watch.resync import Resync
+from dbclusterref.watch.resync import Resync, SecretsUnreadableError
 from tests.support.fakes import KEY, FakeKubernetes, reference_body, secret_body
 
 SECRET = ObjectKey("shop", "orders-db")
@@ -95,13 +97,28 @@ class Listing:
     def __init__(self, api: FakeKubernetes) -> None:
         self.api = api
         self.hidden: set[ObjectKey] = set()
+        self.trouble: KubernetesError | None = None
+        self.version = "100"
+        self.forbidden: set[str] = set()
 
-    async def list_references(self, namespace: str) -> AsyncIterator[dict[str, object]]:
+    def _require_right(self, namespace: str) -> None:
+        if namespace in self.forbidden:
+            raise KubernetesError("forbidden", status=403)
+
+    async def list_references(self, namespace: str, *, listed_at: Callable[[str], object]) -> AsyncIterator[dict[str, object]]:
+        self._require_right(namespace)
+        listed_at(self.version)
         for key, body in self.api.references.items():
             if key not in self.hidden:
                 yield body
 
-    async def list_secrets(self, namespace: str, *, metadata_alone: bool = False) -> AsyncIterator[dict[str, object]]:
+    async def list_secrets(
+        self, namespace: str, *, metadata_alone: bool = False, listed_at: Callable[[str], object]
+    ) -> AsyncIterator[dict[str, object]]:
+        if self.trouble:
+            raise self.trouble
+        self._require_right(namespace)
+        listed_at(self.version)
         for key, body in self.api.secrets.items():
             if key not in self.hidden:
                 yield body
@@ -126,7 +143,8 @@ class Marks:
 
 
 class Night:
-    def __init__(self, *, shard: Shard | None = None) -> None:
+    def __init__(self, *, shard: Shard | None = None, namespaces: tuple[str, ...] = ()) -> None:
+        self.restored = 0
         self.api, self.store, self.marks, self.metrics = FakeKubernetes(), Store(shard=shard), Marks(), Metrics()
         self.listing = Listing(self.api)
         self.resync = Resync(
@@ -135,9 +153,13 @@ class Night:
             marks=self.marks,
             metrics=self.metrics,
             logger=logging.getLogger("test"),
-            namespaces=(),
+            namespaces=namespaces,
             sees_secrets=lambda: True,
+            on_restore=self._count_restore,
         )
+
+    def _count_restore(self) -> None:
+        self.restored += 1
 
     @property
     def missed(self) -> float:
@@ -214,6 +236,99 @@ async def test_a_resource_made_anew_takes_the_place_of_the_former() -> None:
     entry = night.store.get(KEY)
     assert entry is not None
     assert entry.identity.uid == "second"
+
+
+async def test_after_a_restored_backup_what_is_listed_is_believed_though_it_is_older() -> None:
+    night = Night()
+    secret = secret_body({"a": "new"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER})
+    night.put(generation=2)
+    night.api.put_secret(secret)
+    await night.resync.run(first=True)
+    before = night.store.secret(KEY)
+    assert before is not None
+
+    night.listing.version = "50"
+    night.api.numbers = itertools.count(11)
+    night.put(generation=1)
+    night.api.put_secret(secret_body({"a": "old"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    await night.resync.run()
+    entry, live = night.store.get(KEY), night.store.secret(KEY)
+    assert entry is not None
+    assert live is not None
+    assert entry.identity.generation == 1
+    assert live.resource_version == "12"
+    assert night.restored == 1
+    await night.resync.run()
+    assert night.restored == 1, "versions count from there on"
+
+
+async def test_an_older_object_in_a_listing_that_did_not_go_back_is_believed_too() -> None:
+    # A backup that was restored so long ago that versions have caught up.
+    night = Night()
+    night.put(generation=2)
+    await night.resync.run(first=True)
+    night.api.numbers = itertools.count(11)
+    night.put(generation=1)
+    night.api.put_secret(secret_body({"a": "b"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    await night.resync.run()
+    entry, live = night.store.get(KEY), night.store.secret(KEY)
+    assert entry is not None
+    assert entry.identity.generation == 1
+    assert live is not None
+    assert night.restored == 0
+
+
+async def test_a_secret_that_a_restored_backup_lacks_is_found_out() -> None:
+    night = Night()
+    night.put()
+    night.api.put_secret(secret_body({"a": "b"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    await night.resync.run(first=True)
+    night.listing.version = "50"
+    night.api.secrets.clear()
+    night.marks.marked.clear()
+    await night.resync.run()
+    assert night.store.secret(KEY) is None
+    assert KEY in night.marks.marked
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_secrets_that_cannot_be_listed_cost_no_resource(status: int) -> None:
+    night = Night()
+    night.put()
+    night.listing.trouble = KubernetesError("unable to decrypt", status=status)
+    with pytest.raises(SecretsUnreadableError, match="unable to decrypt"):
+        await night.resync.run(first=True)
+    assert night.store.get(KEY) is not None
+
+
+async def test_a_listing_gives_its_version_once_and_only_when_it_is_complete() -> None:
+    night = Night()
+    night.put()
+    await night.resync.run(first=True)
+    paths = references_path(""), secrets_path("")
+    assert [night.resync.take_version(path) for path in paths] == ["100", "100"]
+    assert [night.resync.take_version(path) for path in paths] == ["", ""]
+    night.listing.trouble = KubernetesError("no", status=500)
+    with pytest.raises(SecretsUnreadableError):
+        await night.resync.run()
+    assert night.resync.take_version(secrets_path("")) == ""
+
+
+async def test_a_namespace_that_may_not_be_listed_is_left_out_and_named() -> None:
+    night = Night(namespaces=("shop", "gone"))
+    night.put()
+    night.listing.forbidden = {"gone"}
+    refused = await night.resync.run(first=True)
+    assert set(refused) == {"gone"}
+    assert night.store.get(KEY) is not None
+
+
+async def test_where_no_namespace_may_be_listed_that_is_an_error() -> None:
+    night = Night(namespaces=("gone",))
+    night.listing.forbidden = {"gone"}
+    with pytest.raises(KubernetesError) as raised:
+        await night.resync.run(first=True)
+    assert raised.value.status == 403
 
 
 # --- timing

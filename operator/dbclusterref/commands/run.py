@@ -117,7 +117,7 @@ class _Operator:
             supervisor=self._supervisor,
             logger=LOGGER,
             clock=self._clock.monotonic,
-            is_own_write=self._own_writes.is_own,
+            own_writes=self._own_writes,
             on_start=self._take_signals,  # kopf has put its own in their place
         )
 
@@ -178,8 +178,8 @@ class _Operator:
         return [*self._supervisor.problems(), *self._controller.problems(), *self._informer.problems()]
 
     def _not_ready(self) -> list[str]:
-        if not self._informer.is_watching:
-            return ["not watching yet: the Kubernetes API or the CustomResourceDefinition is missing"]
+        if missing := self._informer.not_ready():
+            return missing
         if self._may_write() and not self._controller.first_pass_is_done:
             return ["the first pass over all resources is not done yet"]
         return []
@@ -187,8 +187,7 @@ class _Operator:
     def _describe(self) -> list[str]:
         """What a person who reads a probe wants to know besides."""
         role = "leading" if self._may_write() else "standby"
-        blind = [] if self._informer.sees_secrets else ["Secrets may not be watched: they are repaired at each refresh"]
-        return [role if self._leader else "alone", *blind]
+        return [role if self._leader else "alone", *self._informer.describe()]
 
     def _render_metrics(self) -> bytes:
         self._controller.measure()

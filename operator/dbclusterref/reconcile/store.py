@@ -1,10 +1,12 @@
 """What is known of the resources and of our Secrets: filled from watch events, listings and the answers to our own writes.
 
-Everything is level-based: an entry says how things are, never what happened. A body older than what is known is ignored, so
-that a late event cannot undo the answer to a write.
+Everything is level-based: an entry says how things are, never what happened. An event older than what is known is ignored, so
+that a late one cannot undo the answer to a write. What was read afterwards is believed in any case: versions go backwards where
+the API server's storage is restored from a backup.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import InvalidSpec
@@ -42,8 +44,13 @@ class Store:
         """Finds a live Secret of ours, as last seen."""
         return self._secrets.get(key)
 
-    def observe_reference(self, body: Mapping[str, object], *, gone: bool = False) -> ObjectKey | None:
-        """Takes a resource in; returns its key if it wants work now."""
+    def observe_reference(
+        self, body: Mapping[str, object], *, gone: bool = False, instead_of: str | None = None
+    ) -> ObjectKey | None:
+        """Take a resource in; return its key if it needs work now.
+
+        `instead_of` is the version that was known before `body` was read, by name or in a consistent listing.
+        """
         identity = ObjectMeta.from_body(body)
         if not self._shard.owns(identity.uid):
             return None
@@ -53,7 +60,7 @@ class Store:
             self.drop(identity.key, uid=identity.uid)
             return None
         # kopf keeps order within one UID only: the former object's last words may come after its successor's first.
-        if known and not _is_newer(version, than=known.resource_version):
+        if known and not _supersedes(version, known.resource_version, instead_of=instead_of):
             return None
         if known and known.identity.uid == identity.uid:
             status = Status.from_body(body)
@@ -64,13 +71,15 @@ class Store:
         self._replace(_entry(body, identity=identity, version=version), known=known)
         return identity.key
 
-    def observe_secret(self, body: Mapping[str, object], *, gone: bool = False) -> frozenset[ObjectKey]:
-        """Takes a Secret in; returns the resources that want work because of it."""
+    def observe_secret(
+        self, body: Mapping[str, object], *, gone: bool = False, instead_of: str | None = None
+    ) -> frozenset[ObjectKey]:
+        """Take a Secret in; return the resources that need work because of it. `instead_of` as for a resource."""
         if not self.keeps(body):
             return frozenset()
         key = key_of(body)
         known = self._secrets.get(key)
-        if known and not _is_newer(version_of(body), than=known.resource_version):
+        if known and not _supersedes(version_of(body), known.resource_version, instead_of=instead_of):
             return frozenset()
         interested = frozenset(self._by_secret.get(key, ()))
         if gone:
@@ -88,13 +97,11 @@ class Store:
         )
         return frozenset() if same else interested
 
-    def is_known(self, body: Mapping[str, object]) -> bool:
-        """Tells whether an object, a resource or a Secret, is known as it is: to hear of it again is no news."""
-        key, this = key_of(body), (uid_of(body), version_of(body))
-        entry, live = self._entries.get(key), self._secrets.get(key)
-        return (entry is not None and (entry.identity.uid, entry.resource_version) == this) or (
-            live is not None and (live.uid, live.resource_version) == this
-        )
+    def forget_versions(self) -> None:
+        """Forget how new everything known is, so that whatever is read next is believed."""
+        for entry in self._entries.values():
+            entry.resource_version = ""
+        self._secrets = {key: replace(live, resource_version="") for key, live in self._secrets.items()}
 
     def keeps(self, secret: Mapping[str, object]) -> bool:
         """Tells whether a Secret is this shard's; where a resource wants the name of another's, it finds it taken."""
@@ -181,6 +188,11 @@ def _answers(snapshot: PackedSnapshot | None, reference: Reference | None) -> bo
     return (user, pool) == (reference.user, reference.pool)
 
 
-def _is_newer(version: str, *, than: str) -> bool:
-    """Compares resource versions; since Kubernetes 1.35 they are documented to be comparable as numbers."""
-    return not (version.isdigit() and than.isdigit()) or int(version) > int(than)
+def _supersedes(version: str, known: str, *, instead_of: str | None) -> bool:
+    """Return whether a body takes the place of what is known: it is newer, or was read when that was known already.
+
+    Since Kubernetes 1.35 resource versions are documented to be comparable as numbers.
+    """
+    if known == instead_of:
+        return version != known
+    return not (version.isdigit() and known.isdigit()) or int(version) > int(known)

@@ -23,14 +23,9 @@ class WatchSilence:
         self._nothing_yet = set(watches)
 
     def received(self, path: str) -> None:
-        """Record that a watch received data: an event, or one of the bookmarks that come about once a minute.
-
-        The path may have a prefix of the server's before the watch's own.
-        """
-        for watch in self._last_received:
-            if path.endswith(watch):
-                self._last_received[watch] = self._clock()
-                self._nothing_yet.discard(watch)
+        """Record that a watch received data: an event, or one of the bookmarks that come about once a minute."""
+        self._last_received[path] = self._clock()
+        self._nothing_yet.discard(path)
 
     @property
     def all_received(self) -> bool:

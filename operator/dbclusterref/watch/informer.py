@@ -1,9 +1,10 @@
-"""Keeps the watches alive: starts kopf, listens whether it hears anything, and starts it anew where it has gone deaf."""
+"""Keeps the watches alive: lists, starts kopf where the listing ended, and starts again where a watch ends or falls silent."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any, cast
 
 import kopf
@@ -18,22 +19,32 @@ from dbclusterref.supervisor import Supervisor
 from dbclusterref.timing import Timing
 from dbclusterref.watch.heartbeat import LoopLag, WatchSilence
 from dbclusterref.watch.kopf_adapter import NoMemories, make_registry, make_settings, scope
-from dbclusterref.watch.resync import Resync
-from dbclusterref.watch.stream_filter import StreamFilter
+from dbclusterref.watch.resync import Resync, SecretsUnreadableError
+from dbclusterref.watch.stream_filter import OwnWrites, StreamFilter
+from dbclusterref.watch.versions import Versions
 
-DEAF_AFTER = 2
-"""Restarts in a row after which nothing was heard: then it is this process that is ill, and it calls itself unhealthy."""
+SILENT_RESTARTS = 2
+"""Restarts in a row after which no data came: the fault is in this process then, and it reports itself unhealthy."""
+REJECTED_UNREADY = 20.0
+REJECTED_UNHEALTHY = 300.0
+"""Seconds of 401 after which /readyz and /healthz fail: a new pod may have credentials that work."""
 IDENTITY = "dbclusterref"
 """How this operator would call itself to kopf's peers, of which it has none."""
 PERIOD = 1.0
+RETRY_MOST = 5.0
+"""Between two tries to begin, in seconds, growing up to this while the API server fails."""
 RIGHTS_PERIOD = 60.0
+SECRET_TRIES = 3
+"""Failed listings of Secrets in a row after which each Secret is read by itself instead."""
 END_PERIOD = 0.25
 END_TRIES = 12
 """Between two tries to end kopf, in seconds, and how many there are."""
 
+_NO_CRD = f"The CustomResourceDefinition databaseclusterrefs.{GROUP} is not installed; apply crds/. Waiting for it."
+
 
 class Informer:
-    """The watches on our resources and, where that is allowed, on our Secrets."""
+    """The watches on our resources and, where that is possible, on our Secrets."""
 
     def __init__(
         self,
@@ -47,10 +58,9 @@ class Informer:
         supervisor: Supervisor,
         logger: logging.Logger,
         clock: Callable[[], float],
-        is_own_write: Callable[[bytes], bool],
+        own_writes: OwnWrites,
         on_start: Callable[[], None],
     ) -> None:
-        self._scope = tuple(namespaces)
         self._timing = timing
         self._kubernetes = kubernetes
         self._store = store
@@ -59,29 +69,44 @@ class Informer:
         self._supervisor = supervisor
         self._logger = logger
         self._clock = clock
-        self._is_own_write = is_own_write
+        self._own_writes = own_writes
         self._on_start = on_start
-        self._namespaces: Sequence[str] = self._scope or ("",)
+        self._namespaces: Sequence[str] = tuple(namespaces) or ("",)
         self._silence = WatchSilence(clock)
         self._lag = LoopLag(clock)
+        self._versions = Versions()
         self._resync = Resync(
             kubernetes,
             store=store,
             marks=controller,
             metrics=metrics,
             logger=logger,
-            namespaces=self._scope,
+            namespaces=self._namespaces,
             sees_secrets=lambda: self.sees_secrets,
+            versions=self._versions,
+            on_restore=self._storage_was_restored,
         )
         self._restart = asyncio.Event()
-        self._began = False
-        self._deaf = 0
+        self._has_begun = False
+        self._waiting_for = "the first listing"
+        self._silent_restarts = 0
+        self._to_compare: set[str] = set()
+        self._refusals: dict[str, int] = {}
+        self._refused_namespaces: dict[str, KubernetesError] = {}
+        self._rejected_since: float | None = None
         self._rights_checked_at = clock()
-        self.sees_secrets = True
+        self._may_watch_secrets = True
+        self._unreadable_tries = 0
+        self._secrets_are_unreadable = False
         self.is_watching = False
 
+    @property
+    def sees_secrets(self) -> bool:
+        """Return whether Secrets are listed and watched; else each is read by itself when its resource is refreshed."""
+        return self._may_watch_secrets and not self._secrets_are_unreadable
+
     async def run(self) -> None:
-        """Watches until it is cancelled; whatever ends a watch, what is known stays, and it is begun anew."""
+        """Watch until cancelled; what is known stays, whatever ends a watch, and the watches start again."""
         keepers = [
             self._supervisor.start("listening", self._keep_listening()),
             self._supervisor.start("comparing", self._keep_comparing()),
@@ -96,37 +121,127 @@ class Informer:
         finally:
             await self._supervisor.end(*keepers)
 
+    # --- what others are told
+
     def problems(self) -> list[str]:
-        """What is wrong with the watches or the event loop, a sentence each."""
-        deaf = [f"the watches were started anew {self._deaf} times and hear nothing"] if self._deaf >= DEAF_AFTER else []
-        return [*deaf, *self._lag.problems()]
+        """Return what is wrong with the watches or the event loop, a sentence each."""
+        found = []
+        if self._silent_restarts >= SILENT_RESTARTS:
+            found.append(f"the watches were restarted {self._silent_restarts} times without receiving data")
+        if self._rejected_for() > REJECTED_UNHEALTHY:
+            found.append("the Kubernetes API has rejected the operator's credentials (401) for minutes")
+        return [*found, *self._lag.problems()]
+
+    def not_ready(self) -> list[str]:
+        """Return why resources are not watched, a sentence each."""
+        if self._rejected_for() > REJECTED_UNREADY:
+            return ["the Kubernetes API rejects the operator's credentials (401)"]
+        return [] if self.is_watching else [f"not watching: {self._waiting_for}"]
+
+    def describe(self) -> list[str]:
+        """Return what is served with restrictions, a sentence each."""
+        found = [
+            f"namespace {name} is not watched: {error.message}" for name, error in sorted(self._refused_namespaces.items())
+        ]
+        if self._secrets_are_unreadable:
+            found.append("Secrets cannot be listed: they are repaired at each refresh")
+        elif not self._may_watch_secrets:
+            found.append("Secrets may not be watched: they are repaired at each refresh")
+        return found
 
     def measure(self) -> None:
-        """Brings the gauges up to date."""
+        """Set the gauges."""
         self._metrics.watch_age_seconds.set(self._silence.longest())
         self._metrics.loop_lag_seconds.set(self._lag.seconds)
         self._metrics.secrets_watched.set(self.sees_secrets)
+        self._metrics.namespaces_refused.set(len(self._refused_namespaces))
+        self._metrics.credentials_rejected.set(self._rejected_since is not None)
+
+    # --- what the watches tell (`WatchObserver`)
+
+    def began(self, path: str, *, since: str) -> None:
+        """Record that the API server serves a watch: alive, and a moment at which its storage may be another."""
+        self._refusals.pop(path, None)
+        self._versions.saw(path, since)
+        self._to_compare.add(path)
+        self.received(path)
+
+    def received(self, path: str) -> None:
+        """Record a piece of a watch's data."""
+        self._silence.received(path)
+        if self._silence.all_received:
+            self._silent_restarts = 0
+
+    def refused(self, path: str, *, status: int) -> None:
+        """Record a refusal; where a retry will not help, everything is listed again, which also says what is wrong."""
+        if status == HTTPStatus.UNAUTHORIZED:
+            return
+        if not self._refusals:
+            self._logger.warning("The Kubernetes API answered %d to a watch (%s). Retrying.", status, path)
+        self._refusals[path] = self._refusals.get(path, 0) + 1
+        # A 403 passes while an API server starts; it is not believed the first time.
+        if status == HTTPStatus.NOT_FOUND or (status == HTTPStatus.FORBIDDEN and self._refusals[path] > 1):
+            self._restart.set()
+
+    def listed_at(self, path: str) -> str:
+        """Return where a watch begins; one that begins a second time has expired, and everything is listed again."""
+        version = self._resync.take_version(path)
+        if not version:
+            self._restart.set()
+        return version
+
+    # --- beginning
 
     async def _prepare(self) -> None:
-        """Waits until the API server serves our resource and lets it be listed, and takes in what there is."""
+        """Wait until the API server serves our resource and lets it be listed, and take in what there is."""
         said = ""
+        pause = PERIOD
         while True:
             try:
                 if await self._kubernetes.has_resource():
                     await self._ask_for_rights()
-                    await self._resync.run(first=not self._began)
+                    await self._list()
                     break
-                why = f"The CustomResourceDefinition databaseclusterrefs.{GROUP} is not installed; apply crds/. Waiting for it."
+                self._waiting_for, pause = _NO_CRD, PERIOD
             except KubernetesError as error:
-                why = f"{error.message} Waiting for it."
-            if why != said:
-                self._logger.warning(why)
-                said = why
-            await asyncio.sleep(PERIOD)
+                is_gone = error.status == HTTPStatus.NOT_FOUND
+                self._waiting_for = _NO_CRD if is_gone else f"{error.message} Retrying."
+                pause = PERIOD if is_gone else min(pause * 2, RETRY_MOST)
+            if self._waiting_for != said:
+                said = self._waiting_for
+                self._logger.warning(said)
+            await asyncio.sleep(pause)
         if said:
-            self._logger.info("The Kubernetes API serves DatabaseClusterRef; going on.")
-        self._began = True
+            self._logger.info("The Kubernetes API serves DatabaseClusterRef; watching again.")
+        self._waiting_for = "the watches are starting"
+        self._has_begun = True
         self._controller.expect(entry.identity.key for entry in self._store)
+
+    async def _list(self) -> None:
+        try:
+            refused = await self._resync.run(first=not self._has_begun)
+        except SecretsUnreadableError as error:
+            self._unreadable_tries += 1
+            if self._unreadable_tries < SECRET_TRIES:
+                raise
+            self._secrets_are_unreadable = True
+            self._logger.warning(
+                "Secrets cannot be listed (%s) Each Secret is read by itself at its resource's refresh instead, and repaired "
+                "then. The listing is tried again every minute.",
+                error.message,
+            )
+            refused = await self._resync.run(first=not self._has_begun)
+        self._unreadable_tries = 0
+        for namespace in refused.keys() - self._refused_namespaces.keys():
+            self._logger.warning(
+                "Namespace %s cannot be listed and is not watched: %s The other namespaces are served; this one is tried again "
+                "every minute.",
+                namespace,
+                refused[namespace].message,
+            )
+        for namespace in self._refused_namespaces.keys() - refused.keys():
+            self._logger.info("Namespace %s can be listed again and is watched.", namespace)
+        self._refused_namespaces = refused
 
     async def _ask_for_rights(self) -> None:
         self._rights_checked_at = self._clock()
@@ -134,34 +249,38 @@ class Informer:
             may = [
                 await self._kubernetes.may(verb, group="", resource="secrets", namespace=namespace)
                 for namespace in self._namespaces
+                if namespace not in self._refused_namespaces
                 for verb in ("list", "watch")
             ]
         except KubernetesError as error:
-            if error.status in range(400, 500):
-                return  # whoever may not even ask is told by the watch itself
+            if error.status in range(400, 500) and error.status != HTTPStatus.UNAUTHORIZED:
+                return  # without the right to ask, the watch itself finds out
             raise
-        if all(may) == self.sees_secrets:
+        if all(may) == self._may_watch_secrets:
             return
-        self.sees_secrets = all(may)
-        if self.sees_secrets:
+        self._may_watch_secrets = all(may)
+        if self._may_watch_secrets:
             self._logger.info("Secrets may be watched now; they are repaired at once.")
         else:
             self._logger.warning(
-                "Secrets may not be listed and watched; they are looked at, and repaired, at each refresh instead."
+                "Secrets may not be listed and watched; each is read by itself at its resource's refresh, and repaired then."
             )
 
     async def _watch_once(self) -> None:
         self._restart.clear()
-        paths = [references_path, *([secrets_path] if self.sees_secrets else [])]
-        self._silence.expect(*(path(namespace) for namespace in self._namespaces for path in paths))
+        self._refusals.clear()
+        served = [name for name in self._namespaces if name not in self._refused_namespaces]
+        kinds = [references_path, *([secrets_path] if self.sees_secrets else [])]
+        watches = [path(namespace) for namespace in served for path in kinds]
+        self._silence.expect(*watches)
         existing = asyncio.all_tasks()
-        stream_filter = StreamFilter(hear=self._hear, is_known=self._store.is_known, is_own_write=self._is_own_write)
+        stream_filter = StreamFilter(watches=watches, observer=self, is_own_write=self._own_writes.is_own)
         tasks = await kopf.spawn_tasks(
             registry=make_registry(
                 store=self._store,
                 controller=self._controller,
                 server=self._kubernetes.server,
-                session=partial(self._kubernetes.session, stream_filter),
+                session=partial(self._kubernetes.session, stream_filter, response_class=stream_filter.response_class),
                 with_secrets=self.sees_secrets,
             ),
             settings=make_settings(self._timing),
@@ -169,7 +288,7 @@ class Informer:
             standalone=True,
             # Without one kopf asks for the user's name, which a bare uid does not have, and for the host's in DNS, blocking.
             identity=cast("Any", IDENTITY),
-            **scope(self._scope),
+            **scope([name for name in served if name]),
         )
         running = asyncio.create_task(kopf.run_tasks(tasks, ignored=existing), name="kopf")
         try:
@@ -179,37 +298,93 @@ class Informer:
                 await asyncio.wait({running}, timeout=PERIOD)
         finally:
             self.is_watching = False
+            self._waiting_for = "the watches are restarting"
             if error := await _end(running, apart_from=existing):
                 self._supervisor.report("The watches ended and are started again", error)
 
-    def _hear(self, path: str) -> None:
-        self._silence.received(path)
-        if self._silence.all_received:
-            self._deaf = 0
+    # --- watching over the watches
 
     async def _keep_listening(self) -> None:
         while True:
             await asyncio.sleep(PERIOD)
+            self._note_credentials()
             if not self.is_watching or self._restart.is_set():
                 continue
+            if self._to_compare:
+                await self._look_for_a_restored_storage()
             if self._clock() - self._rights_checked_at > RIGHTS_PERIOD:
-                await self._look_whether_rights_changed()
+                await self._look_whether_restrictions_ended()
             if self._silence.longest() > self._timing.watch_silence and await self._api_answers():
-                self._deaf += 1
-                self._logger.warning("A watch is silent while the Kubernetes API answers; starting the watches anew.")
+                self._silent_restarts += 1
+                self._logger.warning("A watch is silent while the Kubernetes API answers; restarting the watches.")
                 self._restart.set()
 
-    async def _look_whether_rights_changed(self) -> None:
+    def _note_credentials(self) -> None:
+        if not self._kubernetes.is_rejected:
+            if self._rejected_since is not None:
+                self._logger.info("The Kubernetes API accepts the operator's credentials again.")
+            self._rejected_since = None
+        elif self._rejected_since is None:
+            self._rejected_since = self._clock()
+            self._logger.error(
+                "The Kubernetes API rejects the operator's credentials (401). Nothing can be read or written until it accepts "
+                "them; retrying. Check that the ServiceAccount exists, or renew the kubeconfig's credentials."
+            )
+
+    def _rejected_for(self) -> float:
+        return 0.0 if self._rejected_since is None else self._clock() - self._rejected_since
+
+    async def _look_for_a_restored_storage(self) -> None:
+        """Compare versions where a watch began: a watch from a version that is still to come stays silent, and is alive."""
+        try:
+            for path in sorted(self._to_compare):
+                if self._versions.went_back(path, await self._kubernetes.latest_version(path)):
+                    self._resync.start_over()
+                    break
+                self._to_compare.discard(path)
+        except KubernetesError:
+            return  # tried again in a second
+
+    def _storage_was_restored(self) -> None:
+        self._logger.warning(
+            "The Kubernetes API's resource versions went backwards: its storage was restored from a backup. "
+            "Reading everything again."
+        )
+        self._own_writes.forget()
+        self._to_compare.clear()
+        self._has_begun = False
+        self._restart.set()
+
+    async def _look_whether_restrictions_ended(self) -> None:
         before = self.sees_secrets
         try:
             await self._ask_for_rights()
+            if self._secrets_are_unreadable and await self._secrets_can_be_listed():
+                self._secrets_are_unreadable = False
+                self._logger.info("Secrets can be listed again; they are repaired at once.")
         except KubernetesError:
             return
-        if self.sees_secrets != before:
+        if self.sees_secrets != before or await self._some_namespace_is_back():
             self._restart.set()
 
+    async def _secrets_can_be_listed(self) -> bool:
+        for namespace in self._namespaces:
+            if namespace not in self._refused_namespaces:
+                async for _ in self._kubernetes.list_secrets(namespace, metadata_alone=True):
+                    pass
+        return True
+
+    async def _some_namespace_is_back(self) -> bool:
+        for namespace in self._refused_namespaces:
+            try:
+                await self._kubernetes.latest_version(references_path(namespace))
+            except KubernetesError:
+                continue
+            return True
+        return False
+
     async def _api_answers(self) -> bool:
-        """Tells a deaf watch from an API server that is away: only the first is this process's to mend."""
+        """Return whether the API server answers: if it does not, a silent watch is not this process's fault."""
         try:
             return await self._kubernetes.has_resource()
         except KubernetesError:
@@ -227,7 +402,7 @@ class Informer:
 
 
 async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Task[object]]) -> BaseException | None:
-    """Ends kopf, which waits for ever for a watcher that has swallowed its cancellation: it is cancelled until it goes.
+    """End kopf, which waits endlessly for a watcher that has swallowed its cancellation: it is cancelled until it goes.
 
     Returns what had ended it, where that was an error.
     """

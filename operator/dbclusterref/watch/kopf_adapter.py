@@ -1,4 +1,4 @@
-"""kopf's half: which objects are watched and how; each handler takes note of one object and marks one resource."""
+"""kopf's part: which objects are watched and how; each handler records one object and marks the resources it concerns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,6 @@ import aiohttp
 import kopf
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-from dbclusterref.kube.client import PAGE
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, GROUP, MANAGED_BY, PLURAL, VERSION, key_of
@@ -17,24 +16,24 @@ GONE = "DELETED"
 
 
 class NoDiffs(kopf.DiffBaseStorage):
-    """Spares kopf the deep copies it makes of each object to tell changes: handlers that only watch get the whole object."""
+    """Spares kopf the deep copies of each object by which it finds changes: handlers that only watch get the whole object."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:  # noqa: ANN401
-        """Finds nothing worth comparing."""
+        """Return nothing to compare."""
         return kopf.BodyEssence()
 
     def fetch(self, **_: Any) -> None:  # noqa: ANN401
-        """Remembers nothing."""
+        """Remember nothing."""
 
     def store(self, **_: Any) -> None:  # noqa: ANN401
-        """Writes nothing."""
+        """Write nothing."""
 
 
 class NoMemories(ResourceMemories):
-    """Keeps nothing of an object once its event is handled: kopf's record of it, 884 bytes for ever, is for timers and such."""
+    """Keeps nothing of an object once its event is handled: kopf's record of it, 884 bytes each, is for timers and such."""
 
     async def recall(self, raw_body: kopf.RawBody, **options: Any) -> ResourceMemory:  # noqa: ANN401
-        """Makes a record for this one event."""
+        """Return a record for this one event."""
         return await super().recall(raw_body, **{**options, "ephemeral": True})
 
 
@@ -42,7 +41,7 @@ class EndlessBackoff:
     """Seconds between tries, without end: with a finite list kopf ends the process when the API server is away for longer."""
 
     def __iter__(self) -> Iterator[float]:
-        """Counts up to five seconds and stays there."""
+        """Count up to five seconds and stay there."""
         yield from (0.5, 1.0, 2.0)
         while True:
             yield 5.0
@@ -56,9 +55,9 @@ def make_registry(
     session: Callable[[], aiohttp.ClientSession],
     with_secrets: bool = True,
 ) -> kopf.OperatorRegistry:
-    """Registers the handlers. They only ever watch: no annotation, no finalizer, no patch comes from kopf.
+    """Register the handlers. They only watch: no annotation, no finalizer, no patch comes from kopf.
 
-    Without the right to list and watch Secrets kopf would ask for them for ever: `with_secrets` leaves them out.
+    Without the right to list and watch Secrets kopf would ask for them endlessly: `with_secrets` leaves them out.
     """
     registry = kopf.OperatorRegistry()
 
@@ -74,7 +73,7 @@ def make_registry(
         if gone and store.get(former := key_of(body)) is None:
             controller.forget(former)
         if key:
-            controller.mark(key, urgent=event["type"] is not None)
+            controller.mark(key, urgent=True)
 
     if not with_secrets:
         return registry
@@ -88,11 +87,11 @@ def make_registry(
 
 
 def make_settings(timing: Timing | None = None) -> kopf.OperatorSettings:
-    """Tunes kopf to be an informer and nothing else; the measurements behind each number stand in ARCHITECTURE.md."""
+    """Return settings that make kopf an informer and nothing else; ARCHITECTURE.md has the measurements behind each number."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.peering.standalone = True
-    # Needs rights on CRDs and namespaces cluster-wide; we look for our CRD ourselves before kopf starts.
+    # Needs rights on CRDs and namespaces cluster-wide; the informer looks for our CRD itself before kopf starts.
     settings.scanning.disabled = True
     # kopf strips finalizers of this name from what it watches, and its default is shared by every kopf operator.
     settings.persistence.diffbase_storage = NoDiffs()
@@ -100,7 +99,8 @@ def make_settings(timing: Timing | None = None) -> kopf.OperatorSettings:
     settings.watching.label_selectors["", "v1", "secrets"] = f"{MANAGED_BY}={FIELD_MANAGER}"
     settings.watching.server_timeout = 300
     settings.watching.inactivity_timeout = (timing or Timing()).watch_idle
-    settings.watching.chunk_size = PAGE
+    # kopf's listing is only asked for its version: see `stream_filter`.
+    settings.watching.chunk_size = 1
     settings.queueing.idle_timeout = 0.001
     settings.networking.error_backoffs = EndlessBackoff()
     settings.networking.connect_timeout = 5
@@ -109,5 +109,5 @@ def make_settings(timing: Timing | None = None) -> kopf.OperatorSettings:
 
 
 def scope(namespaces: Sequence[str]) -> dict[str, Any]:
-    """Says to kopf what to watch: the named namespaces, or the whole cluster where none is named."""
+    """Return kopf's arguments for what to watch: the named namespaces, or the whole cluster where none is named."""
     return {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}

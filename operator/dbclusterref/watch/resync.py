@@ -1,16 +1,22 @@
-"""What the watches missed: everything is listed now and then, and held against what is known.
+"""Lists everything and compares it with what is known: at each start of the watches, and regularly for what they missed.
 
 A watch that expires (410) is followed by a new listing, and what was deleted in between is never mentioned again: only a
-comparison finds it. A page of a listing can be wrong too, so nothing is believed to be gone before it was asked for by name.
+comparison finds it. A page of a listing can be wrong too, so nothing counts as gone before it was asked for by name. A listing
+is consistent, and so is a read by name: both are believed also where they show an older version than is known, as they do after
+the API server's storage was restored from a backup.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
+from dbclusterref.errors import KubernetesError
+from dbclusterref.kube.client import references_path, secrets_path
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey, key_of, uid_of, version_of
+from dbclusterref.watch.versions import Versions
 
 Json = dict[str, object]
 
@@ -18,21 +24,31 @@ Json = dict[str, object]
 class ListingApi(Protocol):
     """The reads that a comparison needs; an empty namespace means all of them."""
 
-    def list_references(self, namespace: str) -> AsyncIterator[Json]: ...  # noqa: D102
-    def list_secrets(self, namespace: str, *, metadata_alone: bool = False) -> AsyncIterator[Json]: ...  # noqa: D102
+    def list_references(self, namespace: str, *, listed_at: Callable[[str], object]) -> AsyncIterator[Json]: ...  # noqa: D102
+    def list_secrets(  # noqa: D102
+        self, namespace: str, *, metadata_alone: bool = False, listed_at: Callable[[str], object]
+    ) -> AsyncIterator[Json]: ...
     async def get_reference(self, key: ObjectKey) -> Json | None: ...  # noqa: D102
     async def get_secret(self, key: ObjectKey) -> Json | None: ...  # noqa: D102
 
 
 class Marks(Protocol):
-    """Who is told which resources want work."""
+    """What is told which resources need work."""
 
     def mark(self, key: ObjectKey, *, urgent: bool = False) -> None: ...  # noqa: D102
     def forget(self, key: ObjectKey) -> None: ...  # noqa: D102
 
 
+class SecretsUnreadableError(KubernetesError):
+    """Secrets cannot be listed although resources can: one that cannot be decrypted is enough."""
+
+
+class _WentBackError(Exception):
+    """A listing is of an older version than one before."""
+
+
 class Resync:
-    """Compares the store with the API server's own word."""
+    """Compares the store with the API server's own answers. `on_restore` is called where these went back in time."""
 
     def __init__(
         self,
@@ -44,6 +60,8 @@ class Resync:
         logger: logging.Logger,
         namespaces: Sequence[str],
         sees_secrets: Callable[[], bool],
+        versions: Versions | None = None,
+        on_restore: Callable[[], object] = lambda: None,
     ) -> None:
         self._api = api
         self._store = store
@@ -52,74 +70,151 @@ class Resync:
         self._logger = logger
         self._namespaces = tuple(namespaces) or ("",)
         self._sees_secrets = sees_secrets
+        self._versions = versions or Versions()
+        self._on_restore = on_restore
+        self._listed_at: dict[str, str] = {}
 
-    async def run(self, *, first: bool = False) -> None:
-        """Lists and compares once; `first` where nothing is known yet, so that nothing can have been missed.
+    async def run(self, *, first: bool = False) -> dict[str, KubernetesError]:
+        """List and compare once; `first` where nothing is known yet, so that nothing can have been missed.
 
-        Raises KubernetesError where a listing cannot be had whole: then nothing was judged by it.
+        Returns the namespaces that may not be listed, and why: they were left out. Raises KubernetesError where that is so of
+        all, or where a listing could not be read to its end: nothing was judged by it then.
         """
-        if self._sees_secrets() and first:
-            # Before the resources, whose reconciliation then need not ask for each Secret by name.
-            await self._all_secrets()
-        missed = await self._references()
-        if self._sees_secrets() and not first:
-            missed += await self._secrets()
+        try:
+            return await self._run(first=first)
+        except _WentBackError:
+            self.start_over()
+            return await self._run(first=True)
+
+    def start_over(self) -> None:
+        """Drop the versions of all that is known; the storage behind the API server was restored from a backup."""
+        self._versions.forget()
+        self._listed_at.clear()
+        self._store.forget_versions()
+        self._on_restore()
+
+    def take_version(self, path: str) -> str:
+        """Return, once, the version of the last complete listing: a watch that begins there misses nothing."""
+        return self._listed_at.pop(path, "")
+
+    async def _run(self, *, first: bool) -> dict[str, KubernetesError]:
+        missed = 0
+        refused: dict[str, KubernetesError] = {}
+        for namespace in self._namespaces:
+            try:
+                missed += await self._compare(namespace, first=first)
+            except KubernetesError as error:
+                if error.status != 403 or isinstance(error, SecretsUnreadableError):  # noqa: PLR2004
+                    raise
+                refused[namespace] = error
+        if len(refused) == len(self._namespaces):
+            raise next(iter(refused.values()))
         if missed and not first:
             self._metrics.missed_changes.inc(missed)
             self._logger.warning("A full listing found %d changes that the watches had missed.", missed)
+        return refused
 
-    async def _references(self) -> int:
-        known = {entry.identity.key: entry.identity.uid for entry in self._store}
+    async def _compare(self, namespace: str, *, first: bool) -> int:
+        if not self._sees_secrets():
+            return await self._references(namespace)
+        # At first before the resources, whose reconciliation then need not read each Secret by name.
+        compare_secrets = self._all_secrets if first else self._secrets
+        try:
+            missed = await compare_secrets(namespace)
+        except KubernetesError as error:
+            if error.status != 429 and error.status < 500:  # noqa: PLR2004
+                raise
+            await self._references(namespace)
+            raise SecretsUnreadableError(error.message, status=error.status) from None
+        return missed + await self._references(namespace)
+
+    async def _references(self, namespace: str) -> int:
+        known = {
+            entry.identity.key: (entry.identity.uid, entry.resource_version)
+            for entry in self._store
+            if namespace in {"", entry.identity.key.namespace}
+        }
         listed: set[ObjectKey] = set()
         missed = 0
-        for namespace in self._namespaces:
-            async for body in self._api.list_references(namespace):
-                listed.add(key_of(body))
-                missed += self._take(body)
+        with self._listing(references_path(namespace)) as listed_at:
+            async for body in self._api.list_references(namespace, listed_at=listed_at):
+                key = key_of(body)
+                listed.add(key)
+                missed += self._take(body, instead_of=known.get(key, ("", ""))[1])
         for key in known.keys() - listed:
+            uid, version = known[key]
             entry = self._store.get(key)
-            if entry is None or entry.identity.uid != known[key]:
+            if entry is None or entry.identity.uid != uid:
                 continue
             body_now = await self._api.get_reference(key)
-            if body_now is None or uid_of(body_now) != known[key]:
-                self._store.drop(key, uid=known[key])
+            if body_now is None or uid_of(body_now) != uid:
+                self._store.drop(key, uid=uid)
                 self._marks.forget(key)
                 missed += 1
             if body_now is not None:
-                missed += self._take(body_now)
+                missed += self._take(body_now, instead_of=version)
         return missed
 
-    async def _all_secrets(self) -> None:
-        for namespace in self._namespaces:
-            async for body in self._api.list_secrets(namespace):
-                self._store.observe_secret(body)
+    async def _all_secrets(self, namespace: str) -> int:
+        """Read every Secret; in pages, which is cheaper than by name where most are not known."""
+        known = self._known_secrets(namespace)
+        listed: set[ObjectKey] = set()
+        with self._listing(secrets_path(namespace)) as listed_at:
+            async for body in self._api.list_secrets(namespace, listed_at=listed_at):
+                key = key_of(body)
+                listed.add(key)
+                self._wants_work(self._store.observe_secret(body, instead_of=known.get(key)))
+        return await self._read_secrets(known.keys() - listed, known=known)
 
-    async def _secrets(self) -> int:
-        known = self._store.secret_versions()
+    async def _secrets(self, namespace: str) -> int:
+        known = self._known_secrets(namespace)
         listed: set[ObjectKey] = set()
         doubtful: set[ObjectKey] = set()
-        for namespace in self._namespaces:
-            async for body in self._api.list_secrets(namespace, metadata_alone=True):
+        with self._listing(secrets_path(namespace)) as listed_at:
+            async for body in self._api.list_secrets(namespace, metadata_alone=True, listed_at=listed_at):
                 key = key_of(body)
                 if not self._store.keeps(body):
                     continue
                 listed.add(key)
                 if known.get(key) != version_of(body):
                     doubtful.add(key)
+        return await self._read_secrets((known.keys() - listed) | doubtful, known=known)
+
+    def _known_secrets(self, namespace: str) -> dict[ObjectKey, str]:
+        versions = self._store.secret_versions()
+        return {key: version for key, version in versions.items() if namespace in {"", key.namespace}}
+
+    async def _read_secrets(self, keys: Collection[ObjectKey], *, known: Collection[ObjectKey]) -> int:
         missed = 0
-        for key in sorted((known.keys() - listed) | doubtful):
+        for key in sorted(keys):
+            live = self._store.secret(key)
             body_now = await self._api.get_secret(key)
             if body_now is not None:
-                missed += self._wants_work(self._store.observe_secret(body_now))
+                before = live.resource_version if live else None
+                missed += self._wants_work(self._store.observe_secret(body_now, instead_of=before))
             elif key in known:
                 missed += self._wants_work(self._store.secret_is_gone(key))
         return missed
 
-    def _take(self, body: Json) -> int:
-        key = self._store.observe_reference(body)
+    @contextmanager
+    def _listing(self, path: str) -> Iterator[Callable[[str], None]]:
+        """Give what a listing's version is told to; it counts as listed once it was read to its end."""
+        version = ""
+
+        def listed_at(its_version: str) -> None:
+            nonlocal version
+            version = its_version
+            if self._versions.went_back(path, version):
+                raise _WentBackError
+
+        yield listed_at
+        self._listed_at[path] = version
+
+    def _take(self, body: Json, *, instead_of: str) -> int:
+        key = self._store.observe_reference(body, instead_of=instead_of)
         return self._wants_work({key} if key else frozenset())
 
-    def _wants_work(self, keys: "frozenset[ObjectKey] | set[ObjectKey]") -> int:
+    def _wants_work(self, keys: Collection[ObjectKey]) -> int:
         for key in keys:
             self._marks.mark(key)
         return len(keys)

@@ -1,19 +1,22 @@
-"""What kopf is told of the API server's answers: known objects and our own writes are left out.
+"""What kopf receives of the API server's answers: no listings, and of the watches no changes that our own writes made.
 
-kopf takes half a millisecond for each object that it is told of, and would be told of all that was listed before it started and
-of each of our own writes.
+kopf takes half a millisecond for each object that it is given. What exists is listed by `resync`, in pages of bounded size;
+kopf begins its watch where that listing ended. What our own writes made is known from their answers.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar, Protocol
 
 import aiohttp
 
+from dbclusterref.kube.client import METADATA_ALONE
 from dbclusterref.resource.objects import uid_of, version_of
 
 MOST = 1000
-"""OwnWrites that are waited for at once; beyond, the oldest is forgotten, and taken for news when it comes."""
+"""Own writes that are waited for at once; beyond that the oldest is forgotten, and counts as a change when it comes."""
 
 _CHANGES = (b'{"type":"ADDED",', b'{"type":"MODIFIED",')
 _VERSION = re.compile(rb'"resourceVersion":"(\d+)"')
@@ -26,13 +29,17 @@ class OwnWrites:
         self._expected: dict[bytes, bytes] = {}
 
     def expect(self, body: Mapping[str, object]) -> None:
-        """Takes note of the answer to a write, once all that it says is known."""
+        """Record the answer to a write, once all that it says is known."""
         self._expected[version_of(body).encode()] = uid_of(body).encode()
         if len(self._expected) > MOST:
             del self._expected[next(iter(self._expected))]
 
+    def forget(self) -> None:
+        """Forget all of them: versions are given out a second time after a restored backup."""
+        self._expected.clear()
+
     def is_own(self, line: bytes) -> bool:
-        """Tells whether a line of a watch is an echo, by its bytes; each is recognized once. What is in doubt is none."""
+        """Return whether a line of a watch tells of an own write; each is recognized once. An ambiguous line is not one."""
         if not self._expected or not line.startswith(_CHANGES):
             return False
         # A label or a key of that very name makes two of it: which is the object's own would be a guess.
@@ -44,71 +51,113 @@ class OwnWrites:
         return True
 
 
+class WatchObserver(Protocol):
+    """What is told of the watches, each named by its path."""
+
+    def began(self, path: str, *, since: str) -> None:
+        """Record that the API server serves a watch, and from which version on."""
+
+    def received(self, path: str) -> None:
+        """Record a piece of data, bookmarks included."""
+
+    def refused(self, path: str, *, status: int) -> None:
+        """Record that the API server refused a watch or a listing."""
+
+    def listed_at(self, path: str) -> str:
+        """Return the version of our own listing; "" where kopf asks a second time, and everything must be listed again."""
+
+
 class StreamFilter:
-    """A middleware of an aiohttp session.
+    """A middleware and a response class for the aiohttp session that kopf is given. `watches` are the paths of its watches."""
 
-    `hear` is told the path of a watch when it begins and with each piece that arrives, `is_known` judges the objects of a
-    listing, `is_own_write` the lines of a watch.
-    """
+    def __init__(self, *, watches: Collection[str], observer: WatchObserver, is_own_write: Callable[[bytes], bool]) -> None:
+        self._watches = watches
+        self.observer = observer
+        self.is_own_write = is_own_write
 
-    def __init__(
-        self,
-        *,
-        hear: Callable[[str], object],
-        is_known: Callable[[Mapping[str, object]], bool],
-        is_own_write: Callable[[bytes], bool],
-    ) -> None:
-        self._hear = hear
-        self._is_known = is_known
-        self._is_own_write = is_own_write
+    @property
+    def response_class(self) -> type[aiohttp.ClientResponse]:
+        """Return the class of the session's responses."""
+        return type("FilteredResponse", (_FilteredResponse,), {"stream_filter": self})
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """Passes a request on, and its answer back."""
+        """Pass a request on, and its answer back."""
+        watch = self.watch_of(request.url.path)
+        if watch and not _is_watch(request):
+            request.headers["Accept"] = METADATA_ALONE  # of this listing only the version is used
         response = await handler(request)
-        path = request.url.path
-        if response.ok and request.url.query.get("watch") == "true":
-            self._hear(path)
-            response.content = _FilteredStream(response.content, hear=lambda: self._hear(path), is_own_write=self._is_own_write)  # type: ignore[assignment]
-        elif response.ok:
-            response.json = _Parsed(self._without_known(await response.json()))  # type: ignore[method-assign, assignment]
+        if not response.ok:
+            self.observer.refused(watch or request.url.path, status=response.status)
+            if response.status == HTTPStatus.NOT_FOUND:
+                # The CRD was deleted. The observer ends kopf, which would end with a traceback otherwise.
+                response.release()
+                await _until_cancelled()
+        elif watch and _is_watch(request):
+            self.observer.began(watch, since=request.url.query.get("resourceVersion", ""))
         return response
 
-    def _without_known(self, answer: Any) -> Any:  # noqa: ANN401
-        items = answer.get("items") if isinstance(answer, dict) else None
-        if isinstance(items, list):
-            answer["items"] = [item for item in items if not self._is_known(item)]
-        return answer
+    def watch_of(self, path: str) -> str:
+        """Return the watch that a request belongs to, "" for none; the server's URL may have a path of its own before it."""
+        return next((watch for watch in self._watches if path.endswith(watch)), "")
+
+    async def listing(self, watch: str) -> dict[str, object]:
+        """Return the listing that kopf is given: nothing, as of the version of our own listing."""
+        version = self.observer.listed_at(watch)
+        if not version:
+            await _until_cancelled()
+        return {"metadata": {"resourceVersion": version}, "items": []}
 
 
-class _Parsed:
-    """What was read of a response, for who is about to. It does not hold the response, which would then outlive its use."""
+class _FilteredResponse(aiohttp.ClientResponse):
+    stream_filter: ClassVar[StreamFilter]
 
-    def __init__(self, value: object) -> None:
-        self._value = value
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:  # noqa: ANN401 - aiohttp's own, which is not public
+        """Read the head of the answer; a watch's body is filtered from then on."""
+        response = await super().start(connection)
+        watch = self.stream_filter.watch_of(self.url.path)
+        if self.ok and watch and _is_watch(self):
+            self.content = _FilteredStream(self.content, watch=watch, stream_filter=self.stream_filter)  # type: ignore[assignment]
+        return response
 
-    async def __call__(self) -> object:
-        return self._value
+    async def json(self, **options: Any) -> Any:  # noqa: ANN401 - as aiohttp declares it
+        """Return the body, parsed; in place of a listing, what kopf shall make of it."""
+        watch = self.stream_filter.watch_of(self.url.path)
+        if not self.ok or not watch:
+            return await super().json(**options)
+        await self.read()
+        return await self.stream_filter.listing(watch)
 
 
 class _FilteredStream:
-    """A watch's stream without the own_writes; but for its pieces, which end where lines end, it is as it was."""
+    """A watch's body without own writes; but for its pieces, which end where lines end, it is unchanged."""
 
-    def __init__(
-        self, content: aiohttp.StreamReader, *, hear: Callable[[], object], is_own_write: Callable[[bytes], bool]
-    ) -> None:
+    def __init__(self, content: aiohttp.StreamReader, *, watch: str, stream_filter: StreamFilter) -> None:
         self._content = content
-        self._hear = hear
-        self._is_own_write = is_own_write
+        self._watch = watch
+        self._filter = stream_filter
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._content, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        rest = b""
+        rest = bytearray()
         async for chunk in self._content.iter_chunked(size):
-            self._hear()
-            *lines, rest = (rest + chunk).split(b"\n")
-            if news := [line for line in lines if not self._is_own_write(line)]:
-                yield b"\n".join([*news, b""])
+            self._filter.observer.received(self._watch)
+            rest += chunk
+            end = rest.rfind(b"\n")
+            if end < 0:
+                continue
+            lines = bytes(rest[:end]).split(b"\n")
+            del rest[: end + 1]
+            if changes := [line for line in lines if not self._filter.is_own_write(line)]:
+                yield b"\n".join([*changes, b""])
         if rest:
-            yield rest
+            yield bytes(rest)
+
+
+def _is_watch(message: aiohttp.ClientRequest | aiohttp.ClientResponse) -> bool:
+    return message.url.query.get("watch") == "true"
+
+
+async def _until_cancelled() -> None:
+    await asyncio.get_running_loop().create_future()

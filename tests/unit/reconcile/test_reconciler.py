@@ -245,7 +245,10 @@ async def test_our_own_writes_mark_nothing(bench: Bench) -> None:
 async def test_what_our_own_writes_made_is_known_without_the_watch(bench: Bench) -> None:
     await bench.reconcile()
     assert bench.wrote == [bench.kubernetes.secrets[KEY], bench.kubernetes.references[KEY]]
-    assert all(map(bench.store.is_known, bench.wrote))
+    entry, live = bench.store.get(KEY), bench.store.secret(KEY)
+    assert entry is not None
+    assert live is not None
+    assert [live.resource_version, entry.resource_version] == [version_of(body) for body in bench.wrote]
 
 
 async def test_a_watch_that_is_quicker_than_the_answer_costs_a_look_and_no_write(bench: Bench) -> None:

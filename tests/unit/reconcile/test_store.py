@@ -1,3 +1,5 @@
+import pytest
+
 from dbclusterref.digitalocean.model import User
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.reconcile.store import Store
@@ -298,21 +300,54 @@ def test_a_forgotten_secret_is_unknown_until_it_is_seen_again() -> None:
 # --- what is no news -------------------------------------------------------------------------------------------------------
 
 
-def test_an_object_is_known_in_the_version_that_was_seen_and_in_no_other() -> None:
-    store = Store()
-    assert not store.is_known(reference_body(version=5))
-    store.observe_reference(reference_body(version=5))
-    store.observe_secret(secret(version=7))
-    assert store.is_known(reference_body(version=5))
-    assert store.is_known(secret(version=7))
-    for other in (reference_body(version=6), reference_body(version=5, uid="uid-2"), secret(version=8), secret(version=5)):
-        assert not store.is_known(other)
-
-
-def test_what_is_forgotten_is_news_again() -> None:
+def test_what_was_read_after_what_is_known_is_believed_though_it_is_older() -> None:
     store = observing()
-    store.observe_secret(secret(version=7))
-    store.forget_secret(SECRET_KEY)
-    store.drop(KEY, uid="uid-1")
-    assert not store.is_known(secret(version=7))
-    assert not store.is_known(reference_body())
+    store.observe_reference(reference_body(version=10, generation=2, refreshInterval="30s"))
+    store.observe_secret(secret(version=10))
+    assert store.observe_reference(reference_body(version=5), instead_of="10") == KEY
+    entry, live = store.get(KEY), store.secret(SECRET_KEY)
+    assert entry is not None
+    assert entry.identity.generation == 1
+    store.observe_secret(secret(version=5), instead_of="10")
+    live = store.secret(SECRET_KEY)
+    assert live is not None
+    assert live.resource_version == "5"
+
+
+def test_what_was_read_before_our_own_write_does_not_undo_its_answer() -> None:
+    store = observing()
+    store.observe_reference(reference_body(version=10, generation=2))
+    assert store.observe_reference(reference_body(version=7), instead_of="6") is None
+    store.observe_secret(secret(version=10))
+    store.observe_secret(secret(version=7), instead_of="6")
+    live = store.secret(SECRET_KEY)
+    assert live is not None
+    assert live.resource_version == "10"
+
+
+def test_the_same_version_read_again_changes_nothing() -> None:
+    store = observing()
+    store.observe_reference(reference_body(version=10))
+    assert store.observe_reference(reference_body(version=10, generation=9), instead_of="10") is None
+
+
+def test_without_versions_everything_is_believed_and_only_a_difference_needs_work() -> None:
+    store = observing()
+    store.observe_reference(reference_body(version=10))
+    store.observe_secret(secret(version=10))
+    store.forget_versions()
+    assert store.observe_reference(reference_body(version=5)) is None
+    assert store.observe_secret(secret(version=5)) == frozenset()
+    entry, live = store.get(KEY), store.secret(SECRET_KEY)
+    assert entry is not None
+    assert live is not None
+    assert (entry.resource_version, live.resource_version) == ("5", "5")
+
+
+@pytest.mark.parametrize("versions", [("abc", "7"), ("7", "abc")])
+def test_a_version_that_is_no_number_is_taken_for_newer(versions: tuple[str, str]) -> None:
+    store = Store()
+    for number, version in enumerate(versions, start=1):
+        body = reference_body(generation=number)
+        body["metadata"]["resourceVersion"] = version
+        assert store.observe_reference(body) == KEY

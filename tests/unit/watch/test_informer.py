@@ -16,6 +16,7 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.timing import Timing
 from dbclusterref.watch.informer import Informer
+from dbclusterref.watch.stream_filter import OwnWrites
 from tests.support.empty_cluster import empty_cluster
 from tests.unit.kube.test_client import TOKEN, connect
 
@@ -49,7 +50,7 @@ class _Bench:
             supervisor=self.supervisor,
             logger=LOGGER,
             clock=time.monotonic,
-            is_own_write=lambda _: False,
+            own_writes=OwnWrites(),
             on_start=lambda: None,
         )
 

@@ -2,7 +2,7 @@ import asyncio
 import gc
 import json
 import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,26 +11,45 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from dbclusterref.kube.client import METADATA_ALONE
 from dbclusterref.watch.stream_filter import StreamFilter
 from tests.support.fakes import settle
 
 pytestmark = pytest.mark.sockets
 
-LINES = [b"echo", b"news", b"echo", b"echo", b"more news"]
+LINES = [b"own", b"foreign", b"own", b"own", b"another"]
 WATCH = "/secrets?watch=true"
 
 
 @dataclass
 class Server:
-    """Answers a watch with its pieces, each sent by itself, and anything else with one body."""
+    """Answers a watch with its pieces, each sent by itself, and anything else with one body; the watches' observer, too."""
 
     pieces: Sequence[bytes] = ()
     body: object = None
     status: int = 200
     gate: asyncio.Event | None = None
+    version: str = "7"
     heard: list[str] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+
+    def began(self, path: str, *, since: str) -> None:
+        self.heard.append(path)
+        self.told.append((path, since))
+
+    def received(self, path: str) -> None:
+        self.heard.append(path)
+
+    def refused(self, path: str, *, status: int) -> None:
+        self.told.append((path, str(status)))
+
+    def listed_at(self, path: str) -> str:
+        self.told.append((path, "listed"))
+        return self.version
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.accepted.append(request.headers["Accept"])
         if "watch" not in request.query:
             return web.json_response(self.body, status=self.status)
         response = web.StreamResponse(status=self.status)
@@ -49,15 +68,13 @@ class Server:
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        stream_filter = StreamFilter(hear=self.heard.append, is_known=is_known, is_own_write=lambda line: line == b"echo")
+        stream_filter = StreamFilter(watches=["/secrets"], observer=self, is_own_write=lambda line: line == b"own")
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with aiohttp.ClientSession(url, middlewares=(stream_filter,)) as session:
+        async with aiohttp.ClientSession(
+            url, middlewares=(stream_filter,), response_class=stream_filter.response_class
+        ) as session:
             yield session
         await runner.cleanup()
-
-
-def is_known(item: Mapping[str, object]) -> bool:
-    return item["name"] == "known"
 
 
 async def heard(server: Server) -> bytes:
@@ -66,18 +83,18 @@ async def heard(server: Server) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
-async def test_a_watch_is_heard_without_echoes_however_it_is_cut_into_pieces(size: int) -> None:
+async def test_a_watch_is_heard_without_own_writes_however_it_is_cut_into_pieces(size: int) -> None:
     whole = b"\n".join([*LINES, b""])
     pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
-    assert await heard(Server(pieces=pieces)) == b"news\nmore news\n"
+    assert await heard(Server(pieces=pieces)) == b"foreign\nanother\n"
 
 
 async def test_a_line_without_an_end_is_passed_on_when_the_watch_ends() -> None:
-    assert await heard(Server(pieces=[b"news\nbroken o", b"ff"])) == b"news\nbroken off"
+    assert await heard(Server(pieces=[b"foreign\nbroken o", b"ff"])) == b"foreign\nbroken off"
 
 
-async def test_a_watch_is_alive_from_when_it_begins_and_with_each_echo() -> None:
-    server = Server(pieces=[b"echo\n"], gate=asyncio.Event())
+async def test_a_watch_is_alive_from_when_it_begins_and_with_each_own_write() -> None:
+    server = Server(pieces=[b"own\n"], gate=asyncio.Event())
     assert server.gate
     async with server.session() as session, session.get(WATCH) as reply:
         assert server.heard == ["/secrets"]
@@ -85,7 +102,7 @@ async def test_a_watch_is_alive_from_when_it_begins_and_with_each_echo() -> None
         async with asyncio.timeout(5):
             while server.heard != ["/secrets"] * 2:
                 await asyncio.wait({chunks}, timeout=0.001)
-        assert not chunks.done(), "an echo is no news"
+        assert not chunks.done(), "an own write is not passed on"
         server.gate.set()
         assert await chunks is None
 
@@ -95,9 +112,42 @@ async def json_of(server: Server) -> Any:
         return await reply.json()
 
 
-async def test_a_listing_is_heard_without_what_is_known() -> None:
-    listing = {"metadata": {"continue": "c", "resourceVersion": "9"}, "items": [{"name": "known"}, {"name": "new"}]}
-    assert await json_of(Server(body=listing)) == {**listing, "items": [{"name": "new"}]}
+async def test_of_a_listing_kopf_is_given_only_the_version_of_our_own() -> None:
+    server = Server(body={"metadata": {"continue": "c", "resourceVersion": "9"}, "items": [{"name": "some"}]})
+    assert await json_of(server) == {"metadata": {"resourceVersion": "7"}, "items": []}
+    assert server.told == [("/secrets", "listed")]
+    assert server.accepted == [METADATA_ALONE], "of its one object not even the data is read"
+
+
+async def test_a_second_listing_waits_until_kopf_is_ended() -> None:
+    server = Server(body={"items": []}, version="")
+    async with server.session() as session, session.get("/secrets") as reply:
+        answer = asyncio.create_task(reply.json())
+        await asyncio.wait({answer}, timeout=0.05)
+        assert not answer.done()
+        answer.cancel()
+        await asyncio.gather(answer, return_exceptions=True)
+
+
+async def test_a_watch_is_told_with_the_version_it_begins_at() -> None:
+    server = Server(pieces=[b"foreign\n"])
+    async with server.session() as session, session.get(f"{WATCH}&resourceVersion=41"):
+        assert server.told == [("/secrets", "41")]
+
+
+@pytest.mark.parametrize("path", ["/secrets", WATCH])
+async def test_what_is_not_found_is_told_and_waits_until_kopf_is_ended(path: str) -> None:
+    server = Server(status=404)
+    async with server.session() as session:
+        request = asyncio.create_task(session.get(path))
+        async with asyncio.timeout(5):
+            while not server.told:
+                await asyncio.wait({request}, timeout=0.001)
+        assert server.told == [("/secrets", "404")]
+        await settle()
+        assert not request.done()
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
 
 
 async def test_a_listing_is_let_go_once_it_was_read() -> None:
@@ -115,12 +165,17 @@ async def test_a_listing_is_let_go_once_it_was_read() -> None:
         gc.enable()
 
 
-@pytest.mark.parametrize("body", [{"items": None}, {"resources": [{"name": "known"}]}, ["known"], None, "known"])
-async def test_what_is_no_listing_is_heard_as_it_is(body: object) -> None:
-    assert await json_of(Server(body=body)) == body
+@pytest.mark.parametrize("body", [{"items": None}, {"resources": [{"name": "some"}]}, ["some"], None, "some"])
+async def test_what_is_no_listing_of_ours_is_passed_on_as_it_is(body: object) -> None:
+    server = Server(body=body)
+    async with server.session() as session, session.get("/apis") as reply:
+        assert await reply.json() == body
+    assert server.told == []
 
 
-async def test_a_refusal_is_heard_as_it_is() -> None:
-    refusal = {"kind": "Status", "items": [{"name": "known"}]}
-    assert await json_of(Server(body=refusal, status=410)) == refusal
+async def test_a_refusal_is_told_and_passed_on_as_it_is() -> None:
+    refusal = {"kind": "Status", "items": [{"name": "some"}]}
+    server = Server(body=refusal, status=410)
+    assert await json_of(server) == refusal
+    assert server.told == [("/secrets", "410")]
     assert json.loads(await heard(Server(pieces=[json.dumps(refusal).encode()], status=410))) == refusal
