@@ -29,6 +29,11 @@ class JsonFormatter(BaseJsonFormatter):
         log_data |= log_data.pop("fields", {})
 
 
+def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Log by its type alone an exception that nobody can catch: its message may hold anything."""
+    LOGGER.error("An exception in a finalizer was ignored: %s.", unraisable.exc_type.__name__)
+
+
 def configure_logging(*, log_format: str, level: str) -> None:
     """Send everything to standard error. Formats and levels are those of `settings`."""
     handler = logging.StreamHandler(sys.stderr)
@@ -39,10 +44,13 @@ def configure_logging(*, log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # What Python itself writes to standard error becomes a line as well: a collector reads each as JSON.
+    logging.captureWarnings(capture=True)
+    sys.unraisablehook = _log_unraisable
     if level != "debug":
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
         # What goes wrong with its watches is logged by the informer, once and not at each try.
-        logging.getLogger("kopf").setLevel(logging.CRITICAL)
+        logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
         # What is wrong with a kubeconfig is said once, in our own words.
         logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)

@@ -1,5 +1,6 @@
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -17,7 +18,10 @@ def _logging_as_it_was() -> Iterator[None]:
     before = [(logger, list(logger.handlers), logger.level) for logger in loggers]
     for logger in loggers[1:]:
         logger.setLevel(logging.NOTSET)
+    hook = sys.unraisablehook
     yield
+    sys.unraisablehook = hook
+    logging.captureWarnings(capture=False)
     for logger, handlers, level in before:
         logger.handlers[:] = handlers
         logger.setLevel(level)
@@ -110,3 +114,31 @@ def test_configuring_twice_writes_once(capsys: pytest.CaptureFixture[str]) -> No
         configure_logging(log_format=log_format, level="info")
     LOGGER.info("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+_PROGRAM = """
+import warnings
+from dbclusterref.commands.logs import configure_logging
+
+class Broken:
+    def __del__(self):
+        raise ValueError("CANARY")
+
+configure_logging(log_format="json", level="info")
+Broken()
+warnings.warn("a library's own\\nwords")
+"""
+
+
+def test_what_python_itself_writes_is_a_line_of_json_too() -> None:
+    written = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True).stderr
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [line["logger"] for line in lines] == ["dbclusterref", "py.warnings"]
+    assert lines[0]["message"] == "An exception in a finalizer was ignored: ValueError."
+    assert "own\nwords" in lines[1]["message"]
+
+
+def test_what_kopf_says_of_each_failed_try_is_left_to_the_informer(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(log_format="plain", level="info")
+    logging.getLogger("kopf._cogs.clients.watching").error("failed; will retry")
+    assert capsys.readouterr().err == ""
