@@ -45,7 +45,7 @@ class Ear:
         return "7"
 
     def session(self) -> aiohttp.ClientSession:
-        return self.api.session(self.stream_filter, response_class=self.stream_filter.response_class)
+        return self.api.connection.session(self.stream_filter, response_class=self.stream_filter.response_class)
 
     async def listing(self, path: str) -> Json:
         async with self.session() as session, session.get(self.api.server + path) as reply:

@@ -130,12 +130,9 @@ WITHOUT_A_TEST_OF_ITS_OWN = {
     "digitalocean.reader",
     "digitalocean.single_flight",
     "digitalocean.snapshot",
-    "kube.config",
-    "kube.fence",
     "reconcile.entry",
     "reconcile.publisher",
     "reconcile.repair_backoff",
-    "watch.resync",
 }
 """To be emptied: nothing is added here."""
 

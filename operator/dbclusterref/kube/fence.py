@@ -1,4 +1,4 @@
-"""The fence around the API server: nothing is written by a process that does not lead, nor comes in after it stopped."""
+"""The fence before the API server: a process that does not lead writes nothing, and no write arrives after it stopped."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,9 +22,9 @@ class Api(Protocol):
 
 
 class Fence:
-    """Lets a write through while `seconds_left` is positive, and cuts it off where that ends.
+    """Lets a write through while `seconds_left` is positive, and cancels it when that time is over.
 
-    (A write that began a moment before the Lease ran out could otherwise come in when another leads.)
+    (A write that began just before the Lease expired could otherwise arrive while another process leads.)
     """
 
     def __init__(self, api: Api, *, seconds_left: Callable[[], float]) -> None:
@@ -32,7 +32,7 @@ class Fence:
         self._seconds_left = seconds_left
 
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None:
-        """Reader, which anybody may."""
+        """Read a Secret, leading or not."""
         return await self._api.get_secret(key)
 
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]:
@@ -54,11 +54,11 @@ class Fence:
     async def _fenced(self, write: Callable[[], Awaitable[T]]) -> T:
         left = self._seconds_left()
         if left <= 0:
-            raise KubernetesError("This process is not the leader (any more) and does not write.", status=0)
+            raise KubernetesError("Not the leader; write refused.", status=0)
         if left == float("inf"):
             return await write()
         try:
             async with asyncio.timeout(left):
                 return await write()
         except TimeoutError:
-            raise KubernetesError("The Lease ran out during a write, which was broken off.", status=0) from None
+            raise KubernetesError("The Lease expired during the write; cancelled.", status=0) from None

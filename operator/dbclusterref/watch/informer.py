@@ -17,6 +17,7 @@ from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import GROUP
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.timing import Timing
+from dbclusterref.watch.access import Access
 from dbclusterref.watch.heartbeat import LoopLag, WatchSilence
 from dbclusterref.watch.kopf_adapter import NoMemories, make_registry, make_settings, scope
 from dbclusterref.watch.resync import Resync, SecretsUnreadableError
@@ -25,17 +26,11 @@ from dbclusterref.watch.versions import Versions
 
 SILENT_RESTARTS = 2
 """Restarts in a row after which no data came: the fault is in this process then, and it reports itself unhealthy."""
-REJECTED_UNREADY = 20.0
-REJECTED_UNHEALTHY = 300.0
-"""Seconds of 401 after which /readyz and /healthz fail: a new pod may have credentials that work."""
 IDENTITY = "dbclusterref"
 """How this operator would call itself to kopf's peers, of which it has none."""
 PERIOD = 1.0
 RETRY_MOST = 5.0
 """Between two tries to begin, in seconds, growing up to this while the API server fails."""
-RIGHTS_PERIOD = 60.0
-SECRET_TRIES = 3
-"""Failed listings of Secrets in a row after which each Secret is read by itself instead."""
 END_PERIOD = 0.25
 END_TRIES = 12
 """Between two tries to end kopf, in seconds, and how many there are."""
@@ -71,7 +66,8 @@ class Informer:
         self._clock = clock
         self._own_writes = own_writes
         self._on_start = on_start
-        self._namespaces: Sequence[str] = tuple(namespaces) or ("",)
+        named = tuple(namespaces) or ("",)
+        self._access = Access(kubernetes, namespaces=named, logger=logger, clock=clock)
         self._silence = WatchSilence(clock)
         self._lag = LoopLag(clock)
         self._versions = Versions()
@@ -81,7 +77,7 @@ class Informer:
             marks=controller,
             metrics=metrics,
             logger=logger,
-            namespaces=self._namespaces,
+            namespaces=named,
             sees_secrets=lambda: self.sees_secrets,
             versions=self._versions,
             on_restore=self._storage_was_restored,
@@ -92,18 +88,12 @@ class Informer:
         self._silent_restarts = 0
         self._to_compare: set[str] = set()
         self._refusals: dict[str, int] = {}
-        self._refused_namespaces: dict[str, KubernetesError] = {}
-        self._rejected_since: float | None = None
-        self._rights_checked_at = clock()
-        self._may_watch_secrets = True
-        self._unreadable_tries = 0
-        self._secrets_are_unreadable = False
         self.is_watching = False
 
     @property
     def sees_secrets(self) -> bool:
         """Return whether Secrets are listed and watched; else each is read by itself when its resource is refreshed."""
-        return self._may_watch_secrets and not self._secrets_are_unreadable
+        return self._access.sees_secrets
 
     async def run(self) -> None:
         """Watch until cancelled; what is known stays, whatever ends a watch, and the watches start again."""
@@ -128,34 +118,23 @@ class Informer:
         found = []
         if self._silent_restarts >= SILENT_RESTARTS:
             found.append(f"the watches were restarted {self._silent_restarts} times without receiving data")
-        if self._rejected_for() > REJECTED_UNHEALTHY:
-            found.append("the Kubernetes API has rejected the operator's credentials (401) for minutes")
-        return [*found, *self._lag.problems()]
+        return [*found, *self._access.problems(), *self._lag.problems()]
 
     def not_ready(self) -> list[str]:
         """Return why resources are not watched, a sentence each."""
-        if self._rejected_for() > REJECTED_UNREADY:
-            return ["the Kubernetes API rejects the operator's credentials (401)"]
-        return [] if self.is_watching else [f"not watching: {self._waiting_for}"]
+        return self._access.not_ready() or ([] if self.is_watching else [f"not watching: {self._waiting_for}"])
 
     def describe(self) -> list[str]:
         """Return what is served with restrictions, a sentence each."""
-        found = [
-            f"namespace {name} is not watched: {error.message}" for name, error in sorted(self._refused_namespaces.items())
-        ]
-        if self._secrets_are_unreadable:
-            found.append("Secrets cannot be listed: they are repaired at each refresh")
-        elif not self._may_watch_secrets:
-            found.append("Secrets may not be watched: they are repaired at each refresh")
-        return found
+        return self._access.describe()
 
     def measure(self) -> None:
         """Set the gauges."""
         self._metrics.watch_age_seconds.set(self._silence.longest())
         self._metrics.loop_lag_seconds.set(self._lag.seconds)
         self._metrics.secrets_watched.set(self.sees_secrets)
-        self._metrics.namespaces_refused.set(len(self._refused_namespaces))
-        self._metrics.credentials_rejected.set(self._rejected_since is not None)
+        self._metrics.namespaces_refused.set(self._access.refused)
+        self._metrics.credentials_rejected.set(self._access.is_rejected)
 
     # --- what the watches tell (`WatchObserver`)
 
@@ -199,7 +178,7 @@ class Informer:
         while True:
             try:
                 if await self._kubernetes.has_resource():
-                    await self._ask_for_rights()
+                    await self._access.ask_for_rights()
                     await self._list()
                     break
                 self._waiting_for, pause = _NO_CRD, PERIOD
@@ -221,66 +200,29 @@ class Informer:
         try:
             refused = await self._resync.run(first=not self._has_begun)
         except SecretsUnreadableError as error:
-            self._unreadable_tries += 1
-            if self._unreadable_tries < SECRET_TRIES:
+            if not self._access.note_unreadable_secrets(error):
                 raise
-            self._secrets_are_unreadable = True
-            self._logger.warning(
-                "Secrets cannot be listed (%s) Each Secret is read by itself at its resource's refresh instead, and repaired "
-                "then. The listing is tried again every minute.",
-                error.message,
-            )
             refused = await self._resync.run(first=not self._has_begun)
-        self._unreadable_tries = 0
-        for namespace in refused.keys() - self._refused_namespaces.keys():
-            self._logger.warning(
-                "Namespace %s cannot be listed and is not watched: %s The other namespaces are served; this one is tried again "
-                "every minute.",
-                namespace,
-                refused[namespace].message,
-            )
-        for namespace in self._refused_namespaces.keys() - refused.keys():
-            self._logger.info("Namespace %s can be listed again and is watched.", namespace)
-        self._refused_namespaces = refused
-
-    async def _ask_for_rights(self) -> None:
-        self._rights_checked_at = self._clock()
-        try:
-            may = [
-                await self._kubernetes.may(verb, group="", resource="secrets", namespace=namespace)
-                for namespace in self._namespaces
-                if namespace not in self._refused_namespaces
-                for verb in ("list", "watch")
-            ]
-        except KubernetesError as error:
-            if error.status in range(400, 500) and error.status != HTTPStatus.UNAUTHORIZED:
-                return  # without the right to ask, the watch itself finds out
-            raise
-        if all(may) == self._may_watch_secrets:
-            return
-        self._may_watch_secrets = all(may)
-        if self._may_watch_secrets:
-            self._logger.info("Secrets may be watched now; they are repaired at once.")
-        else:
-            self._logger.warning(
-                "Secrets may not be listed and watched; each is read by itself at its resource's refresh, and repaired then."
-            )
+        self._access.note_refused(refused)
 
     async def _watch_once(self) -> None:
         self._restart.clear()
         self._refusals.clear()
-        served = [name for name in self._namespaces if name not in self._refused_namespaces]
+        served = self._access.served
         kinds = [references_path, *([secrets_path] if self.sees_secrets else [])]
         watches = [path(namespace) for namespace in served for path in kinds]
         self._silence.expect(*watches)
         existing = asyncio.all_tasks()
+        connection = self._kubernetes.connection
         stream_filter = StreamFilter(watches=watches, observer=self, is_own_write=self._own_writes.is_own)
         tasks = await kopf.spawn_tasks(
             registry=make_registry(
                 store=self._store,
                 controller=self._controller,
-                server=self._kubernetes.server,
-                session=partial(self._kubernetes.session, stream_filter, response_class=stream_filter.response_class),
+                server=connection.server,
+                session=partial(
+                    self._kubernetes.connection.session, stream_filter, response_class=stream_filter.response_class
+                ),
                 with_secrets=self.sees_secrets,
             ),
             settings=make_settings(self._timing),
@@ -307,32 +249,17 @@ class Informer:
     async def _keep_listening(self) -> None:
         while True:
             await asyncio.sleep(PERIOD)
-            self._note_credentials()
+            self._access.note_credentials(rejected=self._kubernetes.connection.is_rejected)
             if not self.is_watching or self._restart.is_set():
                 continue
             if self._to_compare:
                 await self._look_for_a_restored_storage()
-            if self._clock() - self._rights_checked_at > RIGHTS_PERIOD:
-                await self._look_whether_restrictions_ended()
+            if self._access.is_due and await self._access.has_changed():
+                self._restart.set()
             if self._silence.longest() > self._timing.watch_silence and await self._api_answers():
                 self._silent_restarts += 1
                 self._logger.warning("A watch is silent while the Kubernetes API answers; restarting the watches.")
                 self._restart.set()
-
-    def _note_credentials(self) -> None:
-        if not self._kubernetes.is_rejected:
-            if self._rejected_since is not None:
-                self._logger.info("The Kubernetes API accepts the operator's credentials again.")
-            self._rejected_since = None
-        elif self._rejected_since is None:
-            self._rejected_since = self._clock()
-            self._logger.error(
-                "The Kubernetes API rejects the operator's credentials (401). Nothing can be read or written until it accepts "
-                "them; retrying. Check that the ServiceAccount exists, or renew the kubeconfig's credentials."
-            )
-
-    def _rejected_for(self) -> float:
-        return 0.0 if self._rejected_since is None else self._clock() - self._rejected_since
 
     async def _look_for_a_restored_storage(self) -> None:
         """Compare versions where a watch began: a watch from a version that is still to come stays silent, and is alive."""
@@ -354,34 +281,6 @@ class Informer:
         self._to_compare.clear()
         self._has_begun = False
         self._restart.set()
-
-    async def _look_whether_restrictions_ended(self) -> None:
-        before = self.sees_secrets
-        try:
-            await self._ask_for_rights()
-            if self._secrets_are_unreadable and await self._secrets_can_be_listed():
-                self._secrets_are_unreadable = False
-                self._logger.info("Secrets can be listed again; they are repaired at once.")
-        except KubernetesError:
-            return
-        if self.sees_secrets != before or await self._some_namespace_is_back():
-            self._restart.set()
-
-    async def _secrets_can_be_listed(self) -> bool:
-        for namespace in self._namespaces:
-            if namespace not in self._refused_namespaces:
-                async for _ in self._kubernetes.list_secrets(namespace, metadata_alone=True):
-                    pass
-        return True
-
-    async def _some_namespace_is_back(self) -> bool:
-        for namespace in self._refused_namespaces:
-            try:
-                await self._kubernetes.latest_version(references_path(namespace))
-            except KubernetesError:
-                continue
-            return True
-        return False
 
     async def _api_answers(self) -> bool:
         """Return whether the API server answers: if it does not, a silent watch is not this process's fault."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import aiohttp
 
-from dbclusterref.kube.client import METADATA_ALONE
+from dbclusterref.kube.connection import METADATA_ALONE
 from dbclusterref.resource.objects import uid_of, version_of
 
 MOST = 1000

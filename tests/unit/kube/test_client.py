@@ -225,9 +225,9 @@ async def test_each_request_carries_the_token_and_our_name(api: KubernetesApi, s
 
 @pytest.mark.sockets
 async def test_the_session_for_the_watch_looks_its_token_up_for_each_request(api: KubernetesApi, server: Server) -> None:
-    async with api.session() as session:
+    async with api.connection.session() as session:
         await session.get(f"{server.url}/one")
-        api._client.configuration.api_key["BearerToken"] = "rotated"
+        api.connection._configuration.api_key["BearerToken"] = "rotated"
         await session.get(f"{server.url}/two")
     sent = [request.headers["Authorization"] for request in server.requests]
     assert sent == [f"Bearer {TOKEN}", "Bearer rotated"]

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from dbclusterref.kube.client import METADATA_ALONE
+from dbclusterref.kube.connection import METADATA_ALONE
 from dbclusterref.watch.stream_filter import StreamFilter
 from tests.support.fakes import settle
 

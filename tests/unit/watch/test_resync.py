@@ -1,0 +1,267 @@
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from dbclusterref.errors import KubernetesError
+from dbclusterref.kube.client import references_path, secrets_path
+from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.store import Store
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
+from dbclusterref.resource.shard import Shard
+from dbclusterref.secret.state import REFERENCE_UID
+from dbclusterref.watch.resync import Resync, SecretsUnreadableError
+from tests.support.fakes import KEY, FakeKubernetes, reference_body, secret_body
+
+# ruff: noqa: ARG002 - stand-ins take what they are given
+
+
+class Listing:
+    """What the API server says."""
+
+    def __init__(self, api: FakeKubernetes) -> None:
+        self.api = api
+        self.hidden: set[ObjectKey] = set()
+        self.trouble: KubernetesError | None = None
+        self.version = "100"
+        self.forbidden: set[str] = set()
+
+    def _require_right(self, namespace: str) -> None:
+        if namespace in self.forbidden:
+            raise KubernetesError("forbidden", status=403)
+
+    async def list_references(self, namespace: str, *, listed_at: Callable[[str], object]) -> AsyncIterator[dict[str, object]]:
+        self._require_right(namespace)
+        listed_at(self.version)
+        for key, body in self.api.references.items():
+            if key not in self.hidden:
+                yield body
+
+    async def list_secrets(
+        self, namespace: str, *, metadata_alone: bool = False, listed_at: Callable[[str], object]
+    ) -> AsyncIterator[dict[str, object]]:
+        if self.trouble:
+            raise self.trouble
+        self._require_right(namespace)
+        listed_at(self.version)
+        for key, body in self.api.secrets.items():
+            if key not in self.hidden:
+                yield body
+
+    async def get_reference(self, key: ObjectKey) -> dict[str, object] | None:
+        return self.api.references.get(key)
+
+    async def get_secret(self, key: ObjectKey) -> dict[str, object] | None:
+        return self.api.secrets.get(key)
+
+
+class Marks:
+    def __init__(self) -> None:
+        self.marked: list[ObjectKey] = []
+        self.forgotten: list[ObjectKey] = []
+
+    def mark(self, key: ObjectKey, *, urgent: bool = False) -> None:
+        self.marked.append(key)
+
+    def forget(self, key: ObjectKey) -> None:
+        self.forgotten.append(key)
+
+
+class Bench:
+    def __init__(self, *, shard: Shard | None = None, namespaces: tuple[str, ...] = ()) -> None:
+        self.restored = 0
+        self.api, self.store, self.marks, self.metrics = FakeKubernetes(), Store(shard=shard), Marks(), Metrics()
+        self.listing = Listing(self.api)
+        self.resync = Resync(
+            self.listing,
+            store=self.store,
+            marks=self.marks,
+            metrics=self.metrics,
+            logger=logging.getLogger("test"),
+            namespaces=namespaces,
+            sees_secrets=lambda: True,
+            on_restore=self._count_restore,
+        )
+
+    def _count_restore(self) -> None:
+        self.restored += 1
+
+    @property
+    def missed(self) -> float:
+        value: Any = self.metrics.registry.get_sample_value("dbclusterref_missed_changes_total")
+        return float(value)
+
+    def put(self, **body: Any) -> None:
+        self.api.put_reference(reference_body(**body))
+
+
+async def test_a_resource_that_no_watch_told_of_is_taken_in() -> None:
+    bench = Bench()
+    bench.put()
+    await bench.resync.run()
+    assert bench.marks.marked == [KEY]
+    assert bench.missed == 1
+    await bench.resync.run()
+    assert bench.missed == 1
+
+
+async def test_at_first_the_secrets_are_known_before_the_resources_that_want_them() -> None:
+    bench = Bench()
+    bench.put()
+    bench.api.put_secret(secret_body({"a": "b"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    known: list[bool] = []
+    bench.marks.mark = lambda key, **_: known.append(bench.store.secret(key) is not None)  # type: ignore[method-assign]
+    await bench.resync.run(first=True)
+    assert known == [True]
+    assert bench.missed == 0
+
+
+async def test_another_shards_secrets_and_resources_are_no_missed_changes() -> None:
+    bench = Bench(shard=Shard(index=0, count=2))
+    for number in range(8):
+        key, uid = ObjectKey("shop", f"db-{number}"), f"uid-{number}"
+        bench.put(key=key, uid=uid)
+        body = secret_body({"a": "b"}, key=key, labels={MANAGED_BY: FIELD_MANAGER})
+        body["metadata"]["annotations"] = {REFERENCE_UID: uid}
+        bench.api.put_secret(body)
+    await bench.resync.run(first=True)
+    assert 0 < len(bench.store) < 8
+    assert len(bench.store.secret_versions()) == len(bench.store)
+    await bench.resync.run()
+    assert bench.missed == 0
+
+
+async def test_a_resource_that_is_gone_is_forgotten() -> None:
+    bench = Bench()
+    bench.put()
+    await bench.resync.run(first=True)
+    bench.api.references.clear()
+    await bench.resync.run()
+    assert bench.store.get(KEY) is None
+    assert bench.marks.forgotten == [KEY]
+
+
+async def test_a_resource_that_a_listing_lacks_is_not_given_up_while_it_can_be_read() -> None:
+    bench = Bench()
+    bench.put()
+    await bench.resync.run(first=True)
+    bench.listing.hidden.add(KEY)
+    await bench.resync.run()
+    assert bench.store.get(KEY) is not None
+    assert bench.missed == 0
+
+
+async def test_a_resource_made_anew_takes_the_place_of_the_former() -> None:
+    bench = Bench()
+    bench.put(uid="first")
+    await bench.resync.run(first=True)
+    bench.api.references.clear()
+    bench.put(uid="second")
+    await bench.resync.run()
+    entry = bench.store.get(KEY)
+    assert entry is not None
+    assert entry.identity.uid == "second"
+
+
+async def test_after_a_restored_backup_what_is_listed_is_believed_though_it_is_older() -> None:
+    bench = Bench()
+    secret = secret_body({"a": "new"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER})
+    bench.put(generation=2)
+    bench.api.put_secret(secret)
+    await bench.resync.run(first=True)
+    before = bench.store.secret(KEY)
+    assert before is not None
+
+    bench.listing.version = "50"
+    bench.api.numbers = itertools.count(11)
+    bench.put(generation=1)
+    bench.api.put_secret(secret_body({"a": "old"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    await bench.resync.run()
+    entry, live = bench.store.get(KEY), bench.store.secret(KEY)
+    assert entry is not None
+    assert live is not None
+    assert entry.identity.generation == 1
+    assert live.resource_version == "12"
+    assert bench.restored == 1
+    await bench.resync.run()
+    assert bench.restored == 1, "versions count from there on"
+
+
+async def test_an_older_object_in_a_listing_that_did_not_go_back_is_believed_too() -> None:
+    # A backup that was restored so long ago that versions have caught up.
+    bench = Bench()
+    bench.put(generation=2)
+    await bench.resync.run(first=True)
+    bench.api.numbers = itertools.count(11)
+    bench.put(generation=1)
+    bench.api.put_secret(secret_body({"a": "b"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    await bench.resync.run()
+    entry, live = bench.store.get(KEY), bench.store.secret(KEY)
+    assert entry is not None
+    assert entry.identity.generation == 1
+    assert live is not None
+    assert bench.restored == 0
+
+
+async def test_a_secret_that_a_restored_backup_lacks_is_found_out() -> None:
+    bench = Bench()
+    bench.put()
+    bench.api.put_secret(secret_body({"a": "b"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    await bench.resync.run(first=True)
+    bench.listing.version = "50"
+    bench.api.secrets.clear()
+    bench.marks.marked.clear()
+    await bench.resync.run()
+    assert bench.store.secret(KEY) is None
+    assert KEY in bench.marks.marked
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_secrets_that_cannot_be_listed_cost_no_resource(status: int) -> None:
+    bench = Bench()
+    bench.put()
+    bench.listing.trouble = KubernetesError("unable to decrypt", status=status)
+    with pytest.raises(SecretsUnreadableError, match="unable to decrypt"):
+        await bench.resync.run(first=True)
+    assert bench.store.get(KEY) is not None
+
+
+async def test_a_listing_gives_its_version_once_and_only_when_it_is_complete() -> None:
+    bench = Bench()
+    bench.put()
+    await bench.resync.run(first=True)
+    paths = references_path(""), secrets_path("")
+    assert [bench.resync.take_version(path) for path in paths] == ["100", "100"]
+    assert [bench.resync.take_version(path) for path in paths] == ["", ""]
+    bench.listing.trouble = KubernetesError("no", status=500)
+    with pytest.raises(SecretsUnreadableError):
+        await bench.resync.run()
+    assert bench.resync.take_version(secrets_path("")) == ""
+
+
+async def test_a_namespace_that_may_not_be_listed_is_left_out_and_named() -> None:
+    bench = Bench(namespaces=("shop", "gone"))
+    bench.put()
+    bench.listing.forbidden = {"gone"}
+    refused = await bench.resync.run(first=True)
+    assert set(refused) == {"gone"}
+    assert bench.store.get(KEY) is not None
+
+
+async def test_where_no_namespace_may_be_listed_that_is_an_error() -> None:
+    bench = Bench(namespaces=("gone",))
+    bench.listing.forbidden = {"gone"}
+    with pytest.raises(KubernetesError) as raised:
+        await bench.resync.run(first=True)
+    assert raised.value.status == 403
+
+
+@pytest.mark.parametrize("status", [401, 404, 0])
+async def test_other_trouble_with_the_secrets_is_no_reason_to_do_without_them(status: int) -> None:
+    bench = Bench()
+    bench.listing.trouble = KubernetesError("no", status=status)
+    with pytest.raises(KubernetesError) as raised:
+        await bench.resync.run(first=True)
+    assert not isinstance(raised.value, SecretsUnreadableError)
