@@ -1203,7 +1203,7 @@ async def test_a_namespace_that_is_ending_is_no_refusal(bench: Bench) -> None:
 
 async def test_who_does_not_lead_writes_nothing(bench: Bench) -> None:
     bench.leading = False
-    with pytest.raises(KubernetesError, match="not the leader"):
+    with pytest.raises(KubernetesError, match="Not the leader"):
         await bench.reconcile()
     assert bench.kubernetes.writes == []
     bench.leading = True
@@ -1215,7 +1215,7 @@ async def test_who_loses_the_lead_while_reading_writes_nothing(bench: Bench) -> 
     task, gate = await reading(bench)
     bench.leading = False
     gate.set()
-    with pytest.raises(KubernetesError, match="not the leader"):
+    with pytest.raises(KubernetesError, match="Not the leader"):
         await task
     assert bench.kubernetes.writes == []
 
