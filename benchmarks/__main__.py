@@ -32,7 +32,7 @@ def main() -> int:
     sizes = [int(size) for size in options.sizes.split(",")]
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "results.json"
-    # One size may be measured anew; the others stay.
+    # One size may be measured again; the others stay.
     results: dict[str, Numbers] = json.loads(file.read_text())["sizes"] if file.exists() else {}
     for size in sizes:
         results[str(size)] = asyncio.run(_measure(size))

@@ -133,31 +133,31 @@ async def rotation_wave(kubernetes: Kubernetes, world: World, namespace: str, cl
 
 
 async def drift_burst(kubernetes: Kubernetes, namespace: str, *, count: int) -> Numbers:
-    """Somebody spoils so many Secrets at once: for each, until it is as it was."""
+    """Somebody corrupts so many Secrets at once: for each, until it is as it was."""
     path = secrets_path(namespace)
-    spoilt: dict[str, float] = {}
-    marker = base64.b64encode(b"spoilt").decode()
+    corrupted: dict[str, float] = {}
+    marker = base64.b64encode(b"corrupted").decode()
 
-    def spoil(number: int) -> Callable[[], Any]:
+    def corrupt(number: int) -> Callable[[], Any]:
         name = f"db-{number:05d}"
 
         async def patch() -> None:
             body = {"data": {"password": marker}}
             await kubernetes.call("PATCH", f"{path}/{name}", body, content_type="application/merge-patch+json")
-            spoilt[name] = time.perf_counter()
+            corrupted[name] = time.perf_counter()
 
         return patch
 
-    def is_mended(body: Json) -> bool:
+    def is_repaired(body: Json) -> bool:
         return bool(body["data"].get("password") != marker)
 
-    async with noticing(kubernetes, f"{path}?labelSelector={MANAGED}", is_mended, count=count) as (seen, task):
-        await side_by_side(spoil(number) for number in range(count))
+    async with noticing(kubernetes, f"{path}?labelSelector={MANAGED}", is_repaired, count=count) as (seen, task):
+        await side_by_side(corrupt(number) for number in range(count))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(task, 60)
-    delays = sorted(seen[name] - spoilt[name] for name in seen if name in spoilt)
+    delays = sorted(seen[name] - corrupted[name] for name in seen if name in corrupted)
     return {
-        "drift_mended": len(delays),
+        "drift_repaired": len(delays),
         "drift_median_seconds": delays[len(delays) // 2],
         "drift_p99_seconds": delays[int(len(delays) * 0.99)],
     }

@@ -45,7 +45,7 @@ ROWS: Mapping[str, Callable[[Found], str]] = {
     "idle minute, processor, % of a core": lambda found: f"{found['idle_cpu_percent']:.2f}",
     "rotation wave: Secrets, seconds": lambda found: f"{found['wave_secrets']:.0f}, {found['wave_seconds']:.0f}",
     "drift burst: Secrets, median, p99 seconds": lambda found: (
-        f"{found['drift_mended']:.0f}, {found['drift_median_seconds']:.2f}, {found['drift_p99_seconds']:.2f}"
+        f"{found['drift_repaired']:.0f}, {found['drift_median_seconds']:.2f}, {found['drift_p99_seconds']:.2f}"
     ),
     "peak memory: cold start, in all, after a warm restart, MiB": lambda found: (
         f"{found['cold_peak_mib']:.0f}, {found['peak_mib']:.0f}, {found['warm_peak_mib']:.0f}"

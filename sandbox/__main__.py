@@ -97,7 +97,7 @@ async def _run(options: argparse.Namespace, *, assets: Path) -> None:
         plane = await stack.enter_async_context(
             ControlPlane(assets=assets, apiserver_flags=options.apiserver_flag),
         )
-        pids = {component: plane.pid(component) for component in Component}  # for who wants to freeze one, or to measure it
+        pids = {component: plane.pid(component) for component in Component}  # to freeze one, or to measure it
         ready = {"kubeconfig": str(plane.kubeconfig), "assets": str(assets), "pid": os.getpid(), "pids": pids}
         if not options.no_digitalocean:
             from sandbox.digitalocean import start_simulator  # noqa: PLC0415 - not needed without it

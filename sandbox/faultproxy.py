@@ -61,7 +61,7 @@ _LAST_LINES = {
 
 @dataclass(slots=True, kw_only=True)
 class Rule:
-    """Which requests are spoilt and how. `path` is searched in the path with its query."""
+    """Which requests are corrupted and how. `path` is searched in the path with its query."""
 
     kind: ProxyFault
     path: str = ""
@@ -77,7 +77,7 @@ class Rule:
     acted: int = 0
 
     def meets(self, request: web.Request) -> bool:
-        """Tells whether a request is one of those."""
+        """Return whether a request is one of those."""
         caller = f"{request.headers.get('User-Agent', '')} {request.headers.get('Authorization', '')}"
         return (
             (self.count is None or self.acted < self.count)
@@ -140,7 +140,7 @@ class FaultProxy:
         return number
 
     def acted(self, number: int) -> int:
-        """How many requests a rule has spoilt."""
+        """How many requests a rule has corrupted."""
         return self._rules[number].acted
 
     def clear(self, number: int | None = None) -> None:
@@ -196,11 +196,11 @@ class FaultProxy:
         try:
             if rule is None:
                 return await self._pass_on(request, body)
-            return await self._spoil(rule, request, body)
+            return await self._corrupt(rule, request, body)
         finally:
             del self._open[id(request)]
 
-    async def _spoil(self, rule: Rule, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _corrupt(self, rule: Rule, request: web.Request, body: bytes) -> web.StreamResponse:
         match rule.kind:
             case ProxyFault.STATUS:
                 status = {

@@ -1,6 +1,6 @@
 -- Argo CD's view of a DatabaseClusterRef, so that sync waves wait for the Secret. Flux needs nothing: it works on kstatus.
 --
--- Install (then Argo CD reads it by itself):
+-- Install (Argo CD then reads it automatically):
 --   kubectl -n argocd patch configmap argocd-cm --type merge --patch "$(
 --     kubectl create configmap argocd-cm --dry-run=client -o json \
 --       --from-file=resource.customizations.health.dbclusterref.io_DatabaseClusterRef=deploy/argocd/health.lua)"

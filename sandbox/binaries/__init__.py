@@ -54,7 +54,7 @@ def use_chosen(directory: Path) -> Path:
         raise AssetsError(
             f"KUBEBUILDER_ASSETS={directory}: {fault}. It must hold {', '.join(PROGRAMS)}"
             f" (setup-envtest brings no kube-controller-manager: {Origins().controller_manager(pins)} is the official one)."
-            " Mend it, or unset KUBEBUILDER_ASSETS to have all of them brought."
+            " Fix it, or unset KUBEBUILDER_ASSETS to have all of them brought."
         )
     return directory
 

@@ -70,7 +70,7 @@ class Process:
         """Raise `ComponentDiedError` if it was started, was not stopped by us, and is gone all the same."""
         if self._child is not None and (status := self._child.poll()) is not None:
             how = f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
-            raise ComponentDiedError(f"{self.name} ended by itself ({how}). {self.last_words()}")
+            raise ComponentDiedError(f"{self.name} ended unexpectedly ({how}). {self.last_words()}")
 
     def last_words(self) -> str:
         """The end of its log, introduced by a sentence."""

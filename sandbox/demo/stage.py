@@ -68,7 +68,7 @@ class Stage:
         return done.stdout
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        """Reads an object of the story's namespace, None where there is none."""
+        """Reads an object of the story's namespace, None if it does not exist."""
         text = self.kubectl("-n", self.namespace, "get", kind, name, "--ignore-not-found", "-o", "json", show=False)
         return json.loads(text) if text.strip() else None
 
@@ -80,7 +80,9 @@ class Stage:
             if operator and operator.poll() is not None:
                 raise StoryError(f"the operator ended ({operator.returncode}):\n{self.tail()}")
             if time.monotonic() > give_up:
-                raise StoryError(f"waited {PATIENCE:.0f} s in vain until {what}; the operator's log ends:\n{self.tail()}")
+                raise StoryError(
+                    f"waited {PATIENCE:.0f} s until {what}, which did not happen; the operator's log ends:\n{self.tail()}"
+                )
             time.sleep(0.05)
 
     def tail(self, lines: int = 12) -> str:

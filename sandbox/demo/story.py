@@ -65,7 +65,7 @@ def rotate(stage: Stage, uuid: str) -> None:
 
 
 def disturb(stage: Stage) -> None:
-    """Somebody edits the Secret, somebody deletes it; both are mended without asking DigitalOcean."""
+    """Somebody edits the Secret, somebody deletes it; both are repaired without asking DigitalOcean."""
     with stage.screen.step("Somebody edits the Secret, then deletes it: it is back at once"):
         asked = stage.control.requests(limit=1).total
         good = values(stage)

@@ -32,7 +32,7 @@ class Requests:
 
 
 class Control:
-    """Changes, spoils and inspects the simulator at `url`. A cluster is named by its identifier.
+    """Changes, corrupts and inspects the simulator at `url`. A cluster is named by its identifier.
 
     Methods that change a cluster return it as the API shows it to one who may see everything.
     """
@@ -169,7 +169,7 @@ class Control:
         return self._cluster("DELETE", f"/clusters/{cluster}/databases/{quote(name, safe='')}")
 
     def add_fault(self, kind: str, **rule: Unpack[FaultRule]) -> int:
-        """Spoil what matches the rule, in the way of the kind (see `faults.FaultKind`); returns the rule's number."""
+        """Corrupt what matches the rule, in the way of the kind (see `faults.FaultKind`); returns the rule's number."""
         return cast("int", self._call("POST", "/faults", {"kind": kind, **rule})["id"])
 
     def faults(self) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ class Delivery:
     reply: Reply
     manner: Manner = Manner.WHOLE
     delay: float = 0.0
-    """Seconds: before the headers, or in the middle of a stalled body (then 0 means for ever)."""
+    """Seconds: before the headers, or in the middle of a stalled body (then 0 means forever)."""
 
     @property
     def status(self) -> int:
@@ -43,14 +43,14 @@ class Delivery:
 
 
 def disturb(reply: Reply, fault: Fault, *, request: Request) -> Delivery:
-    """Spoil the true reply."""
+    """Corrupt the true reply."""
     manner = _MANNERS.get(fault.kind, Manner.WHOLE)
-    spoilt = _spoil(reply, fault, request=request) if manner is Manner.WHOLE else reply
-    headers = {name: value for name, value in {**spoilt.headers, **_lowered(fault)}.items() if value}
-    return Delivery(reply=dataclasses.replace(spoilt, headers=headers), manner=manner, delay=fault.delay)
+    corrupted = _corrupt(reply, fault, request=request) if manner is Manner.WHOLE else reply
+    headers = {name: value for name, value in {**corrupted.headers, **_lowered(fault)}.items() if value}
+    return Delivery(reply=dataclasses.replace(corrupted, headers=headers), manner=manner, delay=fault.delay)
 
 
-def _spoil(reply: Reply, fault: Fault, *, request: Request) -> Reply:
+def _corrupt(reply: Reply, fault: Fault, *, request: Request) -> Reply:
     match fault.kind:
         case FaultKind.STATUS:
             return _with_headers_of(reply, _status(fault, request=request))

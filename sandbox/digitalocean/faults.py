@@ -38,7 +38,7 @@ class FaultKind(StrEnum):
     DELAY = "delay"
     """The true reply, `delay` seconds late."""
     STALL = "stall"
-    """Headers and half the body; then nothing for `delay` seconds, or for ever when it is 0."""
+    """Headers and half the body; then nothing for `delay` seconds, or forever when it is 0."""
     RESET = "reset"
     """The connection is reset before a reply."""
     HANG = "hang"
@@ -70,7 +70,7 @@ class Fault:
     skip: int = 0
     """Matching requests to leave alone first."""
     count: int | None = None
-    """Requests to spoil; None: until it is cleared."""
+    """Requests to corrupt; None: until it is cleared."""
     probability: float = 1.0
     seed: int = 0
     """Decides, with the running number of the matching request, which ones the probability picks."""
@@ -98,7 +98,7 @@ class _Rule:
     fault: Fault
     pattern: re.Pattern[str]
     seen: int = 0
-    """Matching requests, spoilt or not."""
+    """Matching requests, corrupted or not."""
     acted: int = 0
 
     def meets(self, target: Target) -> bool:
@@ -147,7 +147,7 @@ class FaultBook:
             self._rules.pop(number_, None)
 
     def meet(self, target: Target) -> Fault | None:
-        """The fault that spoils this request, if one does. Counts."""
+        """The fault that corrupts this request, if one does. Counts."""
         for rule in tuple(self._rules.values()):
             if rule.meets(target) and rule.acts():
                 if rule.spent:
@@ -156,7 +156,7 @@ class FaultBook:
         return None
 
     def listed(self) -> list[JsonObject]:
-        """The rules in force with how often each met and spoilt a request."""
+        """The rules in force with how often each met and corrupted a request."""
         return [
             {"id": rule.id, "seen": rule.seen, "acted": rule.acted, **_as_json(rule.fault)} for rule in self._rules.values()
         ]

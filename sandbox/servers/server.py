@@ -78,7 +78,7 @@ class Server:
             time.sleep(POLL_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends it a signal (SIGHUP: read the configuration anew)."""
+        """Sends it a signal (SIGHUP: read the configuration again)."""
         assert self._process is not None
         self._process.send(number)
 
@@ -108,7 +108,7 @@ def unprivileged(command: Sequence[str | Path], *, dies_with_us: bool = False) -
     if os.getuid() != 0:
         return words
     account = pwd.getpwnam(UNPRIVILEGED)
-    # A change of user makes the kernel forget the promise that `tether` had from it, so setpriv asks for it anew.
+    # A change of user makes the kernel forget the promise that `tether` had from it, so setpriv asks for it again.
     promise = ["--pdeathsig", "KILL"] if dies_with_us else []
     user = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups"]
     return [str(find_program("setpriv")), *user, *promise, "--", *words]

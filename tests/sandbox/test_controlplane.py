@@ -178,7 +178,7 @@ async def test_a_component_that_ends_by_itself_is_named_with_the_end_of_its_log(
     process = Process(name="etcd", command=["/bin/sh", "-c", "echo no space left; exit 7"], log=tmp_path / "etcd.log")
     process.start()
     await until(lambda: process.pid is None, what="the end of the program")
-    with pytest.raises(ComponentDiedError, match=r"(?s)etcd ended by itself \(exit status 7\).*no space left"):
+    with pytest.raises(ComponentDiedError, match=r"(?s)etcd ended unexpectedly \(exit status 7\).*no space left"):
         process.check()
     process.kill()
     process.check()
@@ -360,7 +360,7 @@ async def test_a_component_that_dies_is_noticed_and_everything_is_gone_afterward
         pids = [pid for component in Component if (pid := plane.pid(component))]
         assert len(pids) == len(Component)
         os.kill(pids[0], signal.SIGKILL)
-        with pytest.raises(ComponentDiedError, match=r"etcd ended by itself \(killed by SIGKILL\)"):
+        with pytest.raises(ComponentDiedError, match=r"etcd ended unexpectedly \(killed by SIGKILL\)"):
             await asyncio.wait_for(plane.watch(), DEADLINE_SECONDS)
     assert [pid for pid in pids if is_alive(pid)] == []
     assert not plane.state.exists()
@@ -369,7 +369,7 @@ async def test_a_component_that_dies_is_noticed_and_everything_is_gone_afterward
 @pytest.mark.e2e
 async def test_a_flag_that_the_server_refuses_is_shown_as_the_server_says_it(assets: Path) -> None:
     plane = ControlPlane(assets=assets, apiserver_flags=["--no-such-flag"])
-    with pytest.raises(ComponentDiedError, match=r"(?s)kube-apiserver ended by itself.*unknown flag: --no-such-flag"):
+    with pytest.raises(ComponentDiedError, match=r"(?s)kube-apiserver ended unexpectedly.*unknown flag: --no-such-flag"):
         await plane.start()
     assert not plane.state.exists()
 
