@@ -13,7 +13,7 @@ from benchmarks.world import Json, Kubernetes, World, as_bytes
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.kube.client import references_path, secrets_path
-from dbclusterref.reconcile.conditions import Published, next_status
+from dbclusterref.reconcile.conditions import Published, Result, next_status
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import Status
 from dbclusterref.secret.rendering import render_secret
@@ -59,12 +59,10 @@ def _push(body: Json, clusters: dict[str, DatabaseCluster], *, now: datetime) ->
         endpoints=cluster.endpoints,
         secret_name=reference.secret.name,
         revision=1,
-        changed=True,
         ca_pending=True,
     )
-    status = next_status(
-        Status.from_body(body), identity=reference.identity, reference=reference, outcome=published, refreshed=True, now=now
-    )
+    result = Result(outcome=published, answered_at=now)
+    status = next_status(Status.from_body(body), result, identity=reference.identity, reference=reference, now=now)
     secret = render_secret(reference, Snapshot(cluster=cluster, ca_pending=True))
     return Push(
         name=reference.key.name,

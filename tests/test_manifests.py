@@ -368,8 +368,12 @@ def test_argo_cd_judges_by_the_conditions(changed: Mapping[str, str], expected: 
     assert argo_health(status=conditions(**{**HEALTHY, **changed})) == {"status": expected, "message": message}
 
 
-def test_argo_cd_shows_a_suspended_resource_as_suspended() -> None:
-    assert argo_health(spec={"suspend": True}, status=conditions(**HEALTHY))["status"] == "Suspended"
+@pytest.mark.parametrize(("ready", "expected"), [(True, "Healthy"), (False, "Degraded")])
+def test_argo_cd_lets_a_sync_end_while_a_resource_is_suspended(ready: bool, expected: str) -> None:  # noqa: FBT001
+    """Argo CD waits for Suspended without end; whether a suspended resource has a good Secret is what a sync needs to know."""
+    suspended = {"Ready": str(ready), "Fresh": "False", "Stalled": str(not ready)}
+    status = conditions(**{**HEALTHY, **suspended})
+    assert argo_health(spec={"suspend": True}, status=status)["status"] == expected
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,12 @@ end
 if is("Stalled", "True") then
   return health("Degraded", "Stalled")
 end
--- Before Ready, because a suspended reference may still have a good Secret.
-if conditions.Ready ~= nil and obj.spec.suspend == true then
-  return health("Suspended", "Ready")
-end
+-- A sync waits for Suspended without end, as it waits for Progressing: a suspended resource with a good Secret is Healthy. One
+-- without is Stalled, and was handled above.
 if is("Reconciling", "True") then
   return health("Progressing", "Reconciling")
 end
--- Trouble upstream leaves Ready alone for a while, since the Secret still works; the message then tells of it.
+-- A transient failure upstream does not change Ready for a while, since the Secret still works; the message then says so.
 if is("Ready", "True") then
   return health("Healthy", is("Fresh", "False") and "Fresh" or "Ready")
 end

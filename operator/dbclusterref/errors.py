@@ -128,8 +128,8 @@ class SecretConflict(Blocked):
     reason = "SecretConflict"
 
 
-class SecretContested(Transient):
-    """Another writer changes the Secret as often as it is repaired."""
+class SecretContested(Blocked):
+    """Another client changes the Secret as often as it is repaired."""
 
     reason = "SecretContested"
 

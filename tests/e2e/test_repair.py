@@ -160,7 +160,7 @@ def test_a_foreign_secret_of_another_type_is_not_taken_even_if_it_is_offered(ten
     offered = tenant.secret()
     tenant.refer(cluster)
     tenant.wait_for("SecretConflict")
-    assert "has type Opaque, which can never change" in tenant.condition("Ready")["message"]
+    assert "has the immutable type Opaque, but servicebinding.io/postgresql is required" in tenant.condition("Ready")["message"]
     assert tenant.secret() == offered
 
 

@@ -106,7 +106,9 @@ def test_one_change_is_one_secret_one_status_one_event_and_one_line(
     wait_until(told, within=20, what="the Event")
     assert writes(idler.admin) - written == 3
     (line,) = operator.lines()[logged:]
-    assert line.endswith(f"{idler.namespace}/db-0: SecretUpdated: Secret db-0 was updated (revision 2).")
+    said = f"{idler.namespace}/db-0: SecretUpdated: Updated Secret db-0 (revision 2): changed "
+    assert said in line
+    assert "password" in line.split(said)[1]
 
 
 def test_no_finalizer_and_no_annotation_ever_appears_on_a_resource(lone: Tenant, start_operator: StartOperator) -> None:

@@ -310,8 +310,10 @@ def test_a_fight_with_another_writer_is_bounded_told_once_and_ends(world: World,
     repairs = [write for write in world.proxy.writes[began:] if write.path == path and write.method == "PATCH"]
     assert edits > 2 * len(repairs)
     assert len(repairs) <= 8
-    tenant.wait_for("SecretContested", kind="Fresh")
-    assert tenant.condition("Ready")["status"] == "True"
+    tenant.wait_for("SecretContested", kind="Stalled")
+    assert tenant.condition("Ready")["status"] == "False", "it is known to be wrong"
+    tenant.admin.delete(path)
+    wait_until(lambda: tenant.secret() is not None, within=2, what="the Secret that was deleted")
     assert len([one for one in tenant.events() if one["reason"] == "SecretContested"]) == 1
     wait_until(lambda: tenant.data() == good, what="the last repair")
     tenant.wait_for("Synced", kind="Fresh", within=20)

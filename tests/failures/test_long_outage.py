@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import logging
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -23,6 +24,7 @@ from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.verbs import rotate_password
 from sandbox.digitalocean.world import Recipe
+from tests.support.bench import TOKEN_SECRET, Bench
 from tests.support.fakes import (
     TOKEN,
     Body,
@@ -34,9 +36,8 @@ from tests.support.fakes import (
     secret_body,
 )
 from tests.support.fleet import in_memory
-from tests.unit.reconcile.test_controller import LOGGER
-from tests.unit.reconcile.test_reconciler import TOKEN_SECRET, Bench
 
+LOGGER = logging.getLogger("dbclusterref.test")
 MINUTE = 60.0
 HOUR = 3600.0
 TRIES = HOUR / BACKOFF_CAP + 8
@@ -165,7 +166,7 @@ async def test_an_hour_without_upstream_costs_no_secret_few_requests_and_two_wri
     assert night.kubernetes.secrets == secrets
     assert night.simulated.asked() - asked <= tries
     assert Counter(night.kubernetes.writes) == {f"Status {key}": 2 for key in KEYS}, "Fresh turned, then Ready"
-    assert Counter(night.event_reasons) == {reason: len(KEYS)}
+    assert Counter(night.event_reasons) == {reason: 2 * len(KEYS)}, "Fresh turned, then Ready"
     for key in KEYS:
         turned = {kind: night.status(key).conditions[kind].last_transition_time for kind in ConditionType}
         late = turned[ConditionType.READY] - turned[ConditionType.FRESH]

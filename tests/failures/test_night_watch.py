@@ -26,17 +26,17 @@ def test_repairs_far_apart_are_no_fight() -> None:
     fights = RepairBackoff(Timing())
     for number in range(20):
         fights.repaired(SECRET, now=number * 60.0)
-        assert not fights.is_on(SECRET, now=number * 60.0)
+        assert not fights.is_contested(SECRET, now=number * 60.0)
 
 
 def test_a_fight_is_over_when_nothing_was_repaired_for_a_while() -> None:
     fights = RepairBackoff(Timing())
     for _ in range(AT_ONCE):
         fights.repaired(SECRET, now=0.0)
-    assert fights.is_on(SECRET, now=299.0)
-    assert not fights.is_on(SECRET, now=301.0)
+    assert fights.is_contested(SECRET, now=299.0)
+    assert not fights.is_contested(SECRET, now=301.0)
     fights.repaired(SECRET, now=302.0)
-    assert not fights.is_on(SECRET, now=302.0)
+    assert not fights.is_contested(SECRET, now=302.0)
 
 
 def test_old_repairs_are_forgotten() -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.model import DatabaseCluster, User
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot, pack_cluster, unpack_cluster
-from dbclusterref.reconcile.conditions import Outcome, Published, Suspended, next_status
+from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended, next_status
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import Status, pack_status, unpack_status
 from tests.support.builders import BOUNDED, cluster, cluster_bodies, identity, reference, reference_specs, snapshot
@@ -14,11 +14,12 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
 def published(found: DatabaseCluster) -> Published:
-    return Published(cluster=found, endpoints=found.endpoints, secret_name="orders-db", revision=3, changed=True)
+    return Published(cluster=found, endpoints=found.endpoints, secret_name="orders-db", revision=3)
 
 
 def status_after(outcome: Outcome, *, of: Reference | None = None) -> Status:
-    return next_status(Status(), identity=identity(), reference=of or reference(), outcome=outcome, refreshed=True, now=NOW)
+    result = Result(outcome=outcome, answered_at=NOW, refreshed=True)
+    return next_status(Status(), result, identity=identity(), reference=of or reference(), now=NOW)
 
 
 @BOUNDED

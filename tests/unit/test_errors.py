@@ -20,7 +20,7 @@ REASONS = {
     "PasswordMissing": ("PasswordMissing", True),
     "MissingScope": ("MissingScope", True),
     "SecretConflict": ("SecretConflict", True),
-    "SecretContested": ("SecretContested", False),
+    "SecretContested": ("SecretContested", True),
     "SecretRefused": ("SecretRefused", True),
     "AccessDenied": ("AccessDenied", True),
     "InvalidSpec": ("InvalidSpec", True),

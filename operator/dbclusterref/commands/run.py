@@ -209,6 +209,8 @@ class _Operator:
             metrics=self._metrics,
             logger=LOGGER,
             instance=identity,
+            clock=self._clock.monotonic,
+            timing=settings.timing,
             wrote=self._own_writes.expect,
         )
         return Reconciler(

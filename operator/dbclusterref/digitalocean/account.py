@@ -8,7 +8,7 @@ that no token holds up another.
 
 from collections.abc import Callable
 
-from dbclusterref.digitalocean.cache import LATE, ClusterCache
+from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import LOOK
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, FairQueue
@@ -81,7 +81,13 @@ class Account:
             pool = await self._reads.pool(uuid, reference.pool, of=packed, forced=not max_age)
         ca, pending = await self._reads.find_ca(uuid, known=known_ca)
         self._sweep.keep_going()
-        return Snapshot(cluster=cluster, packed=packed, ca=ca, ca_pending=pending, user=user, pool=pool)
+        answer = self._answers.get(uuid)
+        read_at = answer.read_at if answer else self._now()
+        return Snapshot(cluster=cluster, packed=packed, read_at=read_at, ca=ca, ca_pending=pending, user=user, pool=pool)
+
+    def last_answer(self, uuid: str) -> CachedCluster | None:
+        """Return a cluster as it was last read, and when; None where it was not, or is no longer wanted."""
+        return self._answers.get(uuid)
 
     def next_look(self, reference: Reference, snapshot: Snapshot) -> float:
         """In how many seconds the reference should look again, news apart; 0 where there is news already."""

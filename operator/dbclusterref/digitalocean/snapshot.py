@@ -17,6 +17,8 @@ class Snapshot:
 
     cluster: DatabaseCluster
     packed: bytes = field(default=b"", repr=False, compare=False)
+    read_at: float = field(default=0.0, compare=False)
+    """When DigitalOcean gave the cluster's answer, in monotonic seconds."""
     ca: bytes = b""
     ca_pending: bool = False
     user: User | None = None

@@ -1,15 +1,17 @@
-"""The status reducer: from the old status and one outcome to the next status. Pure; `now` is an argument.
+"""The status reducer: from the old status and one result to the next status. Pure; `now` is an argument.
 
-A condition's `lastTransitionTime` moves only when its `status` does, and a message stays the same for as long as its cause
-does, so that repeating an outcome changes nothing and costs no write.
+`Ready=True` for a generation says: the Secret of that generation exists, and holds what upstream last said for that spec. A
+condition's `lastTransitionTime` moves only when its `status` does, and a message stays the same for as long as its cause does,
+so that repeating a result changes nothing and costs no write.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints
-from dbclusterref.errors import Cause
+from dbclusterref.errors import Cause, InvalidSpec
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Endpoint, Reference
 from dbclusterref.resource.status import Condition, ConditionType, Status
@@ -23,19 +25,20 @@ HEARTBEAT = timedelta(hours=1)
 STALE_INTERVALS = 3
 STALE_AT_LEAST = timedelta(minutes=5)
 
+LONGEST_MESSAGE = 4000
+LONGEST_FACT = 256
+"""Characters. What is only shown is clipped: a status that the API server refuses would tell nothing at all."""
+INT64 = 2**63
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The Secret is in place and holds what upstream says. `changed` tells whether a pod would notice a difference.
-
-    `ca_pending` tells that the CA certificate is still to come.
-    """
+    """The Secret is in place and holds what upstream says. `ca_pending` means that the CA certificate is still to come."""
 
     cluster: DatabaseCluster
     endpoints: Endpoints
     secret_name: str
     revision: int
-    changed: bool
     ca_pending: bool = False
 
 
@@ -47,37 +50,56 @@ class Suspended:
 Outcome = Published | Suspended | Cause
 
 
-def next_status(
-    old: Status,
-    *,
-    identity: ObjectMeta,
-    reference: Reference | None,
-    outcome: Outcome,
-    published: Published | None = None,
-    refreshed: bool,
-    not_fresh_for: timedelta = timedelta(),
-    now: datetime,
-) -> Status:
-    """Computes the status after an outcome; equal to `old` where nothing is worth a write.
+class Holds(Enum):
+    """What is known of the Secret. The value completes the sentence that starts with its name; empty where all is well."""
 
-    `reference` is None where the spec cannot be read. `published` is what is in the Secret although the last read failed.
-    `refreshed` tells that upstream was asked: it acknowledges a refresh that the annotation requested, whatever the answer was.
-    `not_fresh_for` is how long nothing has been published, by a clock that does not jump as `now` may.
+    THIS_SPEC = ""
+    FORMER_SPEC = "still holds what an earlier version of the spec asked for"
+    CHANGED = "was changed by another client"
+    MISSING = "does not exist"
+    FOREIGN = "is not managed by this resource"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one reconciliation came to.
+
+    `published` is what is in the Secret although the last read failed. `cluster` is the cluster as it was last read, whatever
+    came of it, and `answered_at` when. `refreshed` means that upstream was asked: it acknowledges a refresh that the annotation
+    requested. `not_fresh_for` is how long nothing has been published, by a clock that does not jump as the time of day may.
+    """
+
+    outcome: Outcome
+    published: Published | None = None
+    holds: Holds = Holds.THIS_SPEC
+    cluster: DatabaseCluster | None = None
+    answered_at: datetime | None = None
+    refreshed: bool = False
+    not_fresh_for: timedelta = timedelta()
+
+
+def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference: Reference | None, now: datetime) -> Status:
+    """Compute the status after a result; equal to `old` where nothing is worth a write.
+
+    `reference` is None where the spec cannot be read.
     """
     now = now.astimezone(UTC).replace(microsecond=0)
     new = replace(old, observed_generation=identity.generation)
-    if refreshed and identity.refresh_requested_at:
+    if result.refreshed and identity.refresh_requested_at:
         new = replace(new, last_handled_refresh_at=identity.refresh_requested_at)
-    published = outcome if isinstance(outcome, Published) else published
+    published = result.outcome if isinstance(result.outcome, Published) else result.published
     if published:
         new = _with_facts(new, published, reference=reference, now=now)
-    shown = _shown(new, outcome, reference=reference, not_fresh_for=not_fresh_for)
+    if result.cluster:
+        new = replace(new, cluster=_cluster_facts(result.cluster))
+    shown = _shown(new, result, identity=identity, reference=reference)
     conditions = {
         kind: _condition(old, kind=kind, shown=shown[kind], generation=identity.generation, now=now) for kind in ConditionType
     }
     new = replace(new, conditions=conditions)
-    if isinstance(outcome, Published) and (new != old or _heartbeat_is_due(old, now=now)):
-        new = replace(new, last_sync_time=now)
+    heartbeat = isinstance(result.outcome, Published) and _heartbeat_is_due(old, now=now)
+    if result.answered_at and (new != old or heartbeat):
+        new = replace(new, last_sync_time=result.answered_at.astimezone(UTC).replace(microsecond=0))
     return new
 
 
@@ -96,16 +118,15 @@ class _Shown:
         return cls(status=False, reason=reason, message=message)
 
 
-def _shown(
-    old: Status, outcome: Outcome, *, reference: Reference | None, not_fresh_for: timedelta
-) -> Mapping[ConditionType, _Shown]:
-    match outcome:
+def _shown(old: Status, result: Result, *, identity: ObjectMeta, reference: Reference | None) -> Mapping[ConditionType, _Shown]:
+    secret = reference.secret.name if reference else old.binding_name or identity.key.name
+    match result.outcome:
         case Published():
-            return _shown_published(outcome, reference=reference)
+            return _shown_published(result.outcome, reference=reference)
         case Suspended():
-            return _shown_suspended(old)
+            return _shown_suspended(result.holds, secret=secret)
         case Cause():
-            return _shown_cause(old, outcome, reference=reference, not_fresh_for=not_fresh_for)
+            return _shown_cause(old, result.outcome, result, secret=secret, reference=reference)
 
 
 def _shown_published(outcome: Published, *, reference: Reference | None) -> Mapping[ConditionType, _Shown]:
@@ -115,54 +136,59 @@ def _shown_published(outcome: Published, *, reference: Reference | None) -> Mapp
     version = f" {cluster.version}" if cluster.version else ""
     message = f"Secret {outcome.secret_name} holds {kinds} of {cluster.name} ({cluster.engine}{version}, {cluster.region})."
     if outcome.ca_pending:
-        message += " Its ca.crt follows: the API token's request budget is short."
+        message += " ca.crt will be added later: the API token's rate limit is low."
     return {
         ConditionType.READY: _Shown.true(SYNCED, message),
         ConditionType.FRESH: _Shown.true(SYNCED, "The Secret matches what DigitalOcean last answered."),
-        ConditionType.STALLED: _Shown.false(SYNCED, "Nothing needs a person."),
-        ConditionType.RECONCILING: _Shown.false(SYNCED, "Nothing is left to do."),
+        ConditionType.STALLED: _Shown.false(SYNCED, "No action required."),
+        ConditionType.RECONCILING: _Shown.false(SYNCED, "Up to date."),
     }
 
 
-def _shown_suspended(old: Status) -> Mapping[ConditionType, _Shown]:
-    kept = f"Secret {old.binding_name} stays as it is." if old.binding_name else "No Secret has been written yet."
-    message = f"Suspended by spec.suspend. {kept} Set spec.suspend to false to go on."
+def _shown_suspended(holds: Holds, *, secret: str) -> Mapping[ConditionType, _Shown]:
+    good = holds is Holds.THIS_SPEC
+    kept = "is left as it is" if good else holds.value
+    message = f"Reconciliation is suspended. Secret {secret} {kept}. Set spec.suspend to false to resume."
     return {
-        ConditionType.READY: _Shown(status=old.is_true(ConditionType.READY), reason=SUSPENDED, message=message),
+        ConditionType.READY: _Shown(good, SUSPENDED, message),
         ConditionType.FRESH: _Shown.false(SUSPENDED, message),
-        ConditionType.STALLED: _Shown.false(SUSPENDED, "Nothing needs a person."),
-        ConditionType.RECONCILING: _Shown.false(SUSPENDED, "Nothing is done while suspended."),
+        # Without a good Secret nothing that waits for this resource can go on before somebody resumes it.
+        ConditionType.STALLED: _Shown(not good, SUSPENDED, "No action required." if good else message),
+        ConditionType.RECONCILING: _Shown.false(SUSPENDED, "Reconciliation is suspended."),
     }
 
 
 def _shown_cause(
-    old: Status, cause: Cause, *, reference: Reference | None, not_fresh_for: timedelta
+    old: Status, cause: Cause, result: Result, *, secret: str, reference: Reference | None
 ) -> Mapping[ConditionType, _Shown]:
-    failing = _Shown.false(cause.reason, cause.message)
-    has_secret = bool(old.binding_name)
-    ready = failing
-    if has_secret and not cause.stalled and not_fresh_for <= _stale_after(reference):
-        ready = _still_ready(old)
-    if not cause.stalled and not has_secret:
-        reconciling = _Shown.true(cause.reason, cause.message)
+    holds, reason, message = result.holds, cause.reason, cause.message
+    if holds is not Holds.THIS_SPEC and old.binding_name and not cause.stalled:
+        message = f"{message} Secret {secret} {holds.value}."
+    stale = result.not_fresh_for > _stale_after(reference)
+    if cause.stalled or holds is not Holds.THIS_SPEC:
+        ready = _Shown.false(reason, message)
+    elif stale:
+        ready = _Shown.false(reason, f"{message} Secret {secret} has not been confirmed for too long to be called ready.")
     else:
-        reconciling = _Shown.false(cause.reason, "Tried again by itself.")
+        ready = _still_ready(old, secret=secret)
+    if not cause.stalled and holds is not Holds.THIS_SPEC:
+        reconciling = _Shown.true(reason, message)
+    else:
+        waits = "Waiting for a change of the spec." if isinstance(cause, InvalidSpec) else "Retrying automatically."
+        reconciling = _Shown.false(reason, waits)
     return {
         ConditionType.READY: ready,
-        ConditionType.FRESH: failing,
-        ConditionType.STALLED: _Shown(
-            cause.stalled, cause.reason, cause.message if cause.stalled else "Nothing needs a person."
-        ),
+        ConditionType.FRESH: _Shown.false(reason, cause.message),
+        ConditionType.STALLED: _Shown(cause.stalled, reason, cause.message if cause.stalled else "No action required."),
         ConditionType.RECONCILING: reconciling,
     }
 
 
-def _still_ready(old: Status) -> _Shown:
-    """A transient cause leaves Ready as it was: what is in the Secret still works, as far as anyone knows."""
+def _still_ready(old: Status, *, secret: str) -> _Shown:
+    """A transient cause leaves the Secret of this spec Ready: what is in it still works, as far as anyone knows."""
     ready = old.conditions.get(ConditionType.READY)
     if ready is None or not ready.status or ready.reason != SYNCED:
-        # It was a person's to mend, or suspended, and now is only a matter of waiting: the Secret is the last good one.
-        return _Shown.true(SYNCED, f"Secret {old.binding_name} holds what DigitalOcean last answered.")
+        return _Shown.true(SYNCED, f"Secret {secret} holds what DigitalOcean last answered.")
     return _Shown.true(ready.reason, ready.message)
 
 
@@ -178,7 +204,7 @@ def _condition(old: Status, *, kind: ConditionType, shown: _Shown, generation: i
         type=kind,
         status=shown.status,
         reason=shown.reason,
-        message=shown.message,
+        message=_clipped(shown.message, LONGEST_MESSAGE),
         observed_generation=generation,
         last_transition_time=before.last_transition_time if before and same else now,
     )
@@ -191,7 +217,7 @@ def _with_facts(status: Status, outcome: Published, *, reference: Reference | No
         cluster=_cluster_facts(outcome.cluster),
         endpoints=_addresses(outcome.endpoints, wanted=reference.secret.endpoints if reference else frozenset()),
         secret_revision=outcome.revision,
-        # Not `outcome.changed`: where the status could not be written after the Secret, only the revision still tells.
+        # Where the status could not be written after the Secret, only the revision still tells.
         last_change_time=now
         if outcome.revision != status.secret_revision or status.last_change_time is None
         else status.last_change_time,
@@ -206,13 +232,24 @@ def _cluster_facts(cluster: DatabaseCluster) -> Mapping[str, object]:
         "version": cluster.version,
         "region": cluster.region,
         "status": cluster.status,
-        "nodes": cluster.nodes,
+        "nodes": cluster.nodes if -INT64 <= cluster.nodes < INT64 else None,
         "size": cluster.size,
         "createdAt": cluster.created_at,
-        "maintenanceWindow": {"day": window.day, "hour": window.hour, "pending": window.pending} if window else None,
+        "maintenanceWindow": {
+            "day": _clipped(window.day, LONGEST_FACT),
+            "hour": _clipped(window.hour, LONGEST_FACT),
+            "pending": window.pending,
+        }
+        if window
+        else None,
         "versionEndOfLife": cluster.version_end_of_life,
     }
-    return {name: value for name, value in facts.items() if value not in (None, "")}
+    shown = {name: _clipped(value, LONGEST_FACT) if isinstance(value, str) else value for name, value in facts.items()}
+    return {name: value for name, value in shown.items() if value not in (None, "")}
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _addresses(endpoints: Endpoints, *, wanted: frozenset[Endpoint]) -> Mapping[str, str]:
@@ -226,7 +263,7 @@ def _addresses(endpoints: Endpoints, *, wanted: frozenset[Endpoint]) -> Mapping[
 
 
 def _address(connection: Connection) -> str:
-    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    host = _clipped(f"[{connection.host}]" if ":" in connection.host else connection.host, LONGEST_FACT)
     return f"{host}:{connection.port}" if connection.port else host
 
 

@@ -3,10 +3,27 @@
 from dataclasses import dataclass, field
 
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
-from dbclusterref.errors import Cause, InvalidSpec
-from dbclusterref.resource.objects import ObjectMeta
+from dbclusterref.errors import (
+    AccessDenied,
+    Blocked,
+    Cause,
+    ClusterNotFound,
+    InvalidSpec,
+    SecretConflict,
+    SecretContested,
+    SecretRefused,
+    TokenSecretMissing,
+    UnconfirmedNotFound,
+)
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta
 from dbclusterref.resource.reference import Reference
-from dbclusterref.resource.status import Status, pack_status, unpack_status
+from dbclusterref.resource.spec_digest import same_reads
+from dbclusterref.resource.status import ConditionType, Status, pack_status, unpack_status
+from dbclusterref.secret.rendering import Rendition
+
+_OF_THIS_SIDE = (AccessDenied, InvalidSpec, SecretConflict, SecretContested, SecretRefused, TokenSecretMissing)
+"""Causes that are found out here, at each try; every other one that waits for a person was an answer of DigitalOcean's."""
+_BY_ANSWER = {kind.reason: kind for kind in Blocked.__subclasses__() if kind not in _OF_THIS_SIDE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,51 +47,120 @@ class ReadState:
     not_found_since: float | None = None
     waiting_since: float | None = None
     due_at: float = 0.0
+    not_before: float = 0.0
+    """When it is this resource's turn to read at the earliest."""
+    under_way: bool = False
+    rendition: Rendition | None = field(default=None, repr=False)
+    """The Secret that the last read makes, until it is published."""
+    packed_cluster: bytes = field(default=b"", repr=False)
+    """The cluster as it was last read, whatever came of it."""
+    answered_request: str = ""
+    """The request for a refresh that a read has answered."""
+    answered_at: float | None = None
+    """When DigitalOcean gave the answer that is in use."""
+    token: int | None = None
+    """A hash of the token that was last used."""
 
     @property
     def snapshot(self) -> Snapshot | None:
         """The last one that made a complete Secret; unpacked for each caller."""
         return self.packed_snapshot.unpacked() if self.packed_snapshot else None
 
-    def is_due(self, now: float) -> bool:
-        """Return whether it is time to read."""
-        return now >= self.due_at
+    def seconds_until_due(self, now: float, *, requested: bool) -> float:
+        """Return in how many seconds to read; 0 for now. A requested read waits for nothing but its turn."""
+        return max(0.0, self.not_before - now, 0.0 if requested else self.due_at - now)
 
     def due_now(self) -> None:
         """Have the next reconciliation read."""
-        self.due_at = 0.0
+        self.due_at = self.not_before = 0.0
 
-    def waits(self, *, now: float) -> float:
-        """Record that a read is not this resource's turn yet; return for how many seconds it has waited."""
+    def take_rendition(self) -> Rendition | None:
+        """Return the Secret that the last read makes, once."""
+        rendition, self.rendition = self.rendition, None
+        return rendition
+
+    def found_token(self, token: str) -> None:
+        """Record that there is a token: what its absence, or another token, has caused is no longer so."""
+        before, self.token = self.token, hash(token)
+        replaced = before not in {None, self.token}
+        if isinstance(self.cause, TokenSecretMissing | AccessDenied) or (replaced and self.waits_for_a_person):
+            self.cause = None
+
+    def believe(self, status: Status, *, generation: int) -> None:
+        """Take over from a status what DigitalOcean has answered to an earlier process, or to another one."""
+        believed = _believed(status, generation=generation)
+        knows_nothing = self.cause is None and self.packed_snapshot is None
+        doubts = isinstance(self.cause, UnconfirmedNotFound) and isinstance(believed, ClusterNotFound)
+        if knows_nothing or doubts:
+            self.cause = believed
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Return whether the last read failed for a reason that waiting does not end."""
+        return self.cause is not None and self.cause.stalled
+
+    def continues(self, former: "ReadState") -> None:
+        """Take over from a former spec that asked for the same reads what they have learned; the new one is read at once."""
+        if not isinstance(former.cause, InvalidSpec):
+            self.cause, self.failed_at, self.not_found_since = former.cause, former.failed_at, former.not_found_since
+        self.token, self.packed_cluster = former.token, former.packed_cluster
+
+    def waits(self, seconds: float, *, now: float) -> float:
+        """Record that it is not this resource's turn for so long; return for how many seconds it has waited."""
+        self.not_before = now + seconds
         if self.waiting_since is None:
             self.waiting_since = now
         return now - self.waiting_since
 
-    def succeeded(self, snapshot: Snapshot, *, due_at: float) -> None:
+    def succeeded(self, rendition: Rendition, *, due_at: float) -> None:
         """Record a read that made a complete Secret."""
-        self.packed_snapshot = PackedSnapshot.of(snapshot)
+        snapshot = rendition.snapshot
+        self.rendition, self.packed_snapshot = rendition, PackedSnapshot.of(snapshot)
+        self.packed_cluster, self.answered_at = self.packed_snapshot.cluster, snapshot.read_at
         self.cause = self.failed_at = self.not_found_since = self.waiting_since = None
         self.failures = 0
         self.due_at = due_at
 
     def failed(self, cause: Cause, *, now: float, due_at: float) -> None:
-        """Record a read that did not; the last good snapshot stays."""
-        self.cause = cause
+        """Record a read that did not; the last good snapshot stays.
+
+        A transient failure does not replace a cause that waits for a person: nothing has disproved it.
+        """
+        if cause.stalled or not self.waits_for_a_person:
+            self.cause = cause
         self.failures += 1
         self.failed_at = now
         self.waiting_since = None
         self.due_at = due_at
+
+    def saw(self, packed: bytes, *, read_at: float) -> None:
+        """Record what the account last read of the cluster, although no complete Secret came of it."""
+        self.packed_cluster = packed
+        if self.packed_snapshot and self.packed_snapshot.cluster == packed:
+            self.answered_at = read_at
 
 
 @dataclass(slots=True, kw_only=True)
 class PublishState:
     """What this process has published for one object, through all of its specs."""
 
+    key: ObjectKey | None = None
     data_digest: bytes = b""
+    metadata_digest: bytes = b""
+    made_from: tuple[Reference, PackedSnapshot] | None = field(default=None, repr=False)
+    """The spec and the answer that the Secret was last made from: what it is restored from while a newer spec has no answer."""
     not_fresh_since: float | None = None
     """When anything but a published Secret was first reported, in monotonic seconds."""
     unreported: tuple[SecretChange, ...] = ()
     """Writes that no Event has told of yet: they wait for the status, whose write may fail."""
+
+
+def _believed(status: Status, *, generation: int) -> Cause | None:
+    stalled = status.conditions.get(ConditionType.STALLED)
+    if stalled is None or not stalled.status or stalled.observed_generation != generation:
+        return None
+    kind = _BY_ANSWER.get(stalled.reason)
+    return kind(stalled.message) if kind else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,6 +178,12 @@ class Entry:
     resource_version: str
     reads: ReadState = field(default_factory=ReadState)
     published: PublishState = field(default_factory=PublishState)
+    status_was_overwritten: bool = False
+    """Somebody else has written the status since this process did."""
+
+    def __post_init__(self) -> None:
+        """Begin with what an earlier process has learned for this very spec."""
+        self.reads.believe(self.status, generation=self.identity.generation)
 
     @property
     def status(self) -> Status:
@@ -104,7 +196,31 @@ class Entry:
         self.reason = status.reason
 
     @property
+    def secret_keys(self) -> frozenset[ObjectKey]:
+        """Return the names of the Secrets that this resource answers for: the one it asks for, and the one it has."""
+        wanted = {self.reference.secret_key} if self.reference else set()
+        return frozenset(wanted | ({self.published.made_from[0].secret_key} if self.published.made_from else set()))
+
+    def succeed(self, former: "Entry") -> None:
+        """Take over what still holds of the same object's former spec."""
+        self.published = former.published
+        if former.reference and self.reference and same_reads(former.reference, self.reference):
+            self.reads.continues(former.reads)
+        known = [(former.reference, former.reads.packed_snapshot), self.published.made_from or (None, None)]
+        for reference, snapshot in known:
+            if snapshot and reference and self.reference and same_reads(reference, self.reference):
+                self.reads.packed_snapshot = snapshot
+                self.reads.answered_at = former.reads.answered_at
+                return
+
+    @property
     def refresh_is_requested(self) -> bool:
-        """Return whether the annotation asks for a read that has not been acknowledged."""
+        """Return whether the annotation asks for a read that has not been made."""
         requested = self.identity.refresh_requested_at
-        return bool(requested) and requested != self.status.last_handled_refresh_at
+        return bool(requested) and requested not in {self.reads.answered_request, self.status.last_handled_refresh_at}
+
+    @property
+    def refresh_is_answered(self) -> bool:
+        """Return whether a read was made since the annotation asked for one."""
+        requested = self.identity.refresh_requested_at
+        return bool(requested) and requested == self.reads.answered_request

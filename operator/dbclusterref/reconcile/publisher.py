@@ -1,22 +1,27 @@
 """The Secret of one resource, made what was last read upstream: only where it is ours, only where it differs."""
 
+import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Protocol
 
-from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConflict, SecretContested, SecretRefused
 from dbclusterref.metrics import Metrics
-from dbclusterref.reconcile.conditions import Outcome, Published
-from dbclusterref.reconcile.entry import Entry, SecretChange
+from dbclusterref.reconcile import changes
+from dbclusterref.reconcile.conditions import Holds, Outcome, Published
+from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from dbclusterref.secret.rendering import render_secret
+from dbclusterref.resource.spec_digest import spec_digest
+from dbclusterref.secret.rendering import Rendition, render_secret
 from dbclusterref.secret.state import ABSENT, ADOPT, DesiredSecret, LiveSecret
 from dbclusterref.timing import Timing
+
+LOOKS_AGAIN = "within 30 seconds"
+"""How soon a foreign or refused Secret is looked at again, as messages say it; see `reconciler.LOCAL_FAILURES`."""
 
 
 class SecretApi(Protocol):
@@ -27,21 +32,17 @@ class SecretApi(Protocol):
     async def delete_secret(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True)
-class Rendition:
-    """A snapshot and the Secret it makes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What publishing came to; `published` is what is in the Secret although the last read failed."""
 
-    snapshot: Snapshot
-    secret: DesiredSecret = field(repr=False)
-
-    @classmethod
-    def of(cls, reference: Reference, snapshot: Snapshot) -> "Rendition":
-        """Raises the cause where the snapshot makes no complete Secret."""
-        return cls(snapshot, render_secret(reference, snapshot))
+    outcome: Outcome
+    published: Published | None = None
+    holds: Holds = Holds.THIS_SPEC
 
 
 class Superseded(Exception):
-    """What is being worked on is no longer how things are."""
+    """The resource changed during its reconciliation."""
 
 
 class _NameTaken(Exception):
@@ -49,9 +50,9 @@ class _NameTaken(Exception):
 
 
 class Publisher:
-    """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` tells whether a watch keeps the store up to date.
+    """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` returns whether a watch keeps the store up to date.
 
-    `wrote` is told the answer to each write, once the store knows what it says.
+    `wrote` is called with the answer to each write, once the store knows what it says.
     """
 
     def __init__(
@@ -74,44 +75,83 @@ class Publisher:
         self._repair_backoff = RepairBackoff(timing or Timing())
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
-        """The CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
+        """Return the CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
         if entry.reads.packed_snapshot:
             return entry.reads.packed_snapshot.ca
-        key = reference.secret_key
-        live = self._store.secret(key) if self._sees_secrets() else await self._look(key)
+        live = await self._live(reference.secret_key)
         return live.ca if live and live.belongs_to(reference) else b""
 
-    async def publish(
-        self, entry: Entry, reference: Reference, *, rendition: Rendition | None = None
-    ) -> tuple[Outcome, Published | None]:
-        """Makes the Secret what was read just now, or what the last good snapshot says while the last read has failed.
+    async def publish(self, entry: Entry, reference: Reference, *, rendition: Rendition | None = None) -> Publication:
+        """Make the Secret what was read just now, or what the last good answer says while the last read has failed.
 
-        Raises Superseded where the resource was changed, deleted or made anew meanwhile, and KubernetesError where the API
+        Raises Superseded where the resource was changed, deleted or recreated meanwhile, and KubernetesError where the API
         server is in trouble.
         """
         self._require_current(entry)
+        reads = entry.reads
         try:
-            if rendition is None:
-                snapshot = entry.reads.snapshot
-                if snapshot is None:
-                    assert entry.reads.cause is not None
-                    return entry.reads.cause, None
+            if rendition is None and (snapshot := reads.snapshot):
                 rendition = Rendition.of(reference, snapshot)
-            published = await self._apply_if_different(entry, reference, rendition)
+            if rendition is None:
+                assert reads.cause is not None
+                return Publication(outcome=reads.cause, holds=await self.keep(entry))
+            published = await self._apply_if_different(entry, rendition)
+            if reads.packed_snapshot:
+                self._store.record_published(entry, reference, reads.packed_snapshot)
+            await self._remove_former(entry, reference)
             self._require_current(entry)
-        except (SecretConflict, SecretRefused, InvalidSpec) as cause:
-            # Only a person can mend these: they are shown before what passes by itself.
-            return cause, None
+        except (SecretConflict, SecretRefused, SecretContested) as cause:
+            # Only a person can end these: they are shown before what passes without one.
+            return Publication(outcome=cause)
         except Cause as cause:
-            return entry.reads.cause or cause, None
-        if not entry.reads.cause and self._repair_backoff.is_on(reference.secret_key, now=self._now()):
-            return _contested(reference.secret.name), published
-        return entry.reads.cause or published, published
+            outcome = cause if isinstance(cause, InvalidSpec) else reads.cause or cause
+            return Publication(outcome=outcome, holds=await self.keep(entry))
+        if self._repair_backoff.is_contested(reference.secret_key, now=self._now()):
+            return Publication(outcome=_contested(reference.secret_key), published=published)
+        return Publication(outcome=reads.cause or published, published=published)
+
+    async def keep(self, entry: Entry) -> Holds:
+        """Restore the Secret from the spec and the answer that it was last made from, while there is nothing newer."""
+        if entry.published.made_from:
+            reference, packed = entry.published.made_from
+            if wanted := entry.reference:
+                # What becomes of the Secret when the resource goes is the newest spec's to say.
+                policy = wanted.secret.deletion_policy
+                reference = replace(reference, secret=replace(reference.secret, deletion_policy=policy))
+            # The newer spec's own cause is shown; what became of the Secret is looked at.
+            with contextlib.suppress(Cause):
+                await self._apply_if_different(entry, Rendition.of(reference, packed.unpacked()))
+        return await self.inspect(entry)
+
+    async def inspect(self, entry: Entry) -> Holds:
+        """Return what is known of the Secret, without writing."""
+        reference, state = entry.reference, entry.published
+        key = reference.secret_key if reference else ObjectKey(entry.identity.key.namespace, entry.status.binding_name)
+        live = await self._live(key) if key.name else None
+        self._require_current(entry)
+        if live is None:
+            return Holds.MISSING
+        if not (live.belongs_to(reference) if reference else entry.identity.uid in live.reference_uids):
+            return Holds.FOREIGN
+        if state.data_digest and live.data_digest != state.data_digest:
+            return Holds.CHANGED
+        return Holds.THIS_SPEC if reference and live.spec_digest == spec_digest(reference) else Holds.FORMER_SPEC
+
+    def is_settled(self, entry: Entry, reference: Reference) -> bool:
+        """Return whether nothing can be written before the next answer: the Secret is as it was made, from this very spec."""
+        state = entry.published
+        if state.made_from is None:
+            return entry.reads.packed_snapshot is None
+        live = self._store.secret(state.made_from[0].secret_key)
+        made = (state.data_digest, state.metadata_digest)
+        as_made = live is not None and (live.data_digest, live.metadata_digest) == made
+        newest = state.made_from[0] is reference or entry.reads.packed_snapshot is None
+        return as_made and newest and entry.reads.rendition is None
 
     def seconds_until_repair(self, reference: Reference) -> float | None:
-        """When a Secret that another writer fights over wants another look; None where there is no fight."""
+        """Return when a contested Secret is to be looked at again; None where nobody contests it."""
         key, now = reference.secret_key, self._now()
-        if not self._repair_backoff.is_on(key, now=now):
+        if not self._repair_backoff.is_contested(key, now=now):
             return None
         return self._repair_backoff.seconds_to_wait(key, now=now) or self._repair_backoff.seconds_until_over(key, now=now)
 
@@ -119,59 +159,80 @@ class Publisher:
         if not self._store.is_current(entry):
             raise Superseded
 
-    async def _apply_if_different(self, entry: Entry, reference: Reference, rendition: Rendition) -> Published:
+    async def _live(self, key: ObjectKey) -> LiveSecret | None:
+        return self._store.secret(key) if self._sees_secrets() else await self._look(key)
+
+    async def _apply_if_different(self, entry: Entry, rendition: Rendition) -> Published:
         key = rendition.secret.key
-        live = self._store.secret(key) if self._sees_secrets() else None
-        # What is not ours has no label and is in no watch: where there was something, it is looked at first.
-        looks = live is None and (not self._sees_secrets() or entry.reason == SecretConflict.reason)
-        live = await self._look(key) if looks else live
+        live = await self._live(key)
+        if live is None and self._sees_secrets() and entry.reason == SecretConflict.reason:
+            # What is not ours has no label and is in no watch: where there was something, it is looked at first.
+            live = await self._look(key)
         try:
-            return await self._bring_in_line(entry, reference, rendition, live=live)
+            return await self._bring_in_line(entry, rendition, live=live)
         except _NameTaken:
             live = await self._look(key)
-            return await self._bring_in_line(entry, reference, rendition, live=live, when_absent={})
+            return await self._bring_in_line(entry, rendition, live=live, when_absent={})
 
     async def _bring_in_line(
         self,
         entry: Entry,
-        reference: Reference,
         rendition: Rendition,
         *,
         live: LiveSecret | None,
         when_absent: Mapping[str, str] = ABSENT,
     ) -> Published:
-        """Raises _NameTaken where there is a Secret although `live` is None."""
-        snapshot, rendered = rendition.snapshot, rendition.secret
-        data_digest, metadata_digest = rendered.data_digest, rendered.metadata_digest
+        """Raise _NameTaken where there is a Secret although `live` is None."""
+        reference, snapshot, rendered = rendition.reference, rendition.snapshot, rendition.secret
+        state, digests = entry.published, (rendered.data_digest, rendered.metadata_digest)
         self._require_current(entry)
         if live:
             self._require_no_rival(live, reference)
             _require_ours(live, rendered, reference)
-        changed = data_digest != (entry.published.data_digest or (live.data_digest if live else b""))
-        status = entry.status
-        counted = max(status.secret_revision, live.revision if live else 0)
-        revision = max(counted + changed, 1)
-        if live is None or (live.data_digest, live.metadata_digest) != (data_digest, metadata_digest):
-            self._require_peace(rendered, changed=changed)
-            precondition = {"uid": live.uid} if live else when_absent
-            await self._apply(rendered, revision=revision, precondition=precondition, force=live is not None)
-            now = self._now()
-            if not changed:
-                self._repair_backoff.repaired(rendered.key, now=now)
-            if changed or not self._repair_backoff.is_on(rendered.key, now=now):
-                change = _change(rendered.key.name, revision=revision, changed=changed, created=live is None)
-                entry.published.unreported += (change,)
-        entry.published.data_digest = data_digest
-        if status.binding_name not in {"", rendered.key.name}:
-            await self._remove_former(entry, reference, former=ObjectKey(rendered.key.namespace, status.binding_name))
+        changed = digests[0] != (state.data_digest or (live.data_digest if live else b""))
+        revision = max(max(entry.status.secret_revision, live.revision if live else 0) + changed, 1)
+        if live is None or (live.data_digest, live.metadata_digest) != digests:
+            # This process wrote exactly this, and it is not so any more: somebody else has changed or deleted it.
+            repair = (state.data_digest, state.metadata_digest) == digests and state.key == rendered.key
+            if repair and live and self._repair_backoff.seconds_to_wait(rendered.key, now=self._now()):
+                # New content is written at once, and so is a deleted Secret; a change that is undone each time waits.
+                raise _contested(rendered.key)
+            before = await self._data_before(entry, live, rendered) if live else None
+            body = await self._apply(
+                rendered,
+                revision=revision,
+                precondition={"uid": live.uid} if live else when_absent,
+                force=live is not None,
+            )
+            if repair:
+                self._repair_backoff.repaired(rendered.key, now=self._now())
+            if not repair or not self._repair_backoff.is_contested(rendered.key, now=self._now()):
+                change = changes.of_write(rendition, live=live, before=before, after=body, repair=repair, revision=revision)
+                state.unreported += (change,)
+        state.data_digest, state.metadata_digest = digests
+        state.key = rendered.key
         return Published(
             cluster=snapshot.cluster,
             endpoints=snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints,
             secret_name=rendered.key.name,
             revision=revision,
-            changed=changed,
             ca_pending=snapshot.ca_pending,
         )
+
+    async def _data_before(self, entry: Entry, live: LiveSecret, rendered: DesiredSecret) -> changes.Before | None:
+        """Return what the Secret held before a write, so that an Event can name the keys; None where only metadata differs."""
+        if live.data_digest == rendered.data_digest:
+            return None
+        if entry.published.made_from and live.data_digest == entry.published.data_digest:
+            reference, packed = entry.published.made_from
+            with contextlib.suppress(Cause):
+                return changes.Before(data=render_secret(reference, packed.unpacked()).data)
+        try:
+            body = await self._api.get_secret(rendered.key)
+        except KubernetesError:  # the write itself matters, and says what is wrong
+            body = None
+        self._require_current(entry)
+        return changes.Before.of(body) if body else None
 
     def _require_no_rival(self, live: LiveSecret, reference: Reference) -> None:
         """Of two resources that name one Secret the first keeps it, also where it is offered to the second."""
@@ -179,30 +240,26 @@ class Publisher:
             return
         if rival := self._store.rival_of(reference, uids=live.reference_uids):
             raise SecretConflict(
-                f"Secret {reference.secret.name} belongs to DatabaseClusterRef {rival.name}, which names it too; "
-                "give one of the two another spec.secret.name."
+                f"Secret {reference.secret.name} belongs to DatabaseClusterRef {rival.name}, which names it too. Set another "
+                "spec.secret.name on one of the two."
             )
 
-    def _require_peace(self, rendered: DesiredSecret, *, changed: bool) -> None:
-        """New content is written at once; a repair waits where another writer undoes each one."""
-        now = self._now()
-        if not changed and self._repair_backoff.seconds_to_wait(rendered.key, now=now):
-            raise _contested(rendered.key.name)
-
     async def _look(self, key: ObjectKey) -> LiveSecret | None:
-        """How the Secret is now, whoever's it is."""
+        """Return the Secret as it is now, whoever's it is."""
         try:
             body = await self._api.get_secret(key)
         except KubernetesError as error:
             if error.status == HTTPStatus.FORBIDDEN:
                 raise SecretRefused(
-                    f"The operator may not read Secret {key.name}, and so cannot tell whose it is; give its ServiceAccount the "
-                    "verb get on it."
+                    f"The operator is not allowed to read Secret {key.name} and cannot determine its owner. Grant its "
+                    "ServiceAccount the verb get on it."
                 ) from None
             raise
         return LiveSecret.from_body(body) if body else None
 
-    async def _apply(self, rendered: DesiredSecret, *, revision: int, precondition: Mapping[str, str], force: bool) -> None:
+    async def _apply(
+        self, rendered: DesiredSecret, *, revision: int, precondition: Mapping[str, str], force: bool
+    ) -> Mapping[str, object]:
         manifest = rendered.manifest(revision=revision, precondition=precondition)
         try:
             body = await self._api.apply_secret(manifest, force=force)
@@ -212,51 +269,63 @@ class Publisher:
             self._metrics.writes.labels(kind="Secret", result="failed").inc()
             # Whatever was believed of the live one may be what was wrong: 409 if it is gone, 422 for another's `metadata.uid`.
             self._store.forget_secret(rendered.key)
-            if error.status in {403, 422} and not error.namespace_is_terminating and "metadata.uid" not in error.message:
+            if error.status in {403, 413, 422} and not error.namespace_is_terminating and "metadata.uid" not in error.message:
                 raise SecretRefused(_why_refused(rendered, error)) from None
             raise
         self._metrics.writes.labels(kind="Secret", result="ok").inc()
         self._store.observe_secret(body)
         self._wrote(body)
+        return body
 
-    async def _remove_former(self, entry: Entry, reference: Reference, *, former: ObjectKey) -> None:
-        """Removes the Secret of the former `spec.secret.name`, once the new one stands, and only if it is ours."""
+    async def _remove_former(self, entry: Entry, reference: Reference) -> None:
+        """Remove the Secret of the former `spec.secret.name`, once the new one stands, and only if it is ours."""
+        former = ObjectKey(reference.key.namespace, entry.status.binding_name)
+        if former.name in {"", reference.secret.name}:
+            return
         live = await self._look(former)
         self._require_current(entry)
         if live and reference.identity.uid in live.reference_uids:
             await self._api.delete_secret(former, uid=live.uid)
             self._metrics.writes.labels(kind="Secret", result="ok").inc()
+            entry.published.unreported += (changes.of_removal(former.name, successor=reference.secret.name),)
         self._store.forget_secret(former)
 
 
 def _require_ours(live: LiveSecret, rendered: DesiredSecret, reference: Reference) -> None:
-    name = rendered.key.name
-    if not live.belongs_to(reference):
+    (namespace, name), ours = (rendered.key.namespace, rendered.key.name), live.belongs_to(reference)
+    if ours and live.type == rendered.type:
+        return
+    delete = f"kubectl delete secret -n {namespace} {name}"
+    if ours:
+        soon = "immediately" if reference.identity.uid in live.reference_uids else LOOKS_AGAIN
         raise SecretConflict(
-            f"Secret {name} exists and is not this resource's; it is left alone. Choose another spec.secret.name, delete that "
-            f"Secret, or hand it over: kubectl annotate secret {name} {ADOPT}={reference.key.name}"
+            f"Secret {name} has the immutable type {live.type}, but {rendered.type} is required. Delete it; it is recreated "
+            f"{soon}: {delete}"
         )
     if live.type != rendered.type:
         raise SecretConflict(
-            f"Secret {name} has type {live.type}, which can never change, and must have {rendered.type}; delete it, and it is "
-            "written anew at once."
+            f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another "
+            f"spec.secret.name, or delete that Secret; its name is used {LOOKS_AGAIN}: {delete}"
         )
+    raise SecretConflict(
+        f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another spec.secret.name, "
+        f"or hand that Secret over; it is adopted {LOOKS_AGAIN}: kubectl annotate secret -n {namespace} {name} "
+        f"{ADOPT}={reference.key.name} --overwrite"
+    )
 
 
-def _change(name: str, *, revision: int, changed: bool, created: bool) -> SecretChange:
-    if changed:
-        verb = "Created" if created else "Updated"
-        return SecretChange(reason=f"Secret{verb}", text=f"Secret {name} was {verb.lower()} (revision {revision}).")
-    text = f"Secret {name} had been {'deleted' if created else 'changed by somebody'} and was restored."
-    return SecretChange(reason="SecretRepaired", text=text)
-
-
-def _contested(name: str) -> SecretContested:
+def _contested(key: ObjectKey) -> SecretContested:
     return SecretContested(
-        f"Another writer changes Secret {name} as often as it is restored; it is restored now and then only, until that ends. "
-        f"`kubectl get secret {name} --show-managed-fields -o yaml` names the other."
+        f"Another client keeps changing Secret {key.name}; changes are undone at most once a minute until it stops. The field "
+        f"managers name the client: kubectl get secret -n {key.namespace} {key.name} --show-managed-fields -o yaml"
     )
 
 
 def _why_refused(rendered: DesiredSecret, error: KubernetesError) -> str:
-    return f"The Kubernetes API refuses Secret {rendered.key.name} ({error.status}): {error.message[:400]}"
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        size = sum(map(len, rendered.data.values()))
+        return (
+            f"The Kubernetes API rejected Secret {rendered.key.name} as too large (413): its data has {size} bytes, and at "
+            "most 1048576 are allowed. Shorten spec.secret.template."
+        )
+    return f"The Kubernetes API rejected Secret {rendered.key.name} ({error.status}): {error.message[:400]}"

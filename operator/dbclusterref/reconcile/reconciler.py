@@ -1,21 +1,27 @@
 """START HERE. One resource brought in line: observe upstream, publish the Secret, report the status.
 
 `reconcile` may be called at any time, for any reason, any number of times: it looks at how things are, does what is missing,
-and says when to look again. It reads upstream only when a read is due, so repairing a Secret needs nobody but the API server.
+and returns when to look again. It never waits for DigitalOcean: where a read is due it returns that read, which the controller
+runs in a lane of its own and follows by another `reconcile`. So a repair needs nobody but the API server, and a slow upstream
+holds up nobody else.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from math import inf, isfinite
 
 from dbclusterref.backoff import after_failure, after_success
 from dbclusterref.clock import Clock
-from dbclusterref.digitalocean.account import Accounts
+from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
-from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.digitalocean.snapshot import Snapshot, unpack_cluster
 from dbclusterref.digitalocean.tokens import Tokens
 from dbclusterref.errors import (
     Cause,
     ClusterNotFound,
+    InvalidSpec,
     RateLimited,
     SecretConflict,
     SecretRefused,
@@ -25,13 +31,15 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
 )
 from dbclusterref.metrics import Metrics
-from dbclusterref.reconcile.conditions import Outcome, Published, Suspended
-from dbclusterref.reconcile.entry import Entry, ReadState
-from dbclusterref.reconcile.publisher import Publisher, Rendition, Superseded
+from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended
+from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.publisher import Publication, Publisher, Superseded
+from dbclusterref.reconcile.read_lane import PendingRead
 from dbclusterref.reconcile.reporter import Reporter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
+from dbclusterref.secret.rendering import Rendition
 from dbclusterref.timing import Timing
 
 CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
@@ -42,8 +50,8 @@ LOCAL_FAILURES = 6
 """A refused or foreign Secret is looked at as rarely from the start as what has failed so often: half a minute."""
 
 _WAITING = (
-    "The read waits for its turn: the API token's request quota at DigitalOcean is short. Raise spec.refreshInterval, or use "
-    "fewer tools with one token."
+    "This read is queued: the API token's rate limit is nearly exhausted. Raise spec.refreshInterval, or use fewer tools with "
+    "one token."
 )
 
 
@@ -56,9 +64,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read makes this Secret."""
+    """What was read makes this Secret; the next read is due in so many seconds."""
 
     rendition: Rendition
+    next_in: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,14 @@ class Failed:
 
 
 Observation = Waiting | Read | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextStep:
+    """What follows a reconciliation: the read to make now, or the next look in so many seconds; neither until a change."""
+
+    after: float | None = None
+    read: PendingRead | None = None
 
 
 class Reconciler:
@@ -95,82 +112,113 @@ class Reconciler:
         self._clock = clock
         self._timing = timing or Timing()
 
-    async def reconcile(self, key: ObjectKey) -> float | None:
-        """Does what is due; returns in how many seconds to look again, None for not before the resource changes.
+    async def reconcile(self, key: ObjectKey) -> NextStep:
+        """Do what is due now.
 
         Raises KubernetesError where the API server is in trouble: nothing is lost, the caller tries again.
         """
         entry = self._store.get(key)
         if entry is None or entry.identity.deleting:
             # The garbage collector removes the Secret; writing it back now would race with that.
-            return None
-        if entry.reference is None:
-            assert entry.invalid is not None
-            await self._report(entry, entry.invalid, refreshed=False)
-            return None
-        if entry.reference.suspend:
-            await self._report(entry, Suspended(), refreshed=False)
-            return None
-        return await self._bring_in_line(entry, entry.reference)
-
-    async def _bring_in_line(self, entry: Entry, reference: Reference) -> float | None:
-        read_is_due = entry.refresh_is_requested or entry.reads.is_due(self._clock.monotonic())
-        observation = await self._observe(entry, reference) if read_is_due else None
-        if isinstance(observation, Waiting) and entry.reads.packed_snapshot is None and entry.reads.cause is None:
-            return observation.seconds
-        rendition = observation.rendition if isinstance(observation, Read) else None
+            return NextStep()
         try:
-            outcome, published = await self._publisher.publish(entry, reference, rendition=rendition)
+            if entry.reference is None:
+                assert entry.invalid is not None
+                holds = await self._publisher.keep(entry)
+                return NextStep(after=await self._report(entry, Publication(outcome=entry.invalid, holds=holds)) or None)
+            if entry.reference.suspend:
+                holds = await self._publisher.inspect(entry)
+                return NextStep(after=await self._report(entry, Publication(outcome=Suspended(), holds=holds)) or None)
+            return await self._bring_in_line(entry, entry.reference)
         except Superseded:
-            # The resource was changed, deleted or made anew meanwhile, which marked it again: nothing is done in the old name.
-            return None
-        await self._report(entry, outcome, refreshed=isinstance(observation, Read | Failed), published=published)
-        if isinstance(observation, Waiting):
-            return observation.seconds
-        return self._seconds_until_next_look(entry, reference, outcome)
+            # The resource was changed, deleted or recreated meanwhile, which marked it again: nothing is done in the old name.
+            return NextStep()
+
+    async def _bring_in_line(self, entry: Entry, reference: Reference) -> NextStep:
+        reads = entry.reads
+        due_in = reads.seconds_until_due(self._clock.monotonic(), requested=entry.refresh_is_requested)
+        reading = reads.under_way or not due_in
+        if reads.cause is None and reads.packed_snapshot is None:
+            # Nothing to write yet, and nothing to say: where a read waits for its turn for long, that is a cause.
+            return self._start_read(entry, reference) if reading else NextStep(after=due_in)
+        if reading and self._publisher.is_settled(entry, reference):
+            return self._start_read(entry, reference)
+        publication = await self._publisher.publish(entry, reference, rendition=reads.take_rendition())
+        overwritten = await self._report(entry, publication)
+        if reading:
+            return self._start_read(entry, reference)
+        after = overwritten or self._seconds_until_next_look(entry, reference, publication.outcome)
+        return NextStep(after=after if isfinite(after) else None)
 
     def _seconds_until_next_look(self, entry: Entry, reference: Reference, outcome: Outcome) -> float:
-        wait = max(0.0, entry.reads.due_at - self._clock.monotonic())
+        due_in = entry.reads.seconds_until_due(self._clock.monotonic(), requested=entry.refresh_is_requested)
         if isinstance(outcome, SecretConflict | SecretRefused):
             jitter, interval = self._clock.jitter(), reference.refresh_interval
-            return min(wait, after_failure(outcome, failures=LOCAL_FAILURES, interval=interval, jitter=jitter))
+            return min(due_in, after_failure(outcome, failures=LOCAL_FAILURES, interval=interval, jitter=jitter))
         repair = self._publisher.seconds_until_repair(reference)
-        return wait if repair is None else min(wait, repair)
+        return due_in if repair is None else min(due_in, repair)
+
+    def _start_read(self, entry: Entry, reference: Reference) -> NextStep:
+        if entry.reads.under_way:
+            return NextStep()  # its end brings this resource back
+        entry.reads.under_way = True
+        token: Hashable = reference.token_secret and (reference.key.namespace, reference.token_secret)
+        read = PendingRead(
+            namespace=reference.key.namespace,
+            token=token,
+            run=partial(self._read_upstream, entry, reference),
+            urgent=entry.reads.packed_snapshot is None or entry.refresh_is_requested,
+        )
+        return NextStep(read=read)
+
+    async def _read_upstream(self, entry: Entry, reference: Reference) -> None:
+        """Read, and record in the entry what that taught."""
+        reads, requested = entry.reads, entry.refresh_is_requested
+        try:
+            observation = await self._observe(entry, reference)
+        finally:
+            reads.under_way = False
+        now = self._clock.monotonic()
+        match observation:
+            case Waiting(seconds):
+                waited = reads.waits(seconds, now=now)
+                if max(seconds, waited) >= SAID_AFTER:
+                    reads.cause = reads.cause or RateLimited(_WAITING)
+                return
+            case Read(rendition, next_in):
+                reads.succeeded(rendition, due_at=now + after_success(next_in, jitter=self._clock.jitter()))
+            case Failed(cause):
+                failures, interval = reads.failures + 1, reference.refresh_interval
+                delay = after_failure(cause, failures=failures, interval=interval, jitter=self._clock.jitter())
+                # Nothing but another spec, or another engine, ends it: the account tells of the latter.
+                reads.failed(cause, now=now, due_at=inf if isinstance(cause, InvalidSpec) else now + delay)
+        if requested:
+            reads.answered_request = entry.identity.refresh_requested_at
 
     async def _observe(self, entry: Entry, reference: Reference) -> Observation:
-        """Read upstream, and record in the entry what that taught."""
         reads, interval = entry.reads, reference.refresh_interval
         # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
         max_age = 0.0 if entry.refresh_is_requested else interval / 2
         if reads.failed_at is not None:
             # An answer from before the failure does not disprove it.
             max_age = min(max_age, self._clock.monotonic() - reads.failed_at)
-        guard: DeletionGuard | None = None
+        account: Account | None = None
         try:
             doubtful = entry.refresh_is_requested or isinstance(reads.cause, TokenInvalid | TokenSecretMissing)
             token = await self._tokens.find(reference, fresh=doubtful)
+            reads.found_token(token)
             account = self._accounts.of(token)
-            guard = account.deletion_guard
             if wait := account.seconds_to_wait(reference, max_age=max_age):
-                self._note_waiting(reads, wait)
                 return Waiting(wait)
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
             rendition = Rendition.of(reference, snapshot)
         except Cause as raised:
-            cause = self._confirmed(entry, reference, raised, guard=guard)
-            delay = after_failure(cause, failures=reads.failures + 1, interval=interval, jitter=self._clock.jitter())
-            now = self._clock.monotonic()
-            reads.failed(cause, now=now, due_at=now + delay)
-            return Failed(cause)
-        guard.found(reference.cluster_uuid, now=self._clock.monotonic())
-        delay = after_success(account.next_look(reference, snapshot), jitter=self._clock.jitter())
-        reads.succeeded(snapshot, due_at=self._clock.monotonic() + delay)
-        return Read(rendition)
-
-    def _note_waiting(self, reads: ReadState, wait: float) -> None:
-        waited = reads.waits(now=self._clock.monotonic())
-        if max(wait, waited) >= SAID_AFTER:
-            reads.cause = reads.cause or RateLimited(_WAITING)
+            if account and (answer := account.last_answer(reference.cluster_uuid)):
+                reads.saw(answer.packed, read_at=answer.read_at)
+            guard = account.deletion_guard if account else None
+            return Failed(self._confirmed(entry, reference, raised, guard=guard))
+        account.deletion_guard.found(reference.cluster_uuid, now=self._clock.monotonic())
+        return Read(rendition, account.next_look(reference, snapshot))
 
     async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
         """Read with the token; where it is refused, with the one that has taken its place since it was looked up."""
@@ -188,38 +236,46 @@ class Reconciler:
             return await read_with(newer)
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, guard: DeletionGuard | None) -> Cause:
-        if not isinstance(cause, UnconfirmedNotFound) or guard is None:
-            entry.reads.not_found_since = None
-            return cause
         reads = entry.reads
+        if not isinstance(cause, UnconfirmedNotFound) or guard is None:
+            reads.not_found_since = None
+            return cause
         now = self._clock.monotonic()
         was_known = reads.packed_snapshot is not None or bool(entry.status.binding_name)
         guard.missing(reference.cluster_uuid, now=now, was_known=was_known)
         if reads.not_found_since is None:
             reads.not_found_since = now
-        if now - reads.not_found_since < self._timing.confirm_not_found:
+        believed = isinstance(reads.cause, ClusterNotFound)
+        if not believed and now - reads.not_found_since < self._timing.confirm_not_found:
             return UnconfirmedNotFound(cause.message, retry_after=self._timing.confirm_not_found)
-        if was_known and guard.is_open(now=now):
+        if not believed and was_known and guard.is_open(now=now):
             self._metrics.suspicions.inc()
             return UpstreamUnavailable(
-                "DigitalOcean says of many clusters at once that they do not exist; that is taken for trouble there or with "
-                "the API token, and not believed for an hour. The Secret stays."
+                "Many clusters of this account returned 404 at once; treated as an upstream or token problem for up to an "
+                "hour. The Secret is unchanged."
             )
         return ClusterNotFound(
-            f"DigitalOcean shows this token no cluster {reference.cluster_uuid}: it was deleted, or is another team's. "
-            "Correct spec.clusterUUID (delete the resource and create it anew) or use that team's token. Nothing is deleted."
+            f"DigitalOcean has no cluster {reference.cluster_uuid} for this token (404): it was deleted, or belongs to another "
+            "team. Recreate this resource with the right spec.clusterUUID, or use that team's token. Nothing is deleted."
         )
 
-    async def _report(self, entry: Entry, outcome: Outcome, *, refreshed: bool, published: Published | None = None) -> None:
-        now = self._clock.now()
-        await self._reporter.report(
-            entry,
-            outcome,
-            refreshed=refreshed,
-            published=published,
-            not_fresh_for=self._not_fresh_for(entry, outcome, now=now),
-            now=now,
+    async def _report(self, entry: Entry, publication: Publication) -> float:
+        """Report; return in how many seconds to do so again, 0 where that is not needed."""
+        now, reads = self._clock.now(), entry.reads
+        monotonic, cluster = self._clock.monotonic(), None
+        if reads.packed_cluster and isinstance(publication.outcome, Cause):
+            cluster = unpack_cluster(reads.packed_cluster)
+        answered_at = reads.answered_at
+        result = Result(
+            outcome=publication.outcome,
+            published=publication.published,
+            holds=publication.holds,
+            cluster=cluster,
+            answered_at=None if answered_at is None else now - timedelta(seconds=monotonic - answered_at),
+            refreshed=entry.refresh_is_answered,
+            not_fresh_for=self._not_fresh_for(entry, publication.outcome, now=now),
         )
+        return await self._reporter.report(entry, result, now=now)
 
     def _not_fresh_for(self, entry: Entry, outcome: Outcome, *, now: datetime) -> timedelta:
         state, monotonic = entry.published, self._clock.monotonic()

@@ -30,7 +30,7 @@ class RepairBackoff:
         if len(self._repairs) > 2 * len(self._fighting) + 1000:
             self._prune(now)
 
-    def is_on(self, secret: ObjectKey, *, now: float) -> bool:
+    def is_contested(self, secret: ObjectKey, *, now: float) -> bool:
         """Tells whether a Secret is fought over."""
         last = self._fighting.get(secret)
         if last is not None and now - last > self.timing.fight_calm:
@@ -41,7 +41,7 @@ class RepairBackoff:
 
     def seconds_to_wait(self, secret: ObjectKey, *, now: float) -> float:
         """How long to leave a Secret as it is before the next repair; 0 where nobody fights."""
-        if not self.is_on(secret, now=now):
+        if not self.is_contested(secret, now=now):
             return 0.0
         return max(0.0, self._fighting[secret] + self.timing.fight_window - now)
 

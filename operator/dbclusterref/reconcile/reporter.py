@@ -1,18 +1,20 @@
-"""Tells people: the status, Events and log lines; each only where something changed."""
+"""What people see: the status, Events and log lines; each only where something changed."""
 
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from dbclusterref.errors import Cause, KubernetesError
 from dbclusterref.kube.client import Event
 from dbclusterref.metrics import Metrics
-from dbclusterref.reconcile.conditions import SYNCED, Outcome, Published, Suspended, next_status
+from dbclusterref.reconcile.conditions import SUSPENDED, SYNCED, Outcome, Published, Result, Suspended, next_status
 from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, version_of
 from dbclusterref.resource.status import ConditionType, Status
+from dbclusterref.timing import Timing
 
 NOTE_LIMIT = 1000
 """An Event's note may have 1,024 characters."""
@@ -25,9 +27,9 @@ class StatusApi(Protocol):
 
 
 class Reporter:
-    """Reports outcomes. `record` takes an Event without waiting; `instance` names this process in Events.
+    """Reports results. `record` takes an Event without waiting; `instance` names this process in Events.
 
-    `wrote` is told the answer to each write, once the entry is as it says.
+    `clock` is monotonic, in seconds. `wrote` is called with the answer to each write, once the entry is as it says.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class Reporter:
         metrics: Metrics,
         logger: logging.Logger,
         instance: str,
+        clock: Callable[[], float],
+        timing: Timing | None = None,
         wrote: Callable[[Mapping[str, object]], object] = lambda _: None,
     ) -> None:
         self._api = api
@@ -45,34 +49,28 @@ class Reporter:
         self._metrics = metrics
         self._logger = logger
         self._instance = instance
+        self._clock = clock
+        self._overwritten = RepairBackoff(timing or Timing())
         self._wrote = wrote
 
-    async def report(
-        self,
-        entry: Entry,
-        outcome: Outcome,
-        *,
-        refreshed: bool,
-        now: datetime,
-        published: Published | None = None,
-        not_fresh_for: timedelta = timedelta(),
-    ) -> None:
-        """Writes the status if it differs, then an Event and a log line for what is new. See `next_status`."""
-        self._metrics.reconciles.labels(reason=_reason(outcome)).inc()
-        old = entry.status
-        new = next_status(
-            old,
-            identity=entry.identity,
-            reference=entry.reference,
-            outcome=outcome,
-            published=published,
-            refreshed=refreshed,
-            not_fresh_for=not_fresh_for,
-            now=now,
-        )
-        if new != old and not await self._write(entry, new):
-            return
-        self._tell(entry, old, new, outcome, now=now)
+    async def report(self, entry: Entry, result: Result, *, now: datetime) -> float:
+        """Write the status if it differs, then an Event and a log line for what changed. See `next_status`.
+
+        Return in how many seconds to report again: not 0 where another client keeps overwriting the status.
+        """
+        self._metrics.reconciles.labels(reason=_reason(result.outcome)).inc()
+        key, old = entry.identity.key, entry.status
+        new = next_status(old, result, identity=entry.identity, reference=entry.reference, now=now)
+        if new != old:
+            if entry.status_was_overwritten and (wait := self._overwritten.seconds_to_wait(key, now=self._clock())):
+                return wait
+            if not await self._write(entry, new):
+                return 0.0
+            if entry.status_was_overwritten:
+                self._overwritten.repaired(key, now=self._clock())
+        entry.status_was_overwritten = False
+        self._announce_changes(entry, old, new, result.outcome, now=now)
+        return 0.0
 
     async def _write(self, entry: Entry, new: Status) -> bool:
         identity, wanted = entry.identity, new.to_body()
@@ -81,7 +79,8 @@ class Reporter:
         except KubernetesError as error:
             self._metrics.writes.labels(kind="Status", result="failed").inc()
             if error.status in {404, 409}:
-                # The object is gone, or another has its name: there is nobody to tell.
+                # The object is gone, or another has its name: nobody is left to read it.
+                entry.published.unreported = ()
                 return False
             raise
         self._metrics.writes.labels(kind="Status", result="ok").inc()
@@ -90,24 +89,26 @@ class Reporter:
         if ObjectMeta.from_body(body) == identity:
             entry.resource_version = version_of(body)
             self._wrote(body)
-        # Else somebody has changed the resource meanwhile: the watch is still to tell of it, under an older version than this
-        # write's, and must not be taken for old news.
+        # Else somebody has changed the resource meanwhile: the watch will still deliver that change, under an older version
+        # than this write's, and it must not be ignored as old.
         return True
 
-    def _tell(self, entry: Entry, old: Status, new: Status, outcome: Outcome, *, now: datetime) -> None:
+    def _announce_changes(self, entry: Entry, old: Status, new: Status, outcome: Outcome, *, now: datetime) -> None:
         changes, entry.published.unreported = entry.published.unreported, ()
         for change in changes:
             self._announce(entry, change.reason, change.text, warning=change.warning, now=now)
-        before, after = _news_in(old), _news_in(new)
+        before, after = _announced(old), _announced(new)
         if before == after or (before is None and isinstance(outcome, Published)):
             return
+        ready = new.conditions[ConditionType.READY]
         match outcome:
             case Cause():
-                self._announce(entry, outcome.reason, outcome.message, warning=True, now=now)
+                text = outcome.message if ready.status or outcome.stalled else ready.message
+                self._announce(entry, outcome.reason, text, warning=True, now=now)
             case Suspended():
-                self._announce(entry, "Suspended", new.conditions[ConditionType.FRESH].message, warning=False, now=now)
+                self._announce(entry, SUSPENDED, ready.message, warning=not ready.status, now=now)
             case Published():
-                self._announce(entry, SYNCED, new.conditions[ConditionType.READY].message, warning=False, now=now)
+                self._announce(entry, SYNCED, ready.message, warning=False, now=now)
 
     def _announce(self, entry: Entry, reason: str, text: str, *, warning: bool, now: datetime) -> None:
         key = entry.identity.key
@@ -137,10 +138,13 @@ def watch_reasons(entries: Callable[[], Mapping[str, int]], metrics: Metrics) ->
         metrics.references.labels(reason=reason).set(count)
 
 
-def _news_in(status: Status) -> tuple[bool, str, bool] | None:
-    """What an Event is worth when it changes: fresh or not, why, and whether a person must act."""
-    fresh = status.conditions.get(ConditionType.FRESH)
-    return (fresh.status, fresh.reason, status.is_true(ConditionType.STALLED)) if fresh else None
+def _announced(status: Status) -> tuple[object, ...] | None:
+    """Return what is worth an Event when it changes: fresh or not, ready or not, why, and what a person is asked to do."""
+    fresh, stalled = status.conditions.get(ConditionType.FRESH), status.conditions.get(ConditionType.STALLED)
+    if fresh is None:
+        return None
+    asked = stalled.message if stalled and stalled.status else ""
+    return (fresh.status, fresh.reason, status.is_true(ConditionType.READY), asked)
 
 
 def _reason(outcome: Outcome) -> str:
@@ -148,7 +152,7 @@ def _reason(outcome: Outcome) -> str:
         case Published():
             return SYNCED
         case Suspended():
-            return "Suspended"
+            return SUSPENDED
         case Cause():
             return outcome.reason
 

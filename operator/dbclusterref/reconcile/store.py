@@ -67,7 +67,11 @@ class Store:
             if known.identity == identity:
                 known.resource_version = version
                 before, known.status = known.packed_status, status
-                return None if before == known.packed_status else identity.key
+                if before == known.packed_status:
+                    return None
+                known.status_was_overwritten = True
+                known.reads.believe(status, generation=identity.generation)
+                return identity.key
         self._replace(_entry(body, identity=identity, version=version), known=known)
         return identity.key
 
@@ -128,6 +132,16 @@ class Store:
                 return key
         return None
 
+    def record_published(self, entry: Entry, reference: Reference, snapshot: PackedSnapshot) -> None:
+        """Record what an object's Secret was made from; its resource is told of changes of that Secret from then on."""
+        current = self._entries.get(entry.identity.key)
+        same = current is not None and current.published is entry.published
+        if current and same:
+            self._unlink(current)
+        entry.published.made_from = (reference, snapshot)
+        if current and same:
+            self._link(current)
+
     def secret_versions(self) -> dict[ObjectKey, str]:
         """Gives the resource version of each live Secret of ours, as last seen."""
         return {key: live.resource_version for key, live in self._secrets.items()}
@@ -145,20 +159,19 @@ class Store:
         if known:
             self._unlink(known)
             if known.identity.uid == entry.identity.uid:
-                # The spec changed, the object is the same: what was read and published still stands until the next read.
-                kept = known.reads.packed_snapshot
-                entry.reads.packed_snapshot = kept if _answers(kept, entry.reference) else None
-                entry.published = known.published
+                entry.succeed(known)
         self._entries[entry.identity.key] = entry
-        if entry.reference:
-            key = entry.reference.secret_key
-            self._by_secret[key] = (*self._by_secret.get(key, ()), entry.identity.key)
+        self._link(entry)
+
+    def _link(self, entry: Entry) -> None:
+        for secret in entry.secret_keys:
+            self._by_secret[secret] = (*self._by_secret.get(secret, ()), entry.identity.key)
 
     def _unlink(self, entry: Entry) -> None:
-        if entry.reference:
-            keys = self._by_secret.pop(entry.reference.secret_key, ())
+        for secret in entry.secret_keys:
+            keys = self._by_secret.pop(secret, ())
             if others := tuple(key for key in keys if key != entry.identity.key):
-                self._by_secret[entry.reference.secret_key] = others
+                self._by_secret[secret] = others
 
 
 def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str) -> Entry:
@@ -167,7 +180,7 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str) ->
     try:
         reference = Reference.from_body(body, identity=identity)
     except InvalidSpec as cause:
-        invalid = cause
+        reference, invalid = None, cause
     status = Status.from_body(body)
     return Entry(
         identity=identity,
@@ -177,15 +190,6 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str) ->
         reason=status.reason,
         resource_version=version,
     )
-
-
-def _answers(snapshot: PackedSnapshot | None, reference: Reference | None) -> bool:
-    """Tells whether what was read is what the reference asks for now: another user's password must not pass for its own."""
-    if snapshot is None or reference is None:
-        return True
-    user = snapshot.user.name if snapshot.user else ""
-    pool = snapshot.pool.name if snapshot.pool else ""
-    return (user, pool) == (reference.user, reference.pool)
 
 
 def _supersedes(version: str, known: str, *, instead_of: str | None) -> bool:

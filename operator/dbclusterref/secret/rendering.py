@@ -6,7 +6,7 @@ Pure: the same input gives the same Secret, byte for byte.
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
@@ -23,9 +23,19 @@ from dbclusterref.errors import (
 )
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY
 from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, Reference
+from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, parse_template
 from dbclusterref.secret.engines import COMMON, DATABASES_ARE_LISTED, WITHOUT_DATABASE, Engine, engine_of
-from dbclusterref.secret.state import CA_DIGEST, CA_KEYS, CLUSTER_UUID, REFERENCE_UID, DesiredSecret
+from dbclusterref.secret.state import (
+    CA_DIGEST,
+    CA_KEYS,
+    CLUSTER_UUID,
+    DELETION_POLICY,
+    REFERENCE,
+    REFERENCE_UID,
+    SPEC_DIGEST,
+    DesiredSecret,
+)
 
 MAXIMUM_SIZE = 2**20
 """Bytes that the values of a Secret may have together, as the API server counts them."""
@@ -47,6 +57,20 @@ class _Key:
     own: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A Secret with what it was made from."""
+
+    reference: Reference
+    snapshot: Snapshot
+    secret: DesiredSecret = field(repr=False)
+
+    @classmethod
+    def of(cls, reference: Reference, snapshot: Snapshot) -> "Rendition":
+        """Raise the cause where the snapshot makes no complete Secret."""
+        return cls(reference, snapshot, render_secret(reference, snapshot))
+
+
 def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
     """Builds the Secret, or raises the cause why what was read does not make a working one: never a partial Secret."""
     engine = engine_of(snapshot.cluster.engine)
@@ -65,8 +89,11 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
         labels={**dict(reference.secret.labels.items()), MANAGED_BY: FIELD_MANAGER},
         annotations={
             **dict(reference.secret.annotations.items()),
+            REFERENCE: reference.key.name,
             REFERENCE_UID: reference.identity.uid,
             CLUSTER_UUID: reference.cluster_uuid,
+            SPEC_DIGEST: spec_digest(reference),
+            **({DELETION_POLICY: "Retain"} if reference.secret.deletion_policy is DeletionPolicy.RETAIN else {}),
             **_ca_digest(data, ca=values.get("ca", "").encode()),
         },
         owner=_owner(reference),

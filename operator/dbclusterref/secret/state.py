@@ -14,6 +14,10 @@ from dbclusterref.resource.reference import Reference, one_copy
 REFERENCE_UID = f"{GROUP}/reference-uid"
 REVISION = f"{GROUP}/revision"
 CLUSTER_UUID = f"{GROUP}/cluster-uuid"
+REFERENCE = f"{GROUP}/reference"
+SPEC_DIGEST = f"{GROUP}/spec-digest"
+DELETION_POLICY = f"{GROUP}/deletion-policy"
+"""On a Secret that outlives its resource, so that a person who meets it knows."""
 ADOPT = f"{GROUP}/adopt"
 CA_DIGEST = f"{GROUP}/ca-sha256"
 """SHA-256 of upstream's CA, where one of CA_KEYS holds it."""
@@ -27,6 +31,8 @@ _MOST_OWNERS = 8
 
 ABSENT: Mapping[str, str] = {"resourceVersion": "1"}
 """Metadata that turns a server-side apply into a creation: an existing object has another version, which is a 409."""
+
+_NOBODY = ("", "")
 
 # Digests of Secret data stay in memory for comparison; a key of this process alone keeps them useless to anyone else.
 _DIGEST_KEY = secrets.token_bytes(32)
@@ -91,6 +97,9 @@ class LiveSecret:
     data_digest: bytes
     metadata_digest: bytes
     reference_uids: tuple[str, ...]
+    spec_digest: str
+    left_by: tuple[str, str]
+    """The name and the cluster of the resource that it was made for, where no owner reference says that it is still there."""
     adopt: str
     revision: int
     ca: bytes
@@ -125,6 +134,8 @@ class LiveSecret:
             ),
             # Interned, since each stands in its reference, too; a tuple is a fifth of a set.
             reference_uids=_uids(uids),
+            spec_digest=sys.intern(annotations.get(SPEC_DIGEST, "")[:_LONGEST_UID]),
+            left_by=_NOBODY if owners else _left_by(annotations),
             adopt=annotations.get(ADOPT, "")[: _LONGEST_NAME + 1],
             revision=_revision(annotations.get(REVISION, "")),
             ca=_known_ca(data, ours=ours["f:data"], digest=annotations.get(CA_DIGEST, "")),
@@ -134,8 +145,25 @@ class LiveSecret:
         )
 
     def belongs_to(self, reference: Reference) -> bool:
-        """Return whether the Secret is the reference's, or is offered to it by the annotation ADOPT."""
-        return reference.identity.uid in self.reference_uids or self.adopt == reference.key.name
+        """Return whether it is the reference's, was left by a former one, or is offered to it by the annotation ADOPT."""
+        return reference.identity.uid in self.reference_uids or self.adopt == reference.key.name or self.was_left_by(reference)
+
+    def was_left_by(self, reference: Reference) -> bool:
+        """Return whether it was made for a resource of this name and cluster that is gone (Retain, orphaned, restored)."""
+        return self.left_by == (reference.key.name, reference.cluster_uuid)
+
+
+def _left_by(annotations: Mapping[str, str]) -> tuple[str, str]:
+    name, cluster = annotations.get(REFERENCE, ""), annotations.get(CLUSTER_UUID, "")
+    found: tuple[str, str] = one_copy((name[: _LONGEST_NAME + 1], cluster[:_LONGEST_UID]))
+    return found
+
+
+def owned_keys(secret: Mapping[str, object]) -> frozenset[str]:
+    """Return the keys of a Secret's data that are this operator's."""
+    metadata = secret["metadata"]
+    assert isinstance(metadata, Mapping)
+    return _owned_fields(metadata.get("managedFields") or ())["f:data"]
 
 
 def _owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, frozenset[str]]:

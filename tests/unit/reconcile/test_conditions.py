@@ -18,8 +18,9 @@ from dbclusterref.errors import (
     Transient,
     UnconfirmedNotFound,
     UpstreamUnavailable,
+    UserNotFound,
 )
-from dbclusterref.reconcile.conditions import Outcome, Published, Suspended, next_status
+from dbclusterref.reconcile.conditions import LONGEST_MESSAGE, Holds, Outcome, Published, Result, Suspended, next_status
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import ConditionType, Status, format_time
@@ -42,13 +43,13 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
 TRANSIENT = [kind("Passes.") for kind in Transient.__subclasses__()]
-BLOCKED = [kind("Mend it.") for kind in Blocked.__subclasses__()]
+BLOCKED = [kind("Fix it.") for kind in Blocked.__subclasses__()]
 OUTAGE = UpstreamUnavailable("DigitalOcean answered 503; trying again.")
 
 
-def published(*, revision: int = 1, changed: bool = False, name: str = "orders-db", **members: object) -> Published:
+def published(*, revision: int = 1, name: str = "orders-db", **members: object) -> Published:
     read = cluster(**members)
-    return Published(cluster=read, endpoints=read.endpoints, secret_name=name, revision=revision, changed=changed)
+    return Published(cluster=read, endpoints=read.endpoints, secret_name=name, revision=revision)
 
 
 def after(
@@ -58,19 +59,21 @@ def after(
     who: ObjectMeta | None = None,
     refreshed: bool = True,
     still: Published | None = None,
+    holds: Holds | None = None,
 ) -> Status:
+    """The status after some outcomes; a Secret that was once published stays as it was, unless `holds` says otherwise."""
     status = old or Status()
     for outcome, now in outcomes:
-        status = next_status(
-            status,
-            identity=who or identity(),
-            reference=of or reference(),
+        stands = Holds.THIS_SPEC if status.binding_name or still else Holds.MISSING
+        result = Result(
             outcome=outcome,
             published=still,
+            holds=holds or stands,
+            answered_at=now if isinstance(outcome, Published) else None,
             refreshed=refreshed,
             not_fresh_for=status.not_fresh_for(now),
-            now=now,
         )
+        status = next_status(status, result, identity=who or identity(), reference=of or reference(), now=now)
     return status
 
 
@@ -79,7 +82,7 @@ def shown(status: Status) -> dict[str, str]:
     return {str(kind): f"{condition.status}/{condition.reason}" for kind, condition in status.conditions.items()}
 
 
-SYNCED = after((published(revision=1, changed=True), NOON))
+SYNCED = after((published(revision=1), NOON))
 
 
 # What is shown of each outcome
@@ -169,7 +172,7 @@ def test_a_cause_that_waits_for_a_person_is_stalled(cause: Cause, old: Status) -
         "Stalled": f"True/{reason}",
         "Reconciling": f"False/{reason}",
     }
-    assert status.conditions[STALLED].message == "Mend it."
+    assert status.conditions[STALLED].message == "Fix it."
 
 
 @pytest.mark.parametrize(
@@ -188,9 +191,8 @@ def test_ready_outlasts_an_outage_of_three_intervals_and_of_five_minutes(interva
 
 
 def test_an_unreadable_spec_is_stalled_and_forgets_no_secret() -> None:
-    status = next_status(
-        SYNCED, identity=identity(generation=4), reference=None, outcome=InvalidSpec("No."), refreshed=False, now=NOON
-    )
+    result = Result(outcome=InvalidSpec("No."))
+    status = next_status(SYNCED, result, identity=identity(generation=4), reference=None, now=NOON)
     assert shown(status)["Stalled"] == "True/InvalidSpec"
     assert (status.observed_generation, status.binding_name, status.cluster) == (4, "orders-db", SYNCED.cluster)
 
@@ -208,15 +210,67 @@ def test_a_first_404_and_a_confirmed_one_have_one_reason_and_different_urgency()
 
 
 def test_suspension_leaves_ready_as_it_was() -> None:
-    for old, ready in ((SYNCED, "True"), (Status(), "False")):
-        status = after((Suspended(), NOON + MINUTE), old=old)
-        assert shown(status) == {
-            "Ready": f"{ready}/Suspended",
-            "Fresh": "False/Suspended",
-            "Stalled": "False/Suspended",
-            "Reconciling": "False/Suspended",
-        }
-        assert status.last_sync_time == old.last_sync_time
+    status = after((Suspended(), NOON + MINUTE), old=SYNCED)
+    assert shown(status) == {
+        "Ready": "True/Suspended",
+        "Fresh": "False/Suspended",
+        "Stalled": "False/Suspended",
+        "Reconciling": "False/Suspended",
+    }
+    assert status.last_sync_time == SYNCED.last_sync_time
+    kept = "Reconciliation is suspended. Secret orders-db is left as it is. Set spec.suspend to false to resume."
+    assert status.conditions[READY].message == kept
+
+
+@pytest.mark.parametrize("holds", [Holds.MISSING, Holds.CHANGED, Holds.FORMER_SPEC, Holds.FOREIGN])
+@pytest.mark.parametrize("old", [Status(), SYNCED], ids=["before", "after"])
+def test_suspension_without_a_good_secret_is_stalled(old: Status, holds: Holds) -> None:
+    status = after((Suspended(), NOON + MINUTE), old=old, holds=holds)
+    assert shown(status) == {
+        "Ready": "False/Suspended",
+        "Fresh": "False/Suspended",
+        "Stalled": "True/Suspended",
+        "Reconciling": "False/Suspended",
+    }
+    assert holds.value in status.conditions[STALLED].message
+
+
+@pytest.mark.parametrize("holds", [Holds.MISSING, Holds.CHANGED, Holds.FORMER_SPEC, Holds.FOREIGN])
+def test_a_secret_that_is_not_this_specs_is_never_ready(holds: Holds) -> None:
+    status = after((OUTAGE, NOON + MINUTE), old=SYNCED, holds=holds, who=identity(generation=4))
+    assert shown(status) == {
+        "Ready": "False/UpstreamUnavailable",
+        "Fresh": "False/UpstreamUnavailable",
+        "Stalled": "False/UpstreamUnavailable",
+        "Reconciling": "True/UpstreamUnavailable",
+    }
+    assert status.conditions[READY].message == f"{OUTAGE.message} Secret orders-db {holds.value}."
+
+
+def test_what_was_read_of_the_cluster_is_shown_also_where_no_secret_came_of_it() -> None:
+    result = Result(outcome=UserNotFound("No."), holds=Holds.MISSING, cluster=cluster(version="18"))
+    status = next_status(Status(), result, identity=identity(), reference=reference(), now=NOON)
+    assert (status.cluster["version"], status.endpoints, status.binding_name) == ("18", {}, "")
+
+
+def test_the_time_of_the_answer_in_use_is_written_whenever_the_status_is() -> None:
+    seen = NOON + timedelta(seconds=50)
+    idle = Result(outcome=published(), answered_at=seen)
+    same = next_status(SYNCED, idle, identity=identity(), reference=reference(), now=NOON + MINUTE)
+    assert same == SYNCED, "an idle read is no write"
+    failed = Result(outcome=OUTAGE, answered_at=seen)
+    status = next_status(SYNCED, failed, identity=identity(), reference=reference(), now=NOON + 2 * MINUTE)
+    assert status.last_sync_time == seen
+
+
+def test_what_is_only_shown_is_clipped_to_what_the_api_server_takes() -> None:
+    window = {"day": "x" * 10_000, "hour": "21:00", "pending": False}
+    status = after((published(name="orders-db", num_nodes=2**70, version="1" * 50_000, maintenance_window=window), NOON))
+    assert "nodes" not in status.cluster
+    assert len(json.dumps(status.to_body())) < 20_000
+    assert len(status.conditions[READY].message) == LONGEST_MESSAGE
+    assert after((published(num_nodes=2**63 - 1), NOON)).cluster["nodes"] == 2**63 - 1
+    assert "nodes" not in after((published(num_nodes=2**63), NOON)).cluster
 
 
 def test_after_a_suspension_an_outage_does_not_speak_of_it_any_more() -> None:
@@ -236,9 +290,7 @@ def test_a_secret_that_stands_although_the_read_failed_is_reported() -> None:
 
 def outcomes() -> st.SearchStrategy[Outcome]:
     causes: list[Outcome] = [*TRANSIENT, *BLOCKED, Suspended()]
-    seen = st.builds(
-        published, revision=st.integers(1, 3), changed=st.booleans(), status=st.sampled_from(["online", "migrating"])
-    )
+    seen = st.builds(published, revision=st.integers(1, 3), status=st.sampled_from(["online", "migrating"]))
     return st.sampled_from(causes) | seen
 
 
@@ -316,8 +368,10 @@ def test_a_transition_time_moves_exactly_when_the_status_of_its_condition_does(h
 @BOUNDED
 @given(histories())
 def test_stalled_is_true_exactly_for_what_waits_for_a_person(history: list[tuple[Outcome, datetime]]) -> None:
-    status = after(*history)
-    assert status.is_true(STALLED) == isinstance(history[-1][0], Blocked)
+    status, outcome = after(*history), history[-1][0]
+    assert status.is_true(STALLED) == (
+        isinstance(outcome, Blocked) or (isinstance(outcome, Suspended) and not status.binding_name)
+    )
 
 
 @BOUNDED
@@ -351,11 +405,11 @@ def test_the_change_time_moves_with_the_revision_alone() -> None:
     same = after((published(revision=1, status="migrating"), NOON + MINUTE), old=SYNCED)
     assert same.last_change_time == NOON
     assert same.last_sync_time == NOON + MINUTE
-    assert after((published(revision=2, changed=True), NOON + MINUTE), old=SYNCED).last_change_time == NOON + MINUTE
+    assert after((published(revision=2), NOON + MINUTE), old=SYNCED).last_change_time == NOON + MINUTE
 
 
 def test_a_change_whose_status_could_not_be_written_is_told_by_the_next_one() -> None:
-    status = after((published(revision=2, changed=False), NOON + MINUTE), old=SYNCED)
+    status = after((published(revision=2), NOON + MINUTE), old=SYNCED)
     assert (status.secret_revision, status.last_change_time) == (2, NOON + MINUTE)
 
 
@@ -377,7 +431,7 @@ def test_an_acknowledged_refresh_stays_so_when_the_annotation_goes() -> None:
 
 def test_times_are_utc_and_whole_seconds() -> None:
     odd = datetime.fromisoformat("2026-01-05T14:00:00.987654+02:00")
-    status = after((published(changed=True), odd))
+    status = after((published(), odd))
     assert status.last_sync_time == NOON
     assert format_time(odd) == "2026-01-05T12:00:00Z"
 
@@ -389,7 +443,7 @@ def test_times_are_utc_and_whole_seconds() -> None:
 @given(histories(), cluster_bodies())
 def test_a_status_reads_back_as_it_was_written(history: list[tuple[Outcome, datetime]], body: dict[str, Any]) -> None:
     read = DatabaseCluster.from_api(body)
-    outcome = Published(cluster=read, endpoints=read.endpoints, secret_name="x", revision=9, changed=True)
+    outcome = Published(cluster=read, endpoints=read.endpoints, secret_name="x", revision=9)
     status = after(*history, (outcome, NOON + 99 * HOUR))
     for each in (status, after(*history), Status()):
         assert Status.from_body({"status": json.loads(json.dumps(each.to_body()))}) == each

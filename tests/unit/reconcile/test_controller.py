@@ -9,6 +9,8 @@ from dbclusterref.backoff import BACKOFF_CAP
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import AFTER_BUG, HANGS_AFTER, STUCK_AFTER, Controller
+from dbclusterref.reconcile.read_lane import PendingRead
+from dbclusterref.reconcile.reconciler import NextStep
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.supervisor import Supervisor
 from tests.support.fakes import in_fake_time, settle
@@ -17,18 +19,22 @@ A, B, C = (ObjectKey("shop", name) for name in "abc")
 LOGGER = logging.getLogger("dbclusterref.test")
 
 
+Does = NextStep | float | None
+"""What a reconciliation returns; a number of seconds is the usual case."""
+
+
 class FakeReconciler:
     """Does to each key what it is told to, and writes down when."""
 
     def __init__(self) -> None:
-        self.does: dict[ObjectKey, Callable[[], float | None]] = {}
+        self.does: dict[ObjectKey, Callable[[], Does]] = {}
         self.gates: dict[ObjectKey, asyncio.Event] = {}
         self.began: list[tuple[ObjectKey, float]] = []
         self.ended: list[ObjectKey] = []
         self.at_work: set[ObjectKey] = set()
         self.most_at_work = 0
 
-    async def reconcile(self, key: ObjectKey) -> float | None:
+    async def reconcile(self, key: ObjectKey) -> NextStep:
         assert key not in self.at_work, "one key, twice at the same time"
         self.began.append((key, asyncio.get_running_loop().time()))
         self.at_work.add(key)
@@ -36,7 +42,8 @@ class FakeReconciler:
         try:
             if gate := self.gates.get(key):
                 await gate.wait()
-            return self.does.get(key, lambda: None)()
+            step = self.does.get(key, NextStep)()
+            return step if isinstance(step, NextStep) else NextStep(after=step)
         finally:
             self.at_work.discard(key)
             self.ended.append(key)
@@ -65,8 +72,8 @@ class Bench:
         return self.metrics.registry.get_sample_value("dbclusterref_unexpected_errors_total")
 
 
-def raising(error: Exception) -> Callable[[], float | None]:
-    def do() -> float | None:
+def raising(error: Exception) -> Callable[[], Does]:
+    def do() -> Does:
         raise error
 
     return do
@@ -411,4 +418,100 @@ async def test_the_gauges_show_what_waits_and_how_late_it_is() -> None:
     value = bench.metrics.registry.get_sample_value
     assert value("dbclusterref_queue_length") == 1
     assert value("dbclusterref_queue_overdue_seconds") == pytest.approx(5)
+    await bench.controller.stop(grace=1)
+
+
+# --- reads -----------------------------------------------------------------------------------------------------------------
+
+
+class Upstream:
+    """Reads that hang until the gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.read = 0
+
+    def step(self, key: ObjectKey, *, token: str, fails: Exception | None = None) -> Callable[[], Does]:
+        """A resource that wants one read, and nothing afterwards."""
+        asked = False
+
+        async def run() -> None:
+            await self.gate.wait()
+            self.read += 1
+            if fails and self.read == 1:
+                raise fails
+
+        def do() -> Does:
+            nonlocal asked
+            if self.read or asked:
+                return None
+            asked = True
+            return NextStep(read=PendingRead(namespace=key.namespace, token=token, run=run))
+
+        return do
+
+
+@in_fake_time
+async def test_upstreams_that_hang_hold_no_worker_that_another_needs() -> None:
+    bench, upstream = Bench(workers=2), Upstream()
+    hostile = [ObjectKey("hostile", f"db-{number}") for number in range(60)]
+    bench.reconciler.does = {key: upstream.step(key, token=key.name) for key in hostile}
+    bench.controller.start()
+    for key in hostile:
+        bench.controller.mark(key)
+    await settle()
+    await asyncio.sleep(1)
+    bench.controller.mark(A, urgent=True)
+    await settle()
+    assert A in bench.reconciler.ended
+    await bench.controller.stop(grace=1)
+
+
+@in_fake_time
+async def test_the_end_of_a_read_brings_its_resource_back_and_ends_the_first_pass() -> None:
+    bench, upstream = Bench(), Upstream()
+    bench.reconciler.does[A] = upstream.step(A, token="t")
+    bench.controller.expect([A])
+    bench.controller.start()
+    bench.controller.mark(A)
+    await asyncio.sleep(5)
+    assert bench.reconciler.ended == [A]
+    before = bench.controller.first_pass_is_done
+    assert not before, "nothing is published yet"
+    upstream.gate.set()
+    await settle()
+    assert bench.reconciler.ended == [A, A]
+    assert bench.controller.first_pass_is_done
+    await bench.controller.stop(grace=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "after"), [(KubernetesError("down", status=0), 0.25), (ValueError("bug"), AFTER_BUG)], ids=["API server", "bug"]
+)
+def test_a_read_that_fails_beside_upstream_is_tried_again(error: Exception, after: float) -> None:
+    @in_fake_time
+    async def run() -> None:
+        bench, upstream = Bench(), Upstream()
+        upstream.gate.set()
+        bench.reconciler.does[A] = upstream.step(A, token="t", fails=error)
+        bench.controller.start()
+        bench.controller.mark(A)
+        await asyncio.sleep(100)
+        assert bench.reconciler.times(A) == [0, after]
+        assert bench.bugs() == isinstance(error, ValueError)
+        await bench.controller.stop(grace=1)
+
+    run()
+
+
+@in_fake_time
+async def test_a_read_that_never_ends_is_a_problem() -> None:
+    bench, upstream = Bench(), Upstream()
+    bench.reconciler.does[A] = upstream.step(A, token="t")
+    bench.controller.start()
+    bench.controller.mark(A)
+    await asyncio.sleep(HANGS_AFTER)
+    assert bench.controller.problems() == []
+    await asyncio.sleep(1)
+    assert bench.controller.problems() == [f"a read has been under way for {HANGS_AFTER + 1:.0f} s"]
     await bench.controller.stop(grace=1)

@@ -12,7 +12,7 @@ from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailable
 from dbclusterref.kube.client import Event
 from dbclusterref.metrics import Metrics
-from dbclusterref.reconcile.conditions import HEARTBEAT, Outcome, Published, Suspended
+from dbclusterref.reconcile.conditions import HEARTBEAT, Holds, Outcome, Published, Result, Suspended
 from dbclusterref.reconcile.entry import Entry, SecretChange
 from dbclusterref.reconcile.reporter import NOTE_LIMIT, Reporter, watch_reasons
 from dbclusterref.reconcile.store import Store
@@ -29,7 +29,12 @@ class Bench:
         self.clock = FakeClock()
         self.metrics = Metrics()
         self.reporter = Reporter(
-            self.kubernetes, record=self.kubernetes.events.append, metrics=self.metrics, logger=LOGGER, instance="pod-1"
+            self.kubernetes,
+            record=self.kubernetes.events.append,
+            metrics=self.metrics,
+            logger=LOGGER,
+            instance="pod-1",
+            clock=self.clock,
         )
         store = Store()
         store.observe_reference(self.kubernetes.references[KEY])
@@ -37,9 +42,11 @@ class Bench:
         assert entry is not None
         self.entry: Entry = entry
 
-    async def report(self, outcome: Outcome, *, after: float = 60.0, **how: Any) -> None:
+    async def report(self, outcome: Outcome, *, after: float = 60.0, **how: Any) -> float:
         self.clock.advance(after)
-        await self.reporter.report(self.entry, outcome, **{"refreshed": True, "now": self.clock.now(), **how})
+        holds = Holds.THIS_SPEC if self.entry.status.binding_name else Holds.MISSING
+        result = Result(outcome=outcome, holds=holds, answered_at=self.clock.now(), refreshed=True, **how)
+        return await self.reporter.report(self.entry, result, now=self.clock.now())
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -58,9 +65,9 @@ def bench() -> Bench:
     return Bench()
 
 
-def published(cluster: DatabaseCluster | None = None, *, revision: int = 1, changed: bool = False) -> Published:
+def published(cluster: DatabaseCluster | None = None, *, revision: int = 1) -> Published:
     cluster = cluster or a_cluster()
-    return Published(cluster=cluster, endpoints=cluster.endpoints, secret_name="orders-db", revision=revision, changed=changed)
+    return Published(cluster=cluster, endpoints=cluster.endpoints, secret_name="orders-db", revision=revision)
 
 
 DOWN = UpstreamUnavailable("DigitalOcean answered 503; trying again.")
@@ -70,7 +77,7 @@ DOWN = UpstreamUnavailable("DigitalOcean answered 503; trying again.")
 
 
 async def test_the_status_is_written_where_it_differs_and_only_there(bench: Bench) -> None:
-    await bench.report(published(changed=True))
+    await bench.report(published())
     assert bench.status["binding"] == {"name": "orders-db"}
     assert bench.kubernetes.writes == [f"Status {KEY}"]
     await bench.report(published())
@@ -135,18 +142,20 @@ async def test_a_transition_is_one_event_and_repeating_it_none(bench: Bench) -> 
     assert bench.events == [("UpstreamUnavailable", True), ("TokenInvalid", True), ("Synced", False)]
 
 
-async def test_ready_that_turns_stale_is_no_event_of_its_own(bench: Bench) -> None:
+async def test_ready_that_turns_stale_is_an_event_that_says_so(bench: Bench) -> None:
     await bench.report(published())
     await bench.report(DOWN)
     await bench.report(DOWN, after=3600, not_fresh_for=timedelta(hours=1))
+    await bench.report(DOWN, after=3600, not_fresh_for=timedelta(hours=2))
     assert not bench.entry.status.is_true(ConditionType.READY)
-    assert bench.events == [("UpstreamUnavailable", True)]
+    assert bench.events == [("UpstreamUnavailable", True)] * 2
+    assert "has not been confirmed for too long" in bench.kubernetes.events[1].note
 
 
 async def test_suspending_is_told_once(bench: Bench) -> None:
     await bench.report(published())
-    await bench.report(Suspended(), refreshed=False)
-    await bench.report(Suspended(), refreshed=False)
+    await bench.report(Suspended())
+    await bench.report(Suspended())
     assert bench.events == [("Suspended", False)]
 
 

@@ -1,10 +1,11 @@
 import pytest
 
-from dbclusterref.digitalocean.model import User
 from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
-from tests.support.fakes import KEY, UUID, Body, a_cluster, a_pool, reference_body, secret_body
+from dbclusterref.secret.rendering import Rendition
+from tests.support.fakes import KEY, UUID, Body, a_cluster, reference_body, secret_body
 
 SECRET_KEY = KEY
 LABEL = {MANAGED_BY: FIELD_MANAGER}
@@ -21,6 +22,12 @@ def secret(*, version: int, uid: str = "secret-1", value: str = "x", owned: bool
 
 def with_status(body: Body, **status: object) -> Body:
     return body | {"status": status}
+
+
+def record(entry: Entry, snapshot: Snapshot) -> None:
+    """Have an entry know an answer."""
+    assert entry.reference
+    entry.reads.succeeded(Rendition.of(entry.reference, snapshot), due_at=0.0)
 
 
 # --- resources -------------------------------------------------------------------------------------------------------------
@@ -144,7 +151,7 @@ def test_a_resource_recreated_under_its_name_begins_from_nothing() -> None:
     store.observe_reference(reference_body(uid="old", version=1))
     old = store.get(KEY)
     assert old is not None
-    old.reads.succeeded(Snapshot(cluster=a_cluster()), due_at=0.0)
+    record(old, Snapshot(cluster=a_cluster()))
     old.published.data_digest = b"old"
     assert store.observe_reference(reference_body(uid="new", version=5)) == KEY
     new = store.get(KEY)
@@ -175,33 +182,38 @@ def test_what_was_read_outlives_a_change_that_asks_for_the_same_reads() -> None:
     entry = store.get(KEY)
     assert entry is not None
     snapshot = Snapshot(cluster=a_cluster())
-    entry.reads.succeeded(snapshot, due_at=0.0)
+    record(entry, snapshot)
     store.observe_reference(reference_body(version=2, generation=2, secret={"name": "other"}))
     after = store.get(KEY)
     assert after is not None
     assert after.reads.snapshot == snapshot
 
 
-def test_what_was_read_for_another_user_or_pool_is_not_taken_over() -> None:
-    app = User.from_api({"name": "app", "password": "x"}, path="user")
-    pool = a_pool()
-    cases: tuple[tuple[Snapshot, Body], ...] = (
-        (Snapshot(cluster=a_cluster()), {"user": "app"}),
-        (Snapshot(cluster=a_cluster()), {"pool": "orders-pool"}),
-        (Snapshot(cluster=a_cluster(), user=app), {}),
-        (Snapshot(cluster=a_cluster(), user=app), {"user": "other"}),
-        (Snapshot(cluster=a_cluster(), pool=pool), {"pool": "another-pool"}),
-    )
-    for read, asked in cases:
-        store = Store()
-        store.observe_reference(reference_body(version=1))
-        entry = store.get(KEY)
-        assert entry is not None
-        entry.reads.succeeded(read, due_at=0.0)
-        store.observe_reference(reference_body(version=2, generation=2, **asked))
-        after = store.get(KEY)
-        assert after is not None
-        assert after.reads.snapshot is None, asked
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"user": "app"}),
+        ({}, {"pool": "orders-pool"}),
+        ({"user": "app"}, {}),
+        ({"user": "app"}, {"user": "other"}),
+        ({"pool": "orders-pool"}, {"pool": "another-pool"}),
+        ({}, {"apiTokenSecretRef": {"name": "another-token"}}),
+    ],
+)
+def test_what_was_read_for_another_user_pool_or_token_is_not_taken_over(before: Body, after: Body) -> None:
+    store = Store()
+    store.observe_reference(reference_body(version=1, **before))
+    entry = store.get(KEY)
+    assert entry is not None
+    record(entry, Snapshot(cluster=a_cluster()))
+    store.observe_reference(reference_body(version=2, generation=2, **after))
+    changed = store.get(KEY)
+    assert changed is not None
+    assert changed.reads.snapshot is None
+    store.observe_reference(reference_body(version=3, generation=3, **before))
+    restored = store.get(KEY)
+    assert restored is not None
+    assert restored.reads.snapshot is None, "it was never published"
 
 
 # --- Secrets ---------------------------------------------------------------------------------------------------------------

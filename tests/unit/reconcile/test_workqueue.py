@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dbclusterref.reconcile.workqueue import SLACK, WorkQueue
+from dbclusterref.reconcile.workqueue import ROUTINE_EVERY, SLACK, WorkQueue
 from tests.support.builders import BOUNDED
 
 # The queue, by example
@@ -202,3 +202,53 @@ def test_deadlines_that_were_replaced_do_not_pile_up() -> None:
             queue.schedule(key, at=900.0 + round_)
     assert len(queue._heap) <= 2 * 50 + SLACK
     assert [queue.take(999.0) for _ in range(51)] == [*range(50), None]
+
+
+# --- fairness --------------------------------------------------------------------------------------------------------------
+
+
+def by_namespace() -> WorkQueue[tuple[str, int]]:
+    return WorkQueue(group=lambda key: key[0])
+
+
+def taken(queue: WorkQueue[tuple[str, int]], count: int) -> list[tuple[str, int]]:
+    found = []
+    for _ in range(count):
+        key = queue.take(0.0)
+        assert key is not None
+        found.append(key)
+        queue.done(key)
+    return found
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+def test_namespaces_are_served_in_turn_however_much_each_wants(urgent: bool) -> None:  # noqa: FBT001
+    queue = by_namespace()
+    for number in range(1000):
+        queue.mark(("crowd", number), urgent=urgent)
+    queue.mark(("shop", 1), urgent=urgent)
+    queue.mark(("store", 1), urgent=urgent)
+    assert taken(queue, 4) == [("crowd", 0), ("shop", 1), ("store", 1), ("crowd", 1)]
+    assert len(queue) == 998
+
+
+def test_urgent_work_without_end_leaves_room_for_routine_work() -> None:
+    queue = by_namespace()
+    queue.mark(("shop", 1))
+    for number in range(100):
+        queue.mark(("crowd", number), urgent=True)
+    assert ("shop", 1) in taken(queue, ROUTINE_EVERY)
+    assert ("shop", 1) not in taken(queue, 90)
+
+
+def test_a_key_that_is_forgotten_or_becomes_urgent_leaves_its_place() -> None:
+    queue = by_namespace()
+    queue.mark(("shop", 1))
+    queue.mark(("shop", 2))
+    queue.mark(("shop", 2), urgent=True)
+    queue.mark(("shop", 2))
+    queue.forget(("shop", 1))
+    queue.forget(("nobody", 1))
+    assert len(queue) == 1
+    assert taken(queue, 1) == [("shop", 2)]
+    assert queue.take(0.0) is None

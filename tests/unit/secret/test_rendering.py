@@ -18,7 +18,7 @@ from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.errors import Cause, DatabaseNotFound, InvalidSpec, MissingScope, PasswordMissing, UpstreamUnavailable
 from dbclusterref.resource.template import PLACEHOLDERS
 from dbclusterref.secret.rendering import placeholders, render_secret
-from dbclusterref.secret.state import DesiredSecret
+from dbclusterref.secret.state import SPEC_DIGEST, DesiredSecret
 from tests.support.builders import (
     BOUNDED,
     CANARY,
@@ -75,7 +75,8 @@ def described(outcome: DesiredSecret | Cause) -> Json:
     """An outcome as the files describe it."""
     if isinstance(outcome, Cause):
         return {"noSecret": outcome.reason, "message": outcome.message}
-    metadata = {"labels": outcome.labels, "annotations": outcome.annotations}
+    annotations = {name: value for name, value in outcome.annotations.items() if name != SPEC_DIGEST}
+    metadata = {"labels": outcome.labels, "annotations": annotations}
     return {"type": outcome.type, "metadata": metadata, "stringData": text(outcome)}
 
 

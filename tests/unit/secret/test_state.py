@@ -10,6 +10,7 @@ from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import InvalidSpec
 from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.secret.rendering import render_secret
 from dbclusterref.secret.state import DesiredSecret, LiveSecret
 from tests.support.builders import (
@@ -50,8 +51,10 @@ def test_the_manifest_is_a_secret_that_kubernetes_collects_with_the_resource() -
             "labels": {"app.kubernetes.io/managed-by": "dbclusterref"},
             "annotations": {
                 "dbclusterref.io/cluster-uuid": CLUSTER_UUID,
+                "dbclusterref.io/reference": "orders-db",
                 "dbclusterref.io/reference-uid": UID,
                 "dbclusterref.io/revision": "7",
+                "dbclusterref.io/spec-digest": spec_digest(reference()),
             },
             # No blockOwnerDeletion: it would ask for rights on finalizers.
             "ownerReferences": [

@@ -11,6 +11,7 @@ from dbclusterref.commands.logs import LOGGER
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.reconciler import NextStep
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.supervisor import Supervisor
@@ -54,8 +55,8 @@ class _Bench:
             on_start=lambda: None,
         )
 
-    async def reconcile(self, key: ObjectKey) -> float | None:  # noqa: ARG002 - there is nothing to reconcile
-        return None
+    async def reconcile(self, key: ObjectKey) -> NextStep:  # noqa: ARG002 - there is nothing to reconcile
+        return NextStep()
 
 
 def _nobody() -> NoReturn:

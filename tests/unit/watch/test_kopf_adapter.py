@@ -8,6 +8,7 @@ import kopf
 
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.reconciler import NextStep
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, PLURAL, ObjectKey
 from dbclusterref.supervisor import Supervisor
@@ -37,9 +38,9 @@ class Bench:
             store=self.store, controller=self.controller, server="http://server", session=aiohttp.ClientSession
         )
 
-    async def reconcile(self, key: ObjectKey) -> float | None:
+    async def reconcile(self, key: ObjectKey) -> NextStep:
         self.seen.append(key)
-        return None
+        return NextStep()
 
     async def see(self, plural: str, body: Body, kind: str | None) -> None:
         handlers = self.registry._watching.get_all_handlers()

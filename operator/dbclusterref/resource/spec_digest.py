@@ -1,0 +1,45 @@
+"""Which spec a Secret was made from: a digest that is kept on the Secret, so that a restarted operator knows. Pure.
+
+Only what differs from its default counts, so that a field that a later version adds changes no digest.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import StrEnum
+
+from dbclusterref.resource.reference import Reference
+
+NOT_IN_THE_SECRET = frozenset({"identity", "refresh_interval", "suspend"})
+"""Fields of a Reference that decide when it is worked on, and nothing in its Secret."""
+NOT_READ = NOT_IN_THE_SECRET | {"database", "secret"}
+"""Fields that decide how an answer becomes a Secret, and not what is asked upstream."""
+
+
+def spec_digest(reference: Reference) -> str:
+    """Return a digest of all that decides what the Secret holds."""
+    plain = json.dumps(_plain(reference, without=NOT_IN_THE_SECRET), sort_keys=True)
+    return hashlib.blake2b(plain.encode(), digest_size=8).hexdigest()
+
+
+def same_reads(one: Reference, other: Reference) -> bool:
+    """Return whether an answer read for one reference is an answer for the other, too."""
+    names = [item.name for item in fields(one) if item.name not in NOT_READ]
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _plain(value: object, *, without: frozenset[str] = frozenset()) -> object:
+    if is_dataclass(value):
+        shown = {item.name: getattr(value, item.name) for item in fields(value) if item.name not in without}
+        defaults = {item.name: _default(item) for item in fields(value)}
+        return {name: _plain(member) for name, member in shown.items() if member != defaults[name]}
+    if isinstance(value, frozenset):
+        return sorted(str(item) for item in value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value) if isinstance(value, StrEnum) else value
+
+
+def _default(item: "Field[object]") -> object:
+    return item.default_factory() if item.default_factory is not MISSING else item.default

@@ -1,0 +1,109 @@
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from dbclusterref.reconcile import changes
+from dbclusterref.reconcile.changes import NAMED, Before
+from dbclusterref.reconcile.entry import SecretChange
+from dbclusterref.secret.rendering import Rendition
+from dbclusterref.secret.state import LiveSecret
+from tests.support.builders import CANARY, applied, connection_body, reference, snapshot
+
+STANDBY = connection_body(host="standby.example.com")
+
+
+def rendition(spec: Mapping[str, object] | None = None, **members: Any) -> Rendition:
+    return Rendition.of(reference(spec), snapshot(**members))
+
+
+def a_change(
+    made: Rendition, *, before: Before | None = None, live: dict[str, Any] | None = None, repair: bool = False
+) -> SecretChange:
+    body = live or applied(made.secret.manifest(revision=1))
+    return changes.of_write(made, live=LiveSecret.from_body(body), before=before, after=body, repair=repair, revision=4)
+
+
+def test_a_creation_and_a_restored_deletion_are_told_apart() -> None:
+    made = rendition()
+    told = [changes.of_write(made, live=None, before=None, after={}, repair=repair, revision=4) for repair in (False, True)]
+    assert told == [
+        SecretChange(reason="SecretCreated", text="Created Secret orders-db (revision 4)."),
+        SecretChange(reason="SecretRepaired", text="Secret orders-db was deleted and has been restored."),
+    ]
+
+
+def test_keys_are_named_by_what_became_of_them_and_values_never() -> None:
+    made = rendition({"secret": {"keySets": ["Env"]}}, private_connection=connection_body(password=CANARY))
+    data = dict(made.secret.data)
+    before = Before(data={**data, "PGPASSWORD": b"old", "GONE": b"x"} | {"PGHOST": data["PGHOST"]})
+    del before.data["PGPORT"]  # type: ignore[attr-defined]
+    told = a_change(made, before=before)
+    assert told.text == "Updated Secret orders-db (revision 4): changed PGPASSWORD; added PGPORT; removed GONE."
+    assert not told.warning
+
+
+def test_of_many_keys_some_are_named_and_the_rest_counted() -> None:
+    made = rendition({"secret": {"keySets": ["Binding"], "template": {f"A{n:02d}": "x" for n in range(20)}}})
+    told = a_change(made, before=Before(data={k: v for k, v in made.secret.data.items() if not k.startswith("A")}))
+    named = ", ".join(f"A{number:02d}" for number in range(NAMED))
+    assert told.text == f"Updated Secret orders-db (revision 4): added {named} and {20 - NAMED} more."
+
+
+def test_only_a_standby_that_upstream_no_longer_lists_is_a_warning() -> None:
+    before = Before(data=rendition(standby_private_connection=STANDBY).secret.data)
+    assert a_change(rendition(), before=before).warning
+    unwanted = rendition({"secret": {"endpoints": ["Private"]}})
+    assert not a_change(unwanted, before=before).warning
+    still_there = rendition({"secret": {"endpoints": ["Private"]}}, standby_private_connection=STANDBY)
+    assert not a_change(still_there, before=before).warning
+    never_there = Before(data={**rendition().secret.data, "OLD": b"x"})
+    assert not a_change(rendition(), before=never_there).warning
+
+
+def test_a_write_of_the_metadata_alone_says_so() -> None:
+    assert a_change(rendition()).text == "Updated the metadata of Secret orders-db (revision 4)."
+    told = a_change(rendition(), repair=True)
+    assert told.text == "Restored metadata of Secret orders-db after a change by another client."
+
+
+def test_a_repair_names_the_keys_and_the_client_that_owns_them_now() -> None:
+    made = rendition()
+    body = applied(made.secret.manifest(revision=1))
+    body["data"]["password"] = base64.b64encode(CANARY.encode()).decode()
+    body["data"]["port"] = "not base64"
+    del body["data"]["host"]
+    theirs: dict[str, Any] = {"f:data": {"f:password": {}, "f:extra": {}}}
+    body["metadata"]["managedFields"].append({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": theirs})
+    told = a_change(made, before=Before.of(body), repair=True)
+    assert told.text == ("Restored host, password, port of Secret orders-db after a change by another client (kubectl-edit).")
+
+
+def test_what_a_secret_held_is_in_no_repr() -> None:
+    assert CANARY not in repr(Before(data={"password": CANARY.encode()}))
+
+
+def test_keys_of_others_are_neither_removed_nor_changed() -> None:
+    made = rendition()
+    body = applied(made.secret.manifest(revision=1))
+    body["data"]["extra"] = "eA=="
+    theirs = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {"f:extra": {}}}}
+    body["metadata"]["managedFields"].append(theirs)
+    assert a_change(made, before=Before.of(body)).text.endswith("(revision 4): changed its type.")
+
+
+def test_an_adoption_names_the_keys_that_are_left_if_any() -> None:
+    made = rendition()
+    foreign = applied(made.secret.manifest(revision=1))
+    foreign["metadata"]["annotations"] = {"dbclusterref.io/adopt": "orders-db"}
+    del foreign["metadata"]["ownerReferences"]
+    assert a_change(made, live=foreign) == SecretChange(reason="SecretAdopted", text="Adopted Secret orders-db.")
+    foreign["data"]["theirs"] = "eA=="
+    assert a_change(made, live=foreign).text == "Adopted Secret orders-db. Its other keys were left as they are: theirs."
+
+
+def test_a_secret_that_an_earlier_resource_left_is_taken_back() -> None:
+    left = applied(rendition({"secret": {"deletionPolicy": "Retain"}}).secret.manifest(revision=1))
+    left["metadata"]["annotations"]["dbclusterref.io/reference-uid"] = "former"
+    told = a_change(rendition(), live=left)
+    assert told.reason == "SecretAdopted"
+    assert told.text == "Took back Secret orders-db, which an earlier resource of this name and cluster had left."
