@@ -154,14 +154,16 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 any_text = st.text(max_size=20)
-passwords = st.text(min_size=1, max_size=24) | st.text("p@:/?#%&+ ö\"'{}[]\\", min_size=1, max_size=12)
+_CHARACTERS = st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp"))
+"""All but those that a connection's parts must not have."""
+passwords = st.text(_CHARACTERS, min_size=1, max_size=24) | st.text("p@:/?#%&+ ö\"'{}[]\\", min_size=1, max_size=12)
 
 _LABEL = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=10)
 hostnames = st.lists(_LABEL, min_size=2, max_size=4).map(lambda labels: "db-" + ".".join([*labels, "example"]))
 ip_addresses = st.ip_addresses().map(str)
 ports = st.integers(1, 65535)
 # What `spec.user` and `spec.database` may be.
-names = st.from_regex(r"\A[^\s./\x00-\x20\x7f][^\s/\x00-\x20\x7f]{0,20}\Z")
+names = st.from_regex(r"\A[^\s./\x00-\x20\x7f-\x9f][^\s/\x00-\x20\x7f-\x9f]{0,20}\Z")
 
 SCHEMES = {
     "pg": "postgresql", "advanced_pg": "postgresql", "mysql": "mysql", "advanced_mysql": "mysql", "redis": "rediss",

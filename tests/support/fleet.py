@@ -18,6 +18,7 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from sandbox.digitalocean.simulator import Simulator
 from tests.support.fakes import TOKEN, FakeUpstream, reference_body
+from tests.support.replies import arriving
 
 
 def in_memory(simulator: Simulator) -> DigitalOcean:
@@ -32,7 +33,7 @@ def in_memory(simulator: Simulator) -> DigitalOcean:
             token=request.headers["authorization"].removeprefix("Bearer "),
             base_url="http://digitalocean.test",
         )
-        return httpx.Response(delivery.reply.status, content=delivery.reply.body, headers=dict(delivery.reply.headers))
+        return arriving(delivery.reply.status, delivery.reply.body, headers=dict(delivery.reply.headers))
 
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     return DigitalOcean(client, base_url="http://digitalocean.test")

@@ -1,21 +1,23 @@
 """The edge to DigitalOcean's API: five reads over one pooled client, each reply parsed once.
 
-Every way to fail leaves here as one of the causes in `errors`. A message says what DigitalOcean answered, but quotes a reply's
-body only where the API's own error object says something short and printable.
+Every way to fail leaves here as one of the causes in `errors`. A message says what DigitalOcean answered and never repeats its
+words: they may hold anything, a password among it.
 """
 
 import asyncio
-import contextlib
 import hashlib
-import json
+import zlib
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import quote, urlsplit
 
 import httpx
+from msgspec import Raw
+from msgspec.json import Decoder
 
+from dbclusterref.digitalocean import wire
 from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders
 from dbclusterref.errors import (
@@ -29,149 +31,254 @@ from dbclusterref.errors import (
     UserNotFound,
 )
 
-V = TypeVar("V")
-
 PER_PAGE = 200
 """The most the API gives of a listing at once."""
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """Per step (connect, each read), in seconds."""
 DEADLINE = 30.0
 """For a whole call, in seconds: a reply that trickles must not hold a worker."""
+ASK_AGAIN_AFTER = 1.0
+"""Seconds between a token's first 401 and the second request that confirms it."""
+REMEMBERED_REFUSALS = 1000
+
+MAX_OBJECT = 2**20
+"""Bytes of one reply, decoded. A cluster with 2,000 users has 160,000."""
+MAX_PAGE = 8 * 2**20
+"""A page of 200 clusters has some 500,000."""
+MAX_CA = 2**18
+MAX_ERROR = 2**16
+MAX_NEXT = 2048
+"""Characters of the query that leads to a listing's next page."""
+MAX_TOTAL = 1_000_000
+"""More clusters than this are taken for a mistake in the listing's total."""
+
+_ERROR = Decoder(wire.ErrorShape)
+_META = Decoder(wire.MetaShape)
+_COUNT = Decoder(int)
+_KNOWN_ERRORS = frozenset(
+    {"bad_request", "conflict", "forbidden", "not_found", "server_error", "service_unavailable", "too_many_requests",
+     "unauthorized", "unprocessable_entity"}
+)  # fmt: skip
+"""Words that may be repeated of what the API's error object says."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    headers: RateLimitHeaders
+    body: bytes = field(repr=False)
+
+    @property
+    def error(self) -> wire.ErrorShape | None:
+        """The API's own error object; None for HTML pages and whatever else a gateway says."""
+        return wire.attempt(_ERROR, Raw(self.body))
 
 
 class DigitalOcean:
     """Reads database clusters. `client` must not follow redirects: the token goes to `base_url` alone."""
 
-    def __init__(self, client: httpx.AsyncClient, *, base_url: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, *, base_url: str, ask_again_after: float = ASK_AGAIN_AFTER) -> None:
+        # One jar serves all tokens: what a reply to one of them sets must not travel with another.
+        client.cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         self._client = client
         self._base_url = base_url
+        self._ask_again_after = ask_again_after
+        self._refused: set[bytes] = set()
 
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
         """Read one cluster. A 404 is an UnconfirmedNotFound: one alone proves nothing."""
-        body = await self._get(token, f"/v2/databases/{uuid}", observe=observe, not_found=_no_cluster(uuid))
-        cluster = DatabaseCluster.from_api(body.get("database"))
-        if cluster.uuid and cluster.uuid != uuid:
-            raise UpstreamUnavailable(f"DigitalOcean answered for another cluster than {uuid}; trying again.")
+        reply = await self._get(token, f"/v2/databases/{uuid}", observe=observe, not_found=_no_cluster(uuid))
+        cluster = DatabaseCluster.from_json(reply.database)
+        if cluster.uuid != uuid:
+            raise UpstreamUnavailable(f"DigitalOcean answered for another cluster than {uuid}; retrying.")
         return cluster
 
     async def get_page(self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply) -> ClusterPage:
         """Read the listing's first page, or the one that a former page's `next` named; `known` is what it was last time.
 
-        A cluster on it that makes no sense is left out: it is no reason to do without the others, and a read of its own says
-        what is wrong with it. Raises UpstreamUnavailable where the next page is said to be on another host.
+        A cluster that cannot be read is left out: the others are not kept waiting for it, and a read of its own says what is
+        wrong with it. Raises UpstreamUnavailable where the next page is said to be on another host.
         """
         path = after or f"/v2/databases?per_page={PER_PAGE}"
-        missing = UpstreamUnavailable("DigitalOcean's API has no listing of clusters (404).")
-        content = await self._content(token, path, observe=observe, not_found=missing)
+        missing = UpstreamUnavailable("DigitalOcean's API has no listing of clusters (404); retrying.")
+        content = await self._content(token, path, at_most=MAX_PAGE, observe=observe, not_found=missing)
         digest = hashlib.blake2b(content, digest_size=16).digest()
         if known and known.digest == digest:
             return replace(known, clusters=None)
-        body = _json_object(content)
-        items = body.get("databases")
-        if not isinstance(items, list):
-            raise _garbled("its listing has no clusters")
+        reply = wire.read_reply(content)
+        if reply.databases is None:
+            raise wire.missing("databases")
         return ClusterPage(
-            length=len(items),
-            clusters=tuple(_readable(items)),
-            next=self._next_page(body),
-            total=_total(body),
+            length=len(reply.databases),
+            clusters=tuple(_readable(reply.databases)),
+            next=self._next_page(reply),
+            total=_total(reply.meta),
             digest=digest,
         )
 
-    def _next_page(self, body: Mapping[str, object]) -> str | None:
-        url = _inner(_inner(body.get("links")).get("pages")).get("next")
+    def _next_page(self, reply: wire.ReplyShape) -> str | None:
+        url = reply.links.pages.next if reply.links and reply.links.pages else None
         if not url:
             return None
         own = urlsplit(self._base_url).hostname
         try:
-            parts = urlsplit(str(url))
+            parts = urlsplit(url)
         except ValueError:
-            raise _garbled("the address of its listing's next page is none") from None
+            raise wire.unexpected("links.pages.next", "a valid URL") from None
         if (parts.hostname or own) != own:
             # The token goes to the configured host alone, wherever a reply points.
-            raise _garbled("the next page of its listing is on another host")
+            raise wire.unexpected("links.pages.next", "on DigitalOcean's own host")
+        if not (parts.query.isascii() and parts.query.isprintable() and len(parts.query) <= MAX_NEXT):
+            raise wire.unexpected("links.pages.next", "a valid URL")
         return f"/v2/databases?{parts.query}"
 
     async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes:
         """Read the CA's PEM; b"" where the cluster has none (its certificate is publicly trusted then)."""
+        path = f"/v2/databases/{uuid}/ca"
         try:
-            body = await self._get(token, f"/v2/databases/{uuid}/ca", observe=observe, not_found=_no_cluster(uuid))
+            reply = await self._get(token, path, at_most=MAX_CA, observe=observe, not_found=_no_cluster(uuid))
         except UnconfirmedNotFound:
             return b""
-        ca = body.get("ca")
-        certificate = ca.get("certificate") if isinstance(ca, Mapping) else None
-        if not certificate:
+        if not reply.ca or not reply.ca.certificate:
             return b""
         try:
-            pem = b64decode(certificate, validate=True)
-        except (ValueError, TypeError):
-            raise _garbled("its CA certificate is not base64") from None
-        if b"-----BEGIN CERTIFICATE-----" not in pem:
-            raise _garbled("its CA certificate is not PEM")
+            pem = b64decode(reply.ca.certificate, validate=True)
+        except ValueError:
+            raise wire.unexpected("ca.certificate", "base64") from None
+        if not pem.isascii() or b"\0" in pem or b"-----BEGIN CERTIFICATE-----" not in pem:
+            raise wire.unexpected("ca.certificate", "PEM")
         return pem
 
     async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User:
         """Read one database user."""
-        missing = UserNotFound(
-            f"The cluster has no user {name}; create it (`doctl databases user create`) or correct spec.user. "
-            "Redis and Valkey clusters have no users to name."
-        )
-        body = await self._get(token, f"/v2/databases/{uuid}/users/{quote(name, safe='')}", observe=observe, not_found=missing)
-        return User.from_api(body.get("user"), path="user")
+        path = f"/v2/databases/{uuid}/users/{quote(name, safe='')}"
+        missing = UserNotFound(f"The cluster has no user {name}. Create it or correct spec.user.")
+        reply = await self._get(token, path, observe=observe, not_found=missing)
+        user = User.from_json(reply.user)
+        if user.name != name:
+            raise UpstreamUnavailable(f"DigitalOcean answered for another user than {name}; retrying.")
+        return user
 
     async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool:
         """Read one PostgreSQL connection pool."""
-        missing = PoolNotFound(
-            f"The cluster has no connection pool {name}; create it (`doctl databases pool create`) or correct spec.pool. "
-            "Only PostgreSQL clusters have pools."
-        )
-        body = await self._get(token, f"/v2/databases/{uuid}/pools/{quote(name, safe='')}", observe=observe, not_found=missing)
-        return Pool.from_api(body.get("pool"))
+        path = f"/v2/databases/{uuid}/pools/{quote(name, safe='')}"
+        missing = PoolNotFound(f"The cluster has no connection pool {name}. Create it or correct spec.pool.")
+        reply = await self._get(token, path, observe=observe, not_found=missing)
+        pool = Pool.from_json(reply.pool)
+        if pool.name != name:
+            raise UpstreamUnavailable(f"DigitalOcean answered for another connection pool than {name}; retrying.")
+        return pool
 
-    async def _get(self, token: str, path: str, *, observe: ObserveReply, not_found: Cause) -> Mapping[str, object]:
-        return _json_object(await self._content(token, path, observe=observe, not_found=not_found))
+    async def _get(
+        self, token: str, path: str, *, observe: ObserveReply, not_found: Cause, at_most: int = MAX_OBJECT
+    ) -> wire.ReplyShape:
+        return wire.read_reply(await self._content(token, path, at_most=at_most, observe=observe, not_found=not_found))
 
-    async def _content(self, token: str, path: str, *, observe: ObserveReply, not_found: Cause) -> bytes:
+    async def _content(self, token: str, path: str, *, at_most: int, observe: ObserveReply, not_found: Cause) -> bytes:
+        reply = await self._ask(token, path, at_most=at_most, observe=observe)
+        if reply.status == httpx.codes.UNAUTHORIZED and self._is_first_refusal(token):
+            # One 401 alone is also what a failing node of the API answers: a person is called after two.
+            await asyncio.sleep(self._ask_again_after)
+            reply = await self._ask(token, path, at_most=at_most, observe=observe)
+        if reply.status != httpx.codes.UNAUTHORIZED:
+            self._refused.discard(_digest(token))
+        if reply.status == httpx.codes.OK:
+            return reply.body
+        raise _failure(reply, not_found=not_found)
+
+    def _is_first_refusal(self, token: str) -> bool:
+        digest = _digest(token)
+        if digest in self._refused:
+            return False
+        if len(self._refused) >= REMEMBERED_REFUSALS:
+            self._refused.clear()
+        self._refused.add(digest)
+        return True
+
+    async def _ask(self, token: str, path: str, *, at_most: int, observe: ObserveReply) -> _Reply:
+        # Only gzip, because only that is decoded here.
+        headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "gzip"}
         try:
-            async with asyncio.timeout(DEADLINE):
-                reply = await self._client.get(self._base_url + path, headers={"Authorization": f"Bearer {token}"})
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            async with asyncio.timeout(DEADLINE), self._client.stream("GET", self._base_url + path, headers=headers) as reply:
+                ok = reply.status_code == httpx.codes.OK
+                limits = RateLimitHeaders.from_headers(reply.headers)
+                try:
+                    body = await _read_body(reply, at_most=at_most if ok else MAX_ERROR)
+                except UpstreamUnavailable:
+                    observe(reply.status_code, limits)
+                    if ok:
+                        raise
+                    return _Reply(reply.status_code, limits, b"")
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError, ValueError) as error:
             observe(0, RateLimitHeaders(limit=None, remaining=None, reset=None, retry_after=None))
             raise _no_reply(error) from None
-        headers = RateLimitHeaders.from_headers(reply.headers)
-        observe(reply.status_code, headers)
-        if reply.status_code == httpx.codes.OK:
-            return reply.content
-        raise _failure(reply, said=_message_in(reply, token=token), headers=headers, not_found=not_found)
+        observe(reply.status_code, limits)
+        return _Reply(reply.status_code, limits, body)
 
 
-def _failure(reply: httpx.Response, *, said: str, headers: RateLimitHeaders, not_found: Cause) -> Cause:
-    match reply.status_code:
+async def _read_body(reply: httpx.Response, *, at_most: int) -> bytes:
+    """Read and decode a body of `at_most` bytes. httpx would decode a whole piece at once: 64 KiB of gzip may hold 64 MiB."""
+    encoding = reply.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip"}:
+        raise wire.invalid("its content encoding is not gzip")
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+    body = bytearray()
+    async for piece in reply.aiter_raw():
+        if inflate is None:
+            body += piece
+        else:
+            try:
+                body += inflate.decompress(piece, at_most + 1 - len(body))
+            except zlib.error:
+                raise wire.invalid("its gzip data is corrupted") from None
+            if inflate.unused_data:
+                raise wire.invalid("its gzip data does not end where it should")
+        if len(body) > at_most:
+            raise wire.invalid(f"the body is larger than {at_most} bytes")
+    if inflate is not None and not inflate.eof:
+        raise wire.invalid("its gzip data is incomplete")
+    return bytes(body)
+
+
+def _failure(reply: _Reply, *, not_found: Cause) -> Cause:
+    error = reply.error
+    match reply.status:
         case 401:
             return TokenInvalid(
-                "DigitalOcean does not accept the API token (401); put a valid one where this resource takes it from: it is "
-                "read anew by itself."
+                "DigitalOcean rejected the API token (401). Replace the token; the operator picks up the new one automatically."
             )
         case 403:
-            return Forbidden(
-                f"DigitalOcean refuses the API token this read (403{said}); give it the scopes database:read and "
-                "database:view_credentials."
-            )
+            return _denied(by_the_api=error is not None)
         case 404 | 422:
             return not_found
         case 429:
-            return RateLimited(RATE_LIMITED, retry_after=headers.retry_after)
+            return RateLimited(RATE_LIMITED, retry_after=reply.headers.retry_after)
         case status if status in range(300, 400):
             return UpstreamUnavailable(
-                f"DigitalOcean's API redirected the read ({status}), which it never does by itself; check --api-url."
+                f"DigitalOcean's API redirected the request ({status}), and the operator follows no redirects; check --api-url."
             )
         case status:
-            return UpstreamUnavailable(f"DigitalOcean answered {status}{said}; trying again.", retry_after=headers.retry_after)
+            known = f" ({error.id})" if error and error.id in _KNOWN_ERRORS else ""
+            return UpstreamUnavailable(
+                f"DigitalOcean answered {status}{known}; retrying.", retry_after=reply.headers.retry_after
+            )
+
+
+def _denied(*, by_the_api: bool) -> Cause:
+    if by_the_api:
+        return Forbidden(
+            "DigitalOcean denied this request (403). Grant the API token the scopes database:read and "
+            "database:view_credentials."
+        )
+    return UpstreamUnavailable(
+        "A 403 came without the error object of DigitalOcean's API: a proxy or gateway may have refused the request; retrying."
+    )
 
 
 def _no_cluster(uuid: str) -> UnconfirmedNotFound:
     return UnconfirmedNotFound(
-        f"DigitalOcean shows this token no cluster {uuid}; asking once more before believing it (a new cluster needs a moment)."
+        f"Cluster {uuid} was not found with this API token (404). The operator checks again before it reports the cluster "
+        "missing: a new one can take a moment to appear."
     )
 
 
@@ -182,52 +289,27 @@ def _no_reply(error: Exception) -> UpstreamUnavailable:
         case TimeoutError() | httpx.TimeoutException():
             what = "did not answer in time"
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
-            what = "has no usable address; check --api-url"
+            what = "has no valid address; check --api-url"
+        case httpx.HTTPError() | OSError():
+            what = "closed the connection before the response was complete"
         case _:
-            what = "broke off its answer"
-    return UpstreamUnavailable(f"DigitalOcean's API {what}; trying again.")
+            what = "could not be asked"
+    return UpstreamUnavailable(f"DigitalOcean's API {what}; retrying.")
 
 
-def _readable(items: list[object]) -> Iterator[DatabaseCluster]:
-    # Each is let go once it is read: two hundred of them are megabytes.
-    items.reverse()
-    while items:
-        with contextlib.suppress(UpstreamUnavailable):
-            yield DatabaseCluster.from_api(items.pop())
+def _readable(items: list[Raw]) -> Iterator[DatabaseCluster]:
+    for number, item in enumerate(items):
+        try:
+            yield DatabaseCluster.from_json(item, path=f"databases[{number}]")
+        except UpstreamUnavailable:
+            continue
 
 
-def _total(body: Mapping[str, object]) -> int | None:
-    total = _inner(body.get("meta")).get("total")
-    return total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None
+def _total(meta: Raw) -> int | None:
+    shape = wire.attempt(_META, meta)
+    total = wire.attempt(_COUNT, shape.total) if shape else None
+    return total if total is not None and 0 <= total <= MAX_TOTAL else None
 
 
-def _inner(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _json_object(content: bytes) -> Mapping[str, object]:
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        raise _garbled("its body is no JSON") from None
-    if not isinstance(body, Mapping):
-        raise _garbled("its body is no JSON object")
-    return body
-
-
-def _message_in(reply: httpx.Response, *, token: str) -> str:
-    """What the API's error object says, ready to stand behind the status; empty for HTML pages and the like."""
-    try:
-        message = json.loads(reply.content)["message"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    if not isinstance(message, str) or not message.isprintable() or not message:
-        return ""
-    # An echoed token must not be shown; a request's number or a time would make each try another message, thus a write.
-    if token in message or any(character.isdigit() for character in message):
-        return ""
-    return f": {message[:120].rstrip('.')}"
-
-
-def _garbled(what: str) -> UpstreamUnavailable:
-    return UpstreamUnavailable(f"DigitalOcean's answer makes no sense ({what}); trying again.")
+def _digest(token: str) -> bytes:
+    return hashlib.blake2b(token.encode(), digest_size=16).digest()

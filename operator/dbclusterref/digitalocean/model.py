@@ -1,21 +1,49 @@
-"""A database cluster as DigitalOcean describes it, parsed once from the API's JSON.
+"""A database cluster as DigitalOcean describes it: frozen values, parsed once from the API's JSON. Pure.
 
-Every member of the API's object but five is optional, and each may be absent, `null` or empty; unknown members and unknown
-engines are normal. A member of the wrong type is refused by name, never by value: the value may be a password.
+What a Secret's key is made from is strict: a value that cannot be right raises UpstreamUnavailable, so that it never replaces
+a good one. What is only shown is clipped or left out. Unknown members, engines and statuses are normal.
 """
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from msgspec import Raw
+from msgspec.json import Decoder
+
+from dbclusterref.digitalocean import wire
 from dbclusterref.errors import UpstreamUnavailable
 
-T = TypeVar("T", str, int, bool)
+EndpointName = Literal["private", "standby", "public", "public_standby"]
 
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_MEMBERS: Mapping[EndpointName, str] = {
+    "private": "private_connection",
+    "standby": "standby_private_connection",
+    "public": "connection",
+    "public_standby": "standby_connection",
+}
+"""The API's name for each endpoint."""
+
+_CLUSTER = Decoder(wire.ClusterShape)
+_CONNECTION = Decoder(wire.ConnectionShape | None)
+_POOL = Decoder(wire.PoolShape)
+_USER = Decoder(wire.UserShape)
+_WINDOW = Decoder(wire.WindowShape)
+_LIST = Decoder(list[Raw])
+_NAMES = Decoder(list[str])
+_NUMBER = Decoder(int)
+_FLAG = Decoder(bool)
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ENGINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
+_ENDS_A_LINE_OR_HIDES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_HIDES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_MAX_PORT = 65535
+_MAX_NODES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,30 +58,25 @@ class Connection:
     uri: str = field(repr=False)
 
     @classmethod
-    def from_api(cls, value: object, *, path: str) -> "Connection | None":
-        """Read a connection object; absent, `null`, `{}` and one without a host are all None: nothing to connect to."""
-        if value is None:
+    def from_json(cls, content: bytes | Raw, *, path: str) -> "Connection | None":
+        """Parse a connection object; absent, `null`, `{}` and one without a host are all None: nothing to connect to."""
+        shape = wire.decode(_CONNECTION, content, path=path)
+        if shape is None or not shape.host:
             return None
-        members = _mapping(value, path=path)
-        host = _member(members, "host", str, path=path) or ""
-        if not host:
-            return None
-        uri = _member(members, "uri", str, path=path) or ""
+        if not _HOST.fullmatch(shape.host):
+            raise wire.unexpected(f"{path}.host", "a host name or an IP address")
+        if shape.port is not None and not 0 <= shape.port <= _MAX_PORT:
+            raise wire.unexpected(f"{path}.port", "a port number")
+        uri = _line(shape.uri, path=f"{path}.uri")
         return cls(
-            host=host,
-            # Kafka has been seen with port 0: no port at all is the truer reading.
-            port=_member(members, "port", int, path=path) or None,
-            user=_member(members, "user", str, path=path) or "",
-            password=_member(members, "password", str, path=path) or "",
+            host=shape.host,
+            # Kafka has been seen with port 0, which says that there is none.
+            port=shape.port or None,
+            user=_line(shape.user, path=f"{path}.user"),
+            password=_line(shape.password, path=f"{path}.password"),
             # Often '' while the URI's path says /defaultdb.
-            database=_member(members, "database", str, path=path) or _database_of(uri),
+            database=_line(shape.database, path=f"{path}.database") or _database_of(uri),
             uri=uri,
-        )
-
-    def to_api(self) -> dict[str, object]:
-        """Writes it as the API spells it."""
-        return _given(
-            host=self.host, port=self.port, user=self.user, password=self.password, database=self.database, uri=self.uri
         )
 
 
@@ -62,35 +85,32 @@ class User:
     """A database user; `access_cert` and `access_key` are PEM, on Kafka alone."""
 
     name: str
-    role: str
     password: str = field(repr=False)
     access_cert: str = field(repr=False)
     access_key: str = field(repr=False)
 
     @classmethod
-    def from_api(cls, value: object, *, path: str) -> "User":
-        """Read a user object of `users[]` or of `GET …/users/{name}`."""
-        members = _mapping(value, path=path)
-        text = {
-            name: _member(members, name, str, path=path) or ""
-            for name in ("name", "role", "password", "access_cert", "access_key")
-        }
-        return cls(**text)
-
-    def to_api(self) -> dict[str, object]:
-        """Writes it as the API spells it."""
-        return _given(
-            name=self.name,
-            role=self.role,
-            password=self.password,
-            access_cert=self.access_cert,
-            access_key=self.access_key,
+    def from_json(cls, content: bytes | Raw, *, path: str = "user") -> "User":
+        """Parse a user object of `users[]` or of `GET …/users/{name}`."""
+        shape = wire.decode(_USER, content, path=path)
+        if not shape.name:
+            raise wire.missing(f"{path}.name")
+        return cls(
+            name=_line(shape.name, path=f"{path}.name"),
+            password=_line(shape.password, path=f"{path}.password"),
+            access_cert=_lines(shape.access_cert, path=f"{path}.access_cert"),
+            access_key=_lines(shape.access_key, path=f"{path}.access_key"),
         )
+
+    @classmethod
+    def from_api(cls, value: object, *, path: str = "user") -> "User":
+        """Parse a user object that was read from a file."""
+        return cls.from_json(wire.encode(value), path=path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceWindow:
-    """When DigitalOcean may restart nodes: a lower-case weekday and an UTC hour as the API writes it (`21:00`)."""
+    """When DigitalOcean may restart nodes: a lower-case weekday and a UTC hour as the API writes it (`21:00`)."""
 
     day: str
     hour: str
@@ -99,31 +119,43 @@ class MaintenanceWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """The four addresses a cluster, or one of its connection pools, may have."""
+    """The four addresses that a cluster, or one of its connection pools, may have.
+
+    `faults` says for an endpoint that cannot be read why: it matters only to a Secret that is made from this endpoint.
+    """
 
     private: Connection | None = None
     standby: Connection | None = None
     public: Connection | None = None
     public_standby: Connection | None = None
+    faults: Mapping[EndpointName, str] = field(default_factory=dict)
 
     @classmethod
-    def from_api(cls, members: Mapping[str, object], *, path: str, standby_private: str) -> "Endpoints":
-        """Read the four connection members; `standby_private` is the API's name for the private standby's."""
+    def from_shape(cls, shape: wire.ClusterShape | wire.PoolShape, *, path: str) -> "Endpoints":
+        """Parse the four connections, each by itself."""
+        found: dict[EndpointName, Connection | None] = {}
+        faults: dict[EndpointName, str] = {}
+        for name, member in _MEMBERS.items():
+            try:
+                found[name] = Connection.from_json(getattr(shape, member), path=f"{path}.{member}")
+            except UpstreamUnavailable as cause:
+                faults[name] = cause.message
+        return cls(**found, faults=faults)
 
-        def read(name: str) -> Connection | None:
-            return Connection.from_api(members.get(name), path=f"{path}.{name}")
-
-        return cls(
-            private=read("private_connection"),
-            standby=read(standby_private),
-            public=read("connection"),
-            public_standby=read("standby_connection"),
-        )
+    def get(self, name: EndpointName) -> Connection | None:
+        """Return an endpoint. Raises UpstreamUnavailable where DigitalOcean's answer for it cannot be read."""
+        if name in self.faults:
+            raise UpstreamUnavailable(self.faults[name])
+        connection: Connection | None = getattr(self, name)
+        return connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseCluster:
-    """What the operator needs to know of a cluster. `engine` and `status` are open sets: new words are no error."""
+    """What the operator needs to know of a cluster. `engine` and `status` are open sets: new words are no error.
+
+    `users` leaves out users that cannot be read; `db_names` is empty where the API did not say.
+    """
 
     uuid: str
     name: str
@@ -131,7 +163,7 @@ class DatabaseCluster:
     version: str
     region: str
     status: str
-    nodes: int
+    nodes: int | None
     size: str
     created_at: str
     version_end_of_life: str
@@ -139,64 +171,48 @@ class DatabaseCluster:
     endpoints: Endpoints
     users: tuple[User, ...] = ()
     db_names: tuple[str, ...] = ()
-    """Empty where the API did not say."""
 
     @classmethod
-    def from_api(cls, value: object, *, path: str = "database") -> "DatabaseCluster":
-        """Read a cluster object, as `GET /v2/databases/{uuid}` and the listing both give it.
+    def from_json(cls, content: bytes | Raw, *, path: str = "database") -> "DatabaseCluster":
+        """Parse a cluster object, as `GET /v2/databases/{uuid}` and the listing both give it.
 
-        Raises UpstreamUnavailable, naming the member, where a required member is missing or any has the wrong type.
+        Raises UpstreamUnavailable, naming the member, where it has no UUID or engine.
         """
-        members = _mapping(value, path=path)
-        users = members.get("users")
-        if users is not None and not isinstance(users, list):
-            raise _wrong_type(f"{path}.users", "a list")
+        shape = wire.decode(_CLUSTER, content, path=path)
+        if not shape.id:
+            raise wire.missing(f"{path}.id")
+        if not shape.engine:
+            raise wire.missing(f"{path}.engine")
+        uuid = shape.id.lower()
+        if not _UUID.fullmatch(uuid):
+            raise wire.unexpected(f"{path}.id", "a UUID")
+        if not _ENGINE.fullmatch(shape.engine):
+            raise wire.unexpected(f"{path}.engine", "the name of an engine")
         return cls(
-            # One copy for all who keep it; the rest of a cluster is not kept like this.
-            uuid=sys.intern((_member(members, "id", str, path=path) or "").lower()),
-            name=_required(members, "name", str, path=path),
-            engine=_required(members, "engine", str, path=path),
-            version=_member(members, "version", str, path=path) or "",
-            region=_required(members, "region", str, path=path),
-            status=_member(members, "status", str, path=path) or "",
-            nodes=_required(members, "num_nodes", int, path=path),
-            size=_required(members, "size", str, path=path),
-            created_at=_member(members, "created_at", str, path=path) or "",
-            version_end_of_life=_member(members, "version_end_of_life", str, path=path) or "",
-            maintenance_window=_maintenance_window(members.get("maintenance_window"), path=f"{path}.maintenance_window"),
-            endpoints=Endpoints.from_api(members, path=path, standby_private="standby_private_connection"),
-            users=tuple(User.from_api(user, path=f"{path}.users[{i}]") for i, user in enumerate(users or ())),
-            db_names=_names(members.get("db_names")),
+            # Everybody who keeps the UUID keeps this one copy.
+            uuid=sys.intern(uuid),
+            name=wire.shown(shape.name),
+            engine=shape.engine,
+            version=wire.shown(shape.version),
+            region=wire.shown(shape.region),
+            status=wire.shown(shape.status),
+            nodes=_nodes(shape.num_nodes),
+            size=wire.shown(shape.size),
+            created_at=wire.shown(shape.created_at),
+            version_end_of_life=wire.shown(shape.version_end_of_life),
+            maintenance_window=_maintenance_window(shape.maintenance_window),
+            endpoints=Endpoints.from_shape(shape, path=path),
+            users=tuple(_readable_users(shape.users)),
+            db_names=_names(shape.db_names),
         )
 
-    def to_api(self) -> dict[str, object]:
-        """Writes it as the API spells it: what `from_api` reads as an equal cluster."""
-        window, endpoints = self.maintenance_window, self.endpoints
-        connections = {
-            "private_connection": endpoints.private,
-            "standby_private_connection": endpoints.standby,
-            "connection": endpoints.public,
-            "standby_connection": endpoints.public_standby,
-        }
-        return _given(
-            id=self.uuid,
-            name=self.name,
-            engine=self.engine,
-            version=self.version,
-            region=self.region,
-            status=self.status,
-            num_nodes=self.nodes,
-            size=self.size,
-            created_at=self.created_at,
-            version_end_of_life=self.version_end_of_life,
-            maintenance_window={"day": window.day, "hour": window.hour, "pending": window.pending} if window else None,
-            users=[user.to_api() for user in self.users] or None,
-            db_names=self.db_names or None,
-            **{name: connection.to_api() for name, connection in connections.items() if connection},
-        )
+    @classmethod
+    def from_api(cls, value: object) -> "DatabaseCluster":
+        """Parse a cluster object that was read from a file."""
+        return cls.from_json(wire.encode(value))
 
     def user(self, name: str) -> User | None:
-        """Finds a user among those the cluster object itself lists."""
+        """Return the user of that name, if the cluster object lists it."""
         return next((user for user in self.users if user.name == name), None)
 
 
@@ -223,36 +239,58 @@ class Pool:
     endpoints: Endpoints
 
     @classmethod
-    def from_api(cls, value: object, *, path: str = "pool") -> "Pool":
-        """Read a pool object, as `GET …/pools/{name}` gives it."""
-        members = _mapping(value, path=path)
-        return cls(
-            name=_required(members, "name", str, path=path),
-            # The pool's schema calls the private standby the same as the cluster's does.
-            endpoints=Endpoints.from_api(members, path=path, standby_private="standby_private_connection"),
-        )
+    def from_json(cls, content: bytes | Raw, *, path: str = "pool") -> "Pool":
+        """Parse a pool object, as `GET …/pools/{name}` gives it."""
+        shape = wire.decode(_POOL, content, path=path)
+        if not shape.name:
+            raise wire.missing(f"{path}.name")
+        return cls(name=_line(shape.name, path=f"{path}.name"), endpoints=Endpoints.from_shape(shape, path=path))
+
+    @classmethod
+    def from_api(cls, value: object) -> "Pool":
+        """Parse a pool object that was read from a file."""
+        return cls.from_json(wire.encode(value))
 
 
-def _names(value: object) -> tuple[str, ...]:
-    # A list in part unreadable names no database for certain.
-    if not isinstance(value, list) or not all(isinstance(name, str) and _is_text(name) for name in value):
-        return ()
-    return tuple(value)
+def _readable_users(content: Raw) -> Iterator[User]:
+    # The API is asked for a user that is missing here: that read says what is wrong with it.
+    for item in wire.attempt(_LIST, content) or ():
+        try:
+            yield User.from_json(item)
+        except UpstreamUnavailable:
+            continue
 
 
-def _given(**members: object) -> dict[str, object]:
-    return {name: value for name, value in members.items() if value is not None}
+def _names(content: Raw) -> tuple[str, ...]:
+    names = wire.attempt(_NAMES, content) or ()
+    # A list that is wrong in part names no database for certain.
+    return tuple(names) if all(name.isprintable() for name in names) else ()
 
 
-def _maintenance_window(value: object, *, path: str) -> MaintenanceWindow | None:
-    if value is None:
+def _maintenance_window(content: Raw) -> MaintenanceWindow | None:
+    shape = wire.attempt(_WINDOW, content)
+    if shape is None:
         return None
-    members = _mapping(value, path=path)
-    return MaintenanceWindow(
-        day=_member(members, "day", str, path=path) or "",
-        hour=_member(members, "hour", str, path=path) or "",
-        pending=_member(members, "pending", bool, path=path) or False,
-    )
+    day, hour = wire.shown(shape.day), wire.shown(shape.hour)
+    return MaintenanceWindow(day=day, hour=hour, pending=wire.attempt(_FLAG, shape.pending) or False)
+
+
+def _nodes(content: Raw) -> int | None:
+    nodes = wire.attempt(_NUMBER, content)
+    return nodes if nodes is not None and 0 <= nodes <= _MAX_NODES else None
+
+
+def _line(text: str | None, *, path: str) -> str:
+    """Refuse what would begin a new line in a configuration file: the rest of the text would become settings."""
+    if text and not text.isprintable() and _ENDS_A_LINE_OR_HIDES.search(text):
+        raise wire.unexpected(path, "text without control characters")
+    return text or ""
+
+
+def _lines(text: str | None, *, path: str) -> str:
+    if text and _HIDES.search(text):
+        raise wire.unexpected(path, "text without control characters")
+    return text or ""
 
 
 def _database_of(uri: str) -> str:
@@ -261,39 +299,5 @@ def _database_of(uri: str) -> str:
     except ValueError:
         return ""
     # An unencoded password with a slash cuts the address short: its rest would be taken for the path, and be printed.
-    return "" if "@" in path else unquote(path)
-
-
-def _mapping(value: object, *, path: str) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise _wrong_type(path, "an object")
-    return value
-
-
-def _member(members: Mapping[str, object], name: str, kind: type[T], *, path: str) -> T | None:
-    value = members.get(name)
-    if value is None:
-        return None
-    # JSON's true is an int to Python, so the type itself is compared.
-    if type(value) is not kind:
-        raise _wrong_type(f"{path}.{name}", {str: "a string", int: "a whole number", bool: "true or false"}[kind])
-    if not _is_text(str(value)):
-        raise _wrong_type(f"{path}.{name}", "text")
-    assert isinstance(value, kind)
-    return value
-
-
-def _is_text(value: str) -> bool:
-    r"""Tells whether a string has UTF-8: JSON can spell half a character (`"\ud800"`), which no Secret can hold."""
-    return value.isascii() or not _HALF_CHARACTER.search(value)
-
-
-def _required(members: Mapping[str, object], name: str, kind: type[T], *, path: str) -> T:
-    value = _member(members, name, kind, path=path)
-    if value is None:
-        raise UpstreamUnavailable(f"DigitalOcean answered without {path}.{name}, which its API always gives; trying again.")
-    return value
-
-
-def _wrong_type(path: str, expected: str) -> UpstreamUnavailable:
-    return UpstreamUnavailable(f"DigitalOcean's answer is not what its API describes: {path} is not {expected}; trying again.")
+    database = "" if "@" in path else unquote(path)
+    return "" if _ENDS_A_LINE_OR_HIDES.search(database) else database

@@ -11,8 +11,8 @@ class Snapshot:
     """All that one refresh learned: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
 
     `password` is the one that `spec.passwordSecretRef` supplies, for an engine whose API shows none.
-    `ca_pending` tells that nobody has asked for the CA yet: the budget was short, and it follows. `packed` is the cluster as it
-    is kept, where it is kept already: for all who keep it to share.
+    `ca_pending` is true while the CA has not been read because the rate limit was low. `packed` holds the cluster as the cache
+    keeps it, where it does, so that there is one copy.
     """
 
     cluster: DatabaseCluster
@@ -41,7 +41,7 @@ class ReadCluster:
 
 def pack_cluster(cluster: DatabaseCluster) -> bytes:
     """Return a cluster's bytes."""
-    return _COMPACTOR.pack(cluster.to_api())
+    return _COMPACTOR.pack(cluster)
 
 
 def packed_cluster(snapshot: Snapshot) -> bytes:
@@ -51,7 +51,7 @@ def packed_cluster(snapshot: Snapshot) -> bytes:
 
 def unpack_cluster(packed: bytes) -> DatabaseCluster:
     """Return the cluster that was packed."""
-    return DatabaseCluster.from_api(_COMPACTOR.unpack(packed))
+    return _COMPACTOR.unpack(packed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class PackedSnapshot:
         )
 
 
-def _typical() -> dict[str, object]:
+def _typical() -> DatabaseCluster:
     """A cluster with what most have in common."""
 
     def at(prefix: str) -> Connection:
@@ -105,8 +105,8 @@ def _typical() -> dict[str, object]:
         endpoints=Endpoints(
             private=at("private-"), standby=at("private-replica-"), public=at(""), public_standby=at("replica-")
         ),
-        users=(User(name="doadmin", role="primary", password="", access_cert="", access_key=""),),
-    ).to_api()  # fmt: skip
+        users=(User(name="doadmin", password="", access_cert="", access_key=""),),
+    )  # fmt: skip
 
 
-_COMPACTOR = Compactor(_typical())
+_COMPACTOR = Compactor(_typical(), type_=DatabaseCluster)

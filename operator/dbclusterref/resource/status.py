@@ -232,6 +232,6 @@ _TYPICAL: dict[str, object] = {
     "lastChangeTime": "2026-01-01T00:00:00Z",
     "lastSyncTime": "2026-01-01T00:00:00Z",
 }
-_COMPACTOR = Compactor(_TYPICAL)
+_COMPACTOR = Compactor(_TYPICAL, type_=dict[str, object])
 _NEW = Status()
 _NEW_PACKED = _COMPACTOR.pack(_NEW.to_body())

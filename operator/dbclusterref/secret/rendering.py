@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
-from dbclusterref.digitalocean.model import Connection, Endpoints
+from dbclusterref.digitalocean.model import Connection, EndpointName, Endpoints
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import (
     DatabaseNotFound,
@@ -142,15 +142,16 @@ def placeholders(reference: Reference, snapshot: Snapshot) -> dict[str, str]:
 
 
 def _wanted(reference: Reference, endpoints: Endpoints) -> Iterable[tuple[Endpoint, Connection]]:
-    found = {
-        Endpoint.PRIVATE: endpoints.private,
-        Endpoint.STANDBY: endpoints.standby,
-        Endpoint.PUBLIC: endpoints.public,
-        Endpoint.PUBLIC_STANDBY: endpoints.public_standby,
+    names: Mapping[Endpoint, EndpointName] = {
+        Endpoint.PRIVATE: "private",
+        Endpoint.STANDBY: "standby",
+        Endpoint.PUBLIC: "public",
+        Endpoint.PUBLIC_STANDBY: "public_standby",
     }
-    for endpoint, connection in found.items():
+    for endpoint, name in names.items():
         # The private primary is what `host` means: there is no Secret without it.
-        if connection and (endpoint is Endpoint.PRIVATE or endpoint in reference.secret.endpoints):
+        wanted = endpoint is Endpoint.PRIVATE or endpoint in reference.secret.endpoints
+        if wanted and (connection := endpoints.get(name)):
             yield endpoint, connection
 
 

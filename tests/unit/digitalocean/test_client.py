@@ -1,9 +1,13 @@
 import asyncio
+import contextlib
+import gzip
+import json
 import logging
 import traceback
+import tracemalloc
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Unpack
@@ -12,8 +16,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from dbclusterref.digitalocean.client import DigitalOcean
-from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.client import MAX_CA, MAX_OBJECT, MAX_PAGE, PER_PAGE, REMEMBERED_REFUSALS, DigitalOcean
+from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster
 from dbclusterref.digitalocean.rate_limit import RateLimitHeaders
 from dbclusterref.errors import (
     Cause,
@@ -26,12 +30,16 @@ from dbclusterref.errors import (
     UserNotFound,
 )
 from sandbox.digitalocean import Control, serve_simulator
+from sandbox.digitalocean.jsontypes import Json
 from sandbox.digitalocean.terms import FaultRule
+from tests.support.builders import CLUSTER_UUID, cluster_body, connection_body
+from tests.support.replies import arriving
 
 pytestmark = pytest.mark.sockets
 
 TOKEN = "dop_v1_CANARY+token/="
 PASSWORD = "CANARY@:/?#%&+ \"'é"
+OTHER = "1c4b1fd9-36a4-4c4b-9a4c-2d1a5b5e7f01"
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
@@ -80,7 +88,7 @@ async def edge(simulator: str) -> AsyncIterator[Edge]:
         cluster = control.create_cluster(name="orders", num_nodes=2, password=PASSWORD)["id"]
         timeout = httpx.Timeout(0.3, connect=0.3)
         async with httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client:
-            yield Edge(DigitalOcean(client, base_url=simulator), control, simulator, cluster)
+            yield Edge(DigitalOcean(client, base_url=simulator, ask_again_after=0.01), control, simulator, cluster)
         control.clear_faults()
 
 
@@ -115,15 +123,15 @@ async def test_a_pool_is_read(edge: Edge) -> None:
 
 
 async def test_a_missing_user_or_pool_is_named_with_the_remedy(edge: Edge) -> None:
-    with pytest.raises(UserNotFound, match=r"no user ghost; .*doctl databases user create.*spec\.user"):
+    with pytest.raises(UserNotFound, match=r"no user ghost\. .*spec\.user"):
         await edge.api.get_user(TOKEN, edge.cluster, "ghost", observe=edge.observe)
-    with pytest.raises(PoolNotFound, match=r"no connection pool ghost; .*spec\.pool"):
+    with pytest.raises(PoolNotFound, match=r"no connection pool ghost\. .*spec\.pool"):
         await edge.api.get_pool(TOKEN, edge.cluster, "ghost", observe=edge.observe)
 
 
 async def test_a_pool_of_an_engine_without_pools_is_a_missing_one(edge: Edge) -> None:
     mysql = edge.control.create_cluster(name="bills", engine="mysql")["id"]
-    with pytest.raises(PoolNotFound, match="Only PostgreSQL clusters have pools"):
+    with pytest.raises(PoolNotFound, match="no connection pool p"):
         await edge.api.get_pool(TOKEN, mysql, "p", observe=edge.observe)
     assert [status for status, _ in edge.replies] == [422]
 
@@ -154,18 +162,50 @@ async def test_a_token_that_is_not_known_is_invalid(edge: Edge) -> None:
         await edge.get(token="dop_v1_unknown")
 
 
+async def test_a_lone_401_is_asked_again_and_a_second_one_is_believed(edge: Edge) -> None:
+    edge.control.add_fault("status", status=401, count=1)
+    assert (await edge.get()).uuid == edge.cluster
+    edge.control.add_fault("status", status=401, count=2)
+    with pytest.raises(TokenInvalid):
+        await edge.get()
+    assert [status for status, _ in edge.replies] == [401, 200, 401, 401]
+
+
+async def test_a_token_that_is_known_to_be_refused_is_asked_for_once_a_read_until_it_works(edge: Edge) -> None:
+    edge.control.add_fault("status", status=401, count=3)
+    for _ in range(2):
+        with pytest.raises(TokenInvalid):
+            await edge.get()
+    await edge.get()
+    edge.control.add_fault("status", status=401, count=1)
+    await edge.get()
+    assert [status for status, _ in edge.replies] == [401, 401, 401, 200, 401, 200]
+
+
+async def test_the_refusals_that_are_remembered_are_bounded(edge: Edge) -> None:
+    for number in range(REMEMBERED_REFUSALS):
+        edge.api._is_first_refusal(f"token-{number}")
+    assert not edge.api._is_first_refusal("token-0")
+    assert edge.api._is_first_refusal("one-more")
+    assert len(edge.api._refused) == 1
+
+
 async def test_a_token_without_the_scope_is_forbidden_and_told_which_it_needs(edge: Edge) -> None:
     edge.control.set_token("narrow", scopes=["tag:read"])
     with pytest.raises(Forbidden) as raised:
         await edge.get(token="narrow")
-    for word in ("403: You are not authorized", "database:read", "database:view_credentials"):
+    for word in ("(403)", "database:read", "database:view_credentials"):
         assert word in raised.value.message
 
 
-async def test_a_403_without_words_is_forbidden_all_the_same(edge: Edge) -> None:
-    cause = await edge.failing("status", status=403, body="")
-    assert isinstance(cause, Forbidden)
-    assert "(403)" in cause.message
+@pytest.mark.parametrize(
+    "body",
+    ["", "<html>Access denied</html>", {"message": "Forbidden"}, {"id": "forbidden"}, {"id": 1, "message": "x"}, "[]", "null"],
+)
+async def test_a_403_that_is_not_the_apis_own_is_trouble_upstream(edge: Edge, body: Any) -> None:
+    cause = await edge.failing("status", status=403, body=body)
+    assert type(cause) is UpstreamUnavailable
+    assert "gateway" in cause.message
 
 
 async def test_a_404_is_not_yet_believed(edge: Edge) -> None:
@@ -202,6 +242,14 @@ async def test_any_other_status_is_upstream_trouble(edge: Edge, status: int) -> 
     assert str(status) in cause.message
 
 
+async def test_a_pause_that_is_asked_for_is_capped(edge: Edge) -> None:
+    for status in (429, 503):
+        for asked in ("86400", "1790000000", "999999999999999"):
+            cause = await edge.failing("status", status=status, headers={"retry-after": asked})
+            assert cause.retry_after == 300
+            assert edge.replies[-1][1].retry_after == 300
+
+
 async def test_a_503_that_asks_for_time_gets_it(edge: Edge) -> None:
     cause = await edge.failing("status", status=503, headers={"retry-after": "30"})
     assert cause.retry_after == 30
@@ -210,19 +258,16 @@ async def test_a_503_that_asks_for_time_gets_it(edge: Edge) -> None:
 async def test_the_page_of_a_gateway_is_not_quoted(edge: Edge) -> None:
     cause = await edge.failing("gateway_timeout")
     assert type(cause) is UpstreamUnavailable
-    assert cause.message == "DigitalOcean answered 504; trying again."
+    assert cause.message == "DigitalOcean answered 504; retrying."
 
 
-async def test_what_the_api_says_is_quoted_in_short(edge: Edge) -> None:
-    cause = await edge.failing("status", status=500, body={"id": "x", "message": "a" * 5000})
-    assert len(cause.message) < 300
-    cause = await edge.failing("status", status=500, body={"id": "x", "message": "two\nlines"})
-    assert cause.message == "DigitalOcean answered 500; trying again."
-
-
-async def test_what_the_api_says_is_not_quoted_where_it_would_differ_each_time(edge: Edge) -> None:
-    cause = await edge.failing("status", status=500, body={"id": "x", "message": "request 7f3a2b failed"})
-    assert cause.message == "DigitalOcean answered 500; trying again."
+async def test_of_what_the_api_says_only_known_words_are_repeated(edge: Edge) -> None:
+    cause = await edge.failing("status", status=500, body={"id": "server_error", "message": f"password {PASSWORD} is bad"})
+    assert cause.message == "DigitalOcean answered 500 (server_error); retrying."
+    bodies: list[Json] = [{"id": PASSWORD, "message": "x"}, {"id": "x", "message": "a"}, {"message": "Internal"}, PASSWORD]
+    for body in bodies:
+        cause = await edge.failing("status", status=500, body=body)
+        assert cause.message == "DigitalOcean answered 500; retrying."
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -238,7 +283,7 @@ async def test_a_redirect_is_not_followed_and_the_token_goes_nowhere_else(edge: 
 async def test_json_that_was_cut_off_makes_no_sense(edge: Edge) -> None:
     cause = await edge.failing("truncate")
     assert type(cause) is UpstreamUnavailable
-    assert "no JSON" in cause.message
+    assert "the body is not valid JSON" in cause.message
 
 
 @pytest.mark.parametrize("body", ["[]", "null", '"text"', "<html>", "[" * 100_000])
@@ -261,7 +306,7 @@ async def test_another_clusters_answer_is_never_taken_for_this_ones(edge: Edge) 
 
 async def test_a_reply_that_does_not_come_is_waited_for_no_longer_than_the_time_out(edge: Edge) -> None:
     cause = await edge.failing("hang")
-    assert cause.message == "DigitalOcean's API did not answer in time; trying again."
+    assert cause.message == "DigitalOcean's API did not answer in time; retrying."
     assert [status for status, _ in edge.replies] == [0]
 
 
@@ -272,7 +317,7 @@ async def test_a_body_that_stops_half_way_is_a_time_out(edge: Edge) -> None:
 async def test_a_connection_that_is_reset_is_a_broken_answer(edge: Edge) -> None:
     cause = await edge.failing("reset")
     assert type(cause) is UpstreamUnavailable
-    assert "broke off" in cause.message
+    assert "closed the connection" in cause.message
 
 
 async def test_a_body_that_breaks_off_half_way_is_a_broken_answer() -> None:
@@ -284,7 +329,7 @@ async def test_a_body_that_breaks_off_half_way_is_a_broken_answer() -> None:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         cause = await failure_at(f"http://127.0.0.1:{port}")
-    assert "broke off" in cause.message
+    assert "closed the connection" in cause.message
 
 
 async def test_a_refused_connection_is_no_connection() -> None:
@@ -304,7 +349,15 @@ async def test_an_address_that_is_none_is_the_settings_fault() -> None:
 
 @pytest.mark.parametrize(
     ("certificate", "said"),
-    [("*not base64*", "not base64"), (b64encode(b"some bytes").decode(), "not PEM"), ([1], "not base64"), (True, "not base64")],
+    [
+        ("*not base64*", "ca.certificate is not base64"),
+        (b64encode(b"some bytes").decode(), "ca.certificate is not PEM"),
+        (b64encode(b"-----BEGIN CERTIFICATE-----\0").decode(), "ca.certificate is not PEM"),
+        (b64encode("-----BEGIN CERTIFICATE-----é".encode()).decode(), "ca.certificate is not PEM"),
+        ([1], "ca.certificate is not a string"),
+        (True, "ca.certificate is not a string"),
+        ("é", "ca.certificate is not base64"),
+    ],
 )
 async def test_a_garbled_ca_makes_no_sense(edge: Edge, certificate: Any, said: str) -> None:
     edge.control.add_fault("status", path="/ca$", status=200, body={"ca": {"certificate": certificate}})
@@ -312,7 +365,7 @@ async def test_a_garbled_ca_makes_no_sense(edge: Edge, certificate: Any, said: s
         await edge.ca()
 
 
-@pytest.mark.parametrize("body", [{}, {"ca": None}, {"ca": {}}, {"ca": {"certificate": ""}}, {"ca": []}])
+@pytest.mark.parametrize("body", [{}, {"ca": None}, {"ca": {}}, {"ca": {"certificate": ""}}])
 async def test_a_cluster_may_have_no_ca(edge: Edge, body: Any) -> None:
     edge.control.add_fault("status", path="/ca$", status=200, body=body)
     assert await edge.ca() == b""
@@ -321,6 +374,266 @@ async def test_a_cluster_may_have_no_ca(edge: Edge, body: Any) -> None:
 async def test_the_same_failure_says_the_same_words(edge: Edge) -> None:
     for kind in ("plain_404", "gateway_timeout", "truncate"):
         assert (await edge.failing(kind)).message == (await edge.failing(kind)).message
+
+
+# --- the listing -----------------------------------------------------------------------------------------------------------
+
+
+def answering(
+    *bodies: object, status: int = 200, headers: Mapping[str, str] | None = None, seen: list[httpx.Request] | None = None
+) -> DigitalOcean:
+    """The edge in front of replies that are given, one after the other and the last for ever."""
+    left = list(bodies)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if seen is not None:
+            seen.append(request)
+        body = left.pop(0) if len(left) > 1 else left[0]
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return arriving(status, content, headers=headers, piece=1000)
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return DigitalOcean(client, base_url="http://do.example", ask_again_after=0.0)
+
+
+async def page_of(*bodies: object, after: str | None = None, known: ClusterPage | None = None) -> ClusterPage:
+    return await answering(*bodies).get_page(TOKEN, after, known=known, observe=lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "required field databases is missing"),
+        ({"databases": None}, "required field databases is missing"),
+        ({"databases": {}}, "databases is not a list"),
+        ({"databases": "x"}, "databases is not a list"),
+        ({"databases": [], "links": []}, "links is not an object"),
+        ({"databases": [], "links": {"pages": {"next": 7}}}, "links.pages.next is not a string"),
+        ({"databases": [], "links": {"pages": {"next": "http://["}}}, "links.pages.next is not a valid URL"),
+        ({"databases": [], "links": {"pages": {"next": "?\ud800"}}}, "links.pages.next is not a valid URL"),
+        ({"databases": [], "links": {"pages": {"next": "?page=é"}}}, "links.pages.next is not a valid URL"),
+        ({"databases": [], "links": {"pages": {"next": "?a\0b"}}}, "links.pages.next is not a valid URL"),
+        ({"databases": [], "links": {"pages": {"next": "?" + "a" * 2049}}}, "links.pages.next is not a valid URL"),
+        ({"databases": [], "links": {"pages": {"next": "http://evil.example/v2/databases?page=2"}}}, "DigitalOcean's own host"),
+        ({"databases": [], "links": {"pages": {"next": "http://do.example@evil.example/?page=2"}}}, "DigitalOcean's own host"),
+        (b'{"databases": [' + b"1," * 300_000 + b"1]}", "too many values"),
+    ],
+)
+async def test_a_listing_that_cannot_be_read_says_why(body: object, said: str) -> None:
+    with pytest.raises(UpstreamUnavailable, match=said):
+        await page_of(body)
+
+
+@pytest.mark.parametrize(
+    ("links", "read"),
+    [
+        (None, None),
+        ({}, None),
+        ({"pages": None}, None),
+        ({"pages": {}}, None),
+        ({"pages": {"next": ""}}, None),
+        ({"pages": {"next": None}}, None),
+        ({"pages": {"next": "http://do.example/v2/databases?page=2&per_page=200"}}, "/v2/databases?page=2&per_page=200"),
+        ({"pages": {"next": "?page=" + "2" * 2043}}, "/v2/databases?page=" + "2" * 2043),
+    ],
+)
+async def test_the_next_page_is_asked_for_by_the_query_it_was_named_with(links: object, read: str | None) -> None:
+    assert (await page_of({"databases": [], "links": links})).next == read
+
+
+@pytest.mark.parametrize(
+    ("total", "read"),
+    [
+        (401, 401),
+        (0, 0),
+        (10**6, 10**6),
+        (10**6 + 1, None),
+        (10**4000, None),
+        (-1, None),
+        (True, None),
+        ("4", None),
+        (None, None),
+    ],
+)
+async def test_a_total_that_cannot_be_was_not_said(total: object, read: int | None) -> None:
+    assert (await page_of({"databases": [], "meta": {"total": total}})).total == read
+
+
+@pytest.mark.parametrize("meta", [None, [], "x", {}])
+async def test_a_listing_without_a_total_is_one(meta: object) -> None:
+    assert (await page_of({"databases": [], "meta": meta})).total is None
+
+
+async def test_one_cluster_that_cannot_be_read_does_not_cost_the_page() -> None:
+    good = cluster_body()
+    bads: list[object] = [None, 7, [], {}, {**good, "id": None}, {**good, "id": "x"}, {**good, "engine": "\ud800"}]
+    for bad in bads:
+        page = await page_of({"databases": [good, bad, {**good, "id": OTHER}]})
+        assert page.length == 3
+        assert page.clusters is not None
+        assert [found.uuid for found in page.clusters] == [good["id"], OTHER]
+    page = await page_of(b'{"databases": [{"id": "\xff"}, ' + json.dumps(good).encode() + b"]}")
+    assert page.clusters is not None
+    assert len(page.clusters) == 1
+
+
+async def test_half_a_character_costs_what_it_stands_in_alone() -> None:
+    halved = cluster_body(private_connection=connection_body(password="\ud800"))
+    page = await page_of({"databases": [halved, {**cluster_body(name="\ud800"), "id": OTHER}], "x\udfff": "\ud800"})
+    assert page.clusters is not None
+    first, second = page.clusters
+    assert first.endpoints.faults
+    assert (second.name, second.endpoints.faults) == ("\N{REPLACEMENT CHARACTER}", {})
+
+
+async def test_a_page_that_is_as_it_was_is_not_parsed_again() -> None:
+    first = await page_of({"databases": [cluster_body()], "meta": {"total": 1}})
+    again = await page_of({"databases": [cluster_body()], "meta": {"total": 1}}, known=first)
+    assert again == replace(first, clusters=None)
+    assert "sesame" not in repr(first)
+    changed = await page_of({"databases": [cluster_body(name="other")], "meta": {"total": 1}}, known=first)
+    assert changed.clusters is not None
+
+
+async def test_the_first_page_is_as_large_as_the_api_allows_and_the_others_are_as_they_were_named() -> None:
+    seen: list[httpx.Request] = []
+    api = answering({"databases": []}, seen=seen)
+    await api.get_page(TOKEN, None, known=None, observe=lambda *_: None)
+    await api.get_page(TOKEN, "/v2/databases?page=2", known=None, observe=lambda *_: None)
+    assert [str(request.url) for request in seen] == [
+        f"http://do.example/v2/databases?per_page={PER_PAGE}",
+        "http://do.example/v2/databases?page=2",
+    ]
+    assert PER_PAGE == 200
+
+
+async def test_an_api_without_a_listing_is_trouble_upstream() -> None:
+    with pytest.raises(UpstreamUnavailable, match="no listing"):
+        await answering({}, status=404).get_page(TOKEN, None, known=None, observe=lambda *_: None)
+
+
+# --- whose answer it is ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"id": None}, {"id": ""}, {"id": NOBODY}])
+async def test_an_answer_without_the_uuid_that_was_asked_for_is_not_that_clusters(change: dict[str, object]) -> None:
+    with pytest.raises(UpstreamUnavailable):
+        await answering({"database": cluster_body(**change)}).get_cluster(TOKEN, CLUSTER_UUID, observe=lambda *_: None)
+
+
+async def test_another_users_or_pools_answer_is_never_taken_for_the_one_that_was_asked_for() -> None:
+    api = answering({"user": {"name": "other", "password": "x"}, "pool": {"name": "other"}})
+    with pytest.raises(UpstreamUnavailable, match="another user than app"):
+        await api.get_user(TOKEN, CLUSTER_UUID, "app", observe=lambda *_: None)
+    with pytest.raises(UpstreamUnavailable, match="another connection pool than app"):
+        await api.get_pool(TOKEN, CLUSTER_UUID, "app", observe=lambda *_: None)
+
+
+async def test_a_cookie_of_one_token_travels_with_none() -> None:
+    seen: list[httpx.Request] = []
+    headers = {"set-cookie": "session=CANARY; Path=/; Max-Age=3600"}
+    api = answering({"database": cluster_body()}, headers=headers, seen=seen)
+    for token in (TOKEN, "another", TOKEN):
+        await api.get_cluster(token, CLUSTER_UUID, observe=lambda *_: None)
+    assert [request.headers.get("cookie") for request in seen] == [None, None, None]
+    assert [request.headers["authorization"] for request in seen] == [f"Bearer {TOKEN}", "Bearer another", f"Bearer {TOKEN}"]
+
+
+# --- how large it is -------------------------------------------------------------------------------------------------------
+
+
+def zipped(content: bytes) -> bytes:
+    return gzip.compress(content, compresslevel=1)
+
+
+async def read_zipped(content: bytes, *, encoding: str = "gzip", status: int = 200) -> DatabaseCluster:
+    api = answering(content, headers={"content-encoding": encoding}, status=status)
+    return await api.get_cluster(TOKEN, CLUSTER_UUID, observe=lambda *_: None)
+
+
+WHOLE = json.dumps({"database": cluster_body()}).encode()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", " gzip "])
+async def test_a_body_may_be_zipped(encoding: str) -> None:
+    assert (await read_zipped(zipped(WHOLE), encoding=encoding)).uuid == CLUSTER_UUID
+
+
+async def test_a_body_is_as_large_as_allowed_and_not_a_byte_larger() -> None:
+    filled = WHOLE + b" " * (MAX_OBJECT - len(WHOLE))
+    for encoding, encode in (("gzip", zipped), ("identity", bytes)):
+        assert (await read_zipped(encode(filled), encoding=encoding)).uuid == CLUSTER_UUID
+        with pytest.raises(UpstreamUnavailable, match="larger than 1048576 bytes"):
+            await read_zipped(encode(filled + b" "), encoding=encoding)
+
+
+async def test_a_ca_and_a_page_have_limits_of_their_own() -> None:
+    with pytest.raises(UpstreamUnavailable, match="larger than 262144 bytes"):
+        await answering(b" " * (MAX_CA + 1)).get_ca(TOKEN, CLUSTER_UUID, observe=lambda *_: None)
+    page = json.dumps({"databases": []}).encode()
+    assert (await page_of(page + b" " * (MAX_PAGE - len(page)))).length == 0
+    with pytest.raises(UpstreamUnavailable, match="larger than 8388608 bytes"):
+        await page_of(page + b" " * (MAX_PAGE + 1 - len(page)))
+
+
+async def test_what_a_bomb_would_become_is_never_held() -> None:
+    bomb = zipped(bytes(256 * 2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UpstreamUnavailable, match="larger than"):
+            await read_zipped(bomb)
+        with pytest.raises(UpstreamUnavailable, match="answered 500; retrying"):
+            await read_zipped(bomb, status=500)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (zipped(WHOLE)[:-9], "incomplete"),
+        (b"", "incomplete"),
+        (zipped(WHOLE)[:20] + b"\xff" * 500, "corrupted"),
+        (WHOLE, "corrupted"),
+        (zipped(WHOLE) + bytes(5000), "does not end where it should"),
+        (zipped(WHOLE) + b"x", "does not end where it should"),
+        (zipped(WHOLE) * 2, "does not end where it should"),
+    ],
+)
+async def test_a_zipped_body_that_is_broken_is_named_as_such(content: bytes, said: str) -> None:
+    with pytest.raises(UpstreamUnavailable, match=said):
+        await read_zipped(content)
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd", "x"])
+async def test_an_encoding_that_nobody_asked_for_is_refused(encoding: str) -> None:
+    with pytest.raises(UpstreamUnavailable, match="encoding is not gzip"):
+        await read_zipped(WHOLE, encoding=encoding)
+
+
+async def test_a_body_without_end_is_not_waited_for() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" " * 65536)
+                await writer.drain()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        cause = await failure_at(f"http://127.0.0.1:{port}")
+    assert "larger than 1048576 bytes" in cause.message
+
+
+async def test_every_reply_is_counted_also_one_that_cannot_be_read() -> None:
+    for status, body in ((200, b" " * (MAX_OBJECT + 1)), (500, b" " * (MAX_OBJECT + 1)), (200, b"{"), (404, b"")):
+        seen: list[tuple[int, int | None]] = []
+        api = answering(body, status=status, headers={"ratelimit-remaining": "7"})
+        with pytest.raises(Cause):
+            await api.get_cluster(TOKEN, CLUSTER_UUID, observe=lambda *reply: seen.append((reply[0], reply[1].remaining)))  # noqa: B023
+        assert seen == [(status, 7)]
 
 
 # --- the canary ------------------------------------------------------------------------------------------------------------

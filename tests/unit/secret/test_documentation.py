@@ -89,6 +89,6 @@ def test_pools_have_the_same_keys_as_clusters() -> None:
 
 
 def test_a_user_without_certificates_has_no_keys_for_them() -> None:
-    user = User(name="app", role="normal", password="x", access_cert="", access_key="")
+    user = User(name="app", password="x", access_cert="", access_key="")
     one = Snapshot(cluster=everything("kafka").cluster, user=user)
     assert not {"access.crt", "access.key"} & render_secret(reference({"user": "app"}), one).data.keys()

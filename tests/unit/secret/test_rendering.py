@@ -144,8 +144,22 @@ def test_a_hidden_password_is_not_waited_for_while_a_cluster_is_resized() -> Non
         rendered(status="resizing", private_connection=connection_body(password=""))
 
 
-def test_a_cluster_being_created_that_is_complete_has_its_secret() -> None:
-    assert rendered(status="creating").data_digest == rendered().data_digest
+@pytest.mark.parametrize("status", ["creating", "forking", "resizing", "pondering"])
+def test_a_cluster_that_is_complete_has_its_secret_whatever_it_is_doing(status: str) -> None:
+    assert rendered(status=status).data_digest == rendered().data_digest
+
+
+@pytest.mark.parametrize("wrong", [{"port": "25060"}, {"port": 70000}, {"host": "a b"}, {"password": "a\nb"}, {"uri": 7}])
+def test_a_connection_that_cannot_be_right_costs_those_secrets_alone_that_are_made_from_it(wrong: dict[str, object]) -> None:
+    members = {"connection": connection_body(**wrong), "standby_private_connection": connection_body(**wrong)}
+    assert rendered({"secret": {"endpoints": ["Private"]}}, **members).data_digest == rendered().data_digest
+    for endpoint, member in (("Public", "connection"), ("Standby", "standby_private_connection")):
+        with pytest.raises(UpstreamUnavailable, match=f"database.{member}"):
+            rendered({"secret": {"endpoints": ["Private", endpoint]}}, **members)
+    with pytest.raises(UpstreamUnavailable, match=r"database\.private_connection"):
+        rendered({"secret": {"endpoints": ["Private"]}}, private_connection=connection_body(**wrong))
+    pool = {"name": "p", "private_connection": connection_body()}
+    assert rendered({"pool": "p"}, pool=pool, private_connection=connection_body(**wrong)).data["host"]
 
 
 # Properties
