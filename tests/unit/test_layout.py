@@ -76,6 +76,7 @@ MAY_SEE_A_PASSWORD = {
     "digitalocean.cache",  # keeps it, compact
     "digitalocean.reader",  # shares one read among those who ask for the same
     "digitalocean.poller",  # reads pages of clusters
+    "digitalocean.not_found",  # names the users there are
     "digitalocean.cursor",  # a page on its way from reader to poller
     "secret.engines",  # names of keys only
     "reconcile.reconciler",  # hands the snapshot on
@@ -85,7 +86,17 @@ MAY_SEE_A_PASSWORD = {
     "reconcile.conditions",  # shows facts of the cluster, none of them secret
     "commands.render",  # masks values unless told to reveal them
 }
-CARRIERS = ("DatabaseCluster", "Snapshot", "PackedSnapshot", "User", "Pool", "DesiredSecret", "ClusterPage", "CachedCluster")
+CARRIERS = (
+    "DatabaseCluster",
+    "Snapshot",
+    "PackedSnapshot",
+    "User",
+    "Pool",
+    "DesiredSecret",
+    "ClusterPage",
+    "CachedCluster",
+    "ReadCluster",
+)
 
 
 def _names_imported(module: Path) -> set[str]:
@@ -129,7 +140,6 @@ WITHOUT_A_TEST_OF_ITS_OWN = {
     "digitalocean.demand",
     "digitalocean.reader",
     "digitalocean.single_flight",
-    "digitalocean.snapshot",
     "reconcile.entry",
     "reconcile.publisher",
     "reconcile.repair_backoff",

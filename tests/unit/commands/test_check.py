@@ -138,7 +138,7 @@ async def test_a_good_token_is_proved_by_a_cluster_that_cannot_be(checking: Chec
 async def test_a_bad_token_fails(checking: Checking, simulator: str) -> None:
     status, text = await checking.run(Settings(api_url=simulator, token="dop_v1_CANARY"))
     assert status == 1
-    assert "FAIL  the operator's own token: DigitalOcean does not accept the API token (401)" in text
+    assert "FAIL  the operator's own token: DigitalOcean rejected the API token (401)" in text
 
 
 @pytest.mark.sockets

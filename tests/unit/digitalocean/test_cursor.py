@@ -10,7 +10,8 @@ from tests.support.fakes import a_cluster
 
 def page(number: int, *, after: str | None) -> ClusterPage:
     """Page `number`, with one cluster of that number on it."""
-    return ClusterPage(clusters=(a_cluster(uuid=str(number)),), length=1, next=after, total=0, digest=bytes([number % 256]))
+    cluster = replace(a_cluster(), uuid=str(number))
+    return ClusterPage(clusters=(cluster,), length=1, next=after, total=0, digest=bytes([number % 256]))
 
 
 def test_a_walk_goes_from_page_to_page_and_then_begins_anew() -> None:

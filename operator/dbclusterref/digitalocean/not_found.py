@@ -1,0 +1,45 @@
+"""What a person reads whose `spec.user` or `spec.pool` names something that is not there: what there is instead. Pure."""
+
+from shlex import quote
+
+from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.errors import PoolNotFound, UserNotFound
+
+WITHOUT_USERS = frozenset({"redis", "valkey"})
+"""Engines that have no database users; no request is needed to know that one is missing."""
+WITHOUT_POOLS = WITHOUT_USERS | {"mysql", "advanced_mysql", "mongodb", "kafka", "opensearch"}
+"""Engines that have no connection pools. An unknown engine is asked."""
+MOST_NAMES = 10
+
+
+def user_not_found(name: str, *, cluster: DatabaseCluster) -> UserNotFound:
+    """Say that the cluster has no such user, and which it has."""
+    if cluster.engine in WITHOUT_USERS:
+        return UserNotFound(
+            f"spec.user names {name}, but a {cluster.engine} cluster has no database users. Remove spec.user; the Secret then "
+            "holds the cluster's own credentials."
+        )
+    known = _listed([user.name for user in cluster.users])
+    there_is = f"It has {known}." if known else "DigitalOcean lists no users of it."
+    return UserNotFound(
+        f"Cluster {cluster.name} has no user {name}. {there_is} Correct spec.user, or create the user: "
+        f"`doctl databases user create {cluster.uuid} {quote(name)}`."
+    )
+
+
+def pool_not_found(name: str, *, cluster: DatabaseCluster) -> PoolNotFound:
+    """Say that the cluster has no such connection pool, and how to list those that it has: the cluster object does not."""
+    if cluster.engine in WITHOUT_POOLS:
+        return PoolNotFound(
+            f"spec.pool names {name}, but a {cluster.engine} cluster has no connection pools: only PostgreSQL has. Remove "
+            "spec.pool."
+        )
+    return PoolNotFound(
+        f"Cluster {cluster.name} has no connection pool {name}. `doctl databases pool list {cluster.uuid}` lists those it has. "
+        "Correct spec.pool, or create the pool."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
