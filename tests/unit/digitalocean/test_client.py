@@ -86,7 +86,7 @@ async def edge(simulator: str) -> AsyncIterator[Edge]:
         control.clear_requests()
         control.set_token(TOKEN)
         cluster = control.create_cluster(name="orders", num_nodes=2, password=PASSWORD)["id"]
-        timeout = httpx.Timeout(0.3, connect=0.3)
+        timeout = httpx.Timeout(0.3, connect=5.0)
         async with httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client:
             yield Edge(DigitalOcean(client, base_url=simulator, ask_again_after=0.01), control, simulator, cluster)
         control.clear_faults()

@@ -13,7 +13,7 @@ import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.model import DatabaseCluster, Endpoints
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.errors import Cause, DatabaseNotFound, InvalidSpec, MissingScope, PasswordMissing, UpstreamUnavailable
 from dbclusterref.resource.template import PLACEHOLDERS
@@ -325,8 +325,13 @@ def test_values_too_large_for_the_built_in_keys_are_upstreams_fault() -> None:
 @pytest.mark.parametrize("engine", ["pg", "mysql", "kafka"])
 def test_no_value_brings_a_line_into_a_configuration_file(engine: str, member: str, break_: str) -> None:
     spec: Json = {"secret": {"keySets": ["Binding", "Files"], "mountPath": "/bindings/orders"}}
-    hostile = connection_body(**{member: f"x{break_}evil=1"})
-    secret = rendered(spec, engine=engine, ca=PEM, private_connection=hostile)
+    found = snapshot(engine=engine, ca=PEM)
+    assert found.cluster.endpoints.private
+    # The model refuses such values; what a person supplies does not go through it.
+    change: dict[str, Any] = {member: f"x{break_}evil=1"}
+    hostile = replace(found.cluster.endpoints.private, **change)
+    cluster = replace(found.cluster, endpoints=Endpoints(private=hostile))
+    secret = render_secret(reference(spec), replace(found, cluster=cluster))
     file = {"pg": "pg_service.conf", "mysql": "my.cnf", "kafka": "client.properties"}[engine]
     lines = text(secret).get(file, "").splitlines()
     assert not [line for line in lines if line.startswith("evil")]
