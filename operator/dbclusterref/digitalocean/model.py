@@ -43,7 +43,8 @@ _HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 _ENDS_A_LINE_OR_HIDES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HIDES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MAX_PORT = 65535
-_MAX_NODES = 2**31 - 1
+_MAX_NODES = 2**63 - 1
+"""The largest integer that the API server takes into a status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

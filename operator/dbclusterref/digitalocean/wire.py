@@ -158,7 +158,7 @@ def decode(decoder: Decoder[V], content: bytes | Raw, *, path: str) -> V:
         raise invalid(f"{path or 'the body'} is not valid JSON") from None
 
 
-def shown(content: Raw, *, at_most: int = 128) -> str:
+def shown(content: Raw, *, at_most: int = 256) -> str:
     """Decode text that is only shown: clipped, without control characters, and empty where it is not text at all."""
     try:
         text = _TEXT.decode(content) or ""

@@ -28,7 +28,6 @@ STALE_AT_LEAST = timedelta(minutes=5)
 LONGEST_MESSAGE = 4000
 LONGEST_FACT = 256
 """Characters. What is only shown is clipped: a status that the API server refuses would tell nothing at all."""
-INT64 = 2**63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +231,7 @@ def _cluster_facts(cluster: DatabaseCluster) -> Mapping[str, object]:
         "version": cluster.version,
         "region": cluster.region,
         "status": cluster.status,
-        "nodes": cluster.nodes if -INT64 <= cluster.nodes < INT64 else None,
+        "nodes": cluster.nodes,
         "size": cluster.size,
         "createdAt": cluster.created_at,
         "maintenanceWindow": {

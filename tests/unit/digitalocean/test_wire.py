@@ -98,5 +98,5 @@ def test_text_without_half_characters_comes_back_as_it_was_and_any_other_has_a_c
 def test_what_is_only_shown_costs_nothing_whatever_it_is(content: bytes) -> None:
     shown = wire.shown(Raw(content))
     assert shown.isprintable()
-    assert len(shown) <= 128
+    assert len(shown) <= 256
     assert wire.attempt(NUMBER, Raw(content)) is None or content.strip().lstrip(b"-").isdigit()
