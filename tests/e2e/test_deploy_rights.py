@@ -228,7 +228,7 @@ def test_the_operators_own_token_has_these_rights_and_no_others(kubectl: Kubectl
             ),
             "dbclusterref writes only Secrets of a type under servicebinding.io/",
         ),
-        (secret("stolen", type_="Opaque"), "dbclusterref writes only Secrets of a type under servicebinding.io/"),
+        (secret("stolen", type_="example.com/x"), "dbclusterref writes only Secrets of a type under servicebinding.io/"),
         (secret("unlabelled", labels={}), f"dbclusterref writes only Secrets with the label {MANAGED_BY}: dbclusterref"),
         (secret("disguised", labels={MANAGED_BY: "Helm"}), f"dbclusterref writes only Secrets with the label {MANAGED_BY}"),
     ],

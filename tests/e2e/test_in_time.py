@@ -124,7 +124,8 @@ def test_a_foreign_secret_is_adopted_when_its_annotation_hands_it_over(tenant: T
     foreign = tenant.create_secret("orders-db", data={"mine": encoded("mine")}, type_=POSTGRESQL)
     tenant.refer(cluster)
     tenant.wait_for("SecretConflict")
-    assert "kubectl annotate secret orders-db dbclusterref.io/adopt=orders-db" in tenant.condition("Ready")["message"]
+    offer = f"kubectl annotate secret -n {tenant.namespace} orders-db dbclusterref.io/adopt=orders-db"
+    assert offer in tenant.condition("Ready")["message"]
     assert tenant.secret() == foreign
     tenant.admin.patch(tenant.secret_path(), {"metadata": {"annotations": {"dbclusterref.io/adopt": "orders-db"}}})
     tenant.wait_for("Synced", within=60)

@@ -11,6 +11,7 @@ from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import Reconciler
 from dbclusterref.reconcile.reporter import Reporter
@@ -68,6 +69,7 @@ class Bench:
         )
         self.reconciler = Reconciler(
             store=self.store,
+            passwords=Passwords(kubernetes),
             tokens=Tokens(kubernetes, own=OperatorToken(), allowed=(), clock=clock),
             accounts=self.accounts,
             publisher=Publisher(fence, store=self.store, metrics=metrics, clock=clock, wrote=self.wrote.append),

@@ -29,6 +29,7 @@ from dbclusterref.kube.fence import Fence
 from dbclusterref.kube.leader_election import LeaderElector
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import Reconciler
 from dbclusterref.reconcile.reporter import Reporter, watch_reasons
@@ -215,6 +216,7 @@ class _Operator:
         )
         return Reconciler(
             store=self._store,
+            passwords=Passwords(self._kubernetes),
             tokens=Tokens(
                 self._kubernetes,
                 own=OperatorToken(value=settings.token, file=settings.token_file),

@@ -39,6 +39,7 @@ class Published:
     secret_name: str
     revision: int
     ca_pending: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,7 @@ def _shown_published(outcome: Published, *, reference: Reference | None) -> Mapp
     message = f"Secret {outcome.secret_name} holds {kinds} of {cluster.name} ({cluster.engine}{version}, {cluster.region})."
     if outcome.ca_pending:
         message += " ca.crt will be added later: the API token's rate limit is low."
+    message = " ".join((message, *outcome.notes))
     return {
         ConditionType.READY: _Shown.true(SYNCED, message),
         ConditionType.FRESH: _Shown.true(SYNCED, "The Secret matches what DigitalOcean last answered."),

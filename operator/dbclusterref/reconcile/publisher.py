@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Protocol
 
-from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, SecretConflict, SecretContested, SecretRefused
+from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, RateLimited, SecretConflict, SecretContested, SecretRefused
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.conditions import Holds, Outcome, Published
@@ -14,7 +15,7 @@ from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
-from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.reference import Reference, SecretType
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.secret.rendering import Rendition, render_secret
 from dbclusterref.secret.state import ABSENT, ADOPT, DesiredSecret, LiveSecret
@@ -189,6 +190,7 @@ class Publisher:
         if live:
             self._require_no_rival(live, reference)
             _require_ours(live, rendered, reference)
+            _require_ca(live, snapshot)
         changed = digests[0] != (state.data_digest or (live.data_digest if live else b""))
         revision = max(max(entry.status.secret_revision, live.revision if live else 0) + changed, 1)
         if live is None or (live.data_digest, live.metadata_digest) != digests:
@@ -217,6 +219,7 @@ class Publisher:
             secret_name=rendered.key.name,
             revision=revision,
             ca_pending=snapshot.ca_pending,
+            notes=rendered.notes,
         )
 
     async def _data_before(self, entry: Entry, live: LiveSecret, rendered: DesiredSecret) -> changes.Before | None:
@@ -293,25 +296,35 @@ class Publisher:
 
 def _require_ours(live: LiveSecret, rendered: DesiredSecret, reference: Reference) -> None:
     (namespace, name), ours = (rendered.key.namespace, rendered.key.name), live.belongs_to(reference)
-    if ours and live.type == rendered.type:
+    same_type, opaque = live.type == rendered.type, live.type == SecretType.OPAQUE
+    if ours and same_type:
         return
     delete = f"kubectl delete secret -n {namespace} {name}"
     if ours:
         soon = "immediately" if reference.identity.uid in live.reference_uids else LOOKS_AGAIN
+        keep = "Set spec.secret.type to Opaque to keep it, or delete" if opaque else "Delete"
         raise SecretConflict(
-            f"Secret {name} has the immutable type {live.type}, but {rendered.type} is required. Delete it; it is recreated "
+            f"Secret {name} has the immutable type {live.type}, but {rendered.type} is required. {keep} it; it is recreated "
             f"{soon}: {delete}"
         )
-    if live.type != rendered.type:
+    # An adoption is offered only where it would work.
+    if not live.adoptable or not (same_type or opaque):
         raise SecretConflict(
             f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another "
             f"spec.secret.name, or delete that Secret; its name is used {LOOKS_AGAIN}: {delete}"
         )
+    first = "" if same_type else "set spec.secret.type to Opaque and "
     raise SecretConflict(
         f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another spec.secret.name, "
-        f"or hand that Secret over; it is adopted {LOOKS_AGAIN}: kubectl annotate secret -n {namespace} {name} "
+        f"or {first}hand that Secret over; it is adopted {LOOKS_AGAIN}: kubectl annotate secret -n {namespace} {name} "
         f"{ADOPT}={reference.key.name} --overwrite"
     )
+
+
+def _require_ca(live: LiveSecret, snapshot: Snapshot) -> None:
+    """After a restart the CA may be unknown for a while: the Secret must not lose the keys that hold it."""
+    if snapshot.ca_pending and live.has_ca:
+        raise RateLimited("The Secret stays as it is until its CA certificate can be read: the API token's rate limit is low.")
 
 
 def _contested(key: ObjectKey) -> SecretContested:

@@ -7,7 +7,7 @@ holds up nobody else.
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import inf, isfinite
@@ -33,6 +33,7 @@ from dbclusterref.errors import (
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended
 from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publication, Publisher, Superseded
 from dbclusterref.reconcile.read_lane import PendingRead
 from dbclusterref.reconcile.reporter import Reporter
@@ -96,6 +97,7 @@ class Reconciler:
         *,
         store: Store,
         tokens: Tokens,
+        passwords: Passwords,
         accounts: Accounts,
         publisher: Publisher,
         reporter: Reporter,
@@ -105,6 +107,7 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._tokens = tokens
+        self._passwords = passwords
         self._accounts = accounts
         self._publisher = publisher
         self._reporter = reporter
@@ -211,6 +214,7 @@ class Reconciler:
             if wait := account.seconds_to_wait(reference, max_age=max_age):
                 return Waiting(wait)
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)
+            snapshot = replace(snapshot, password=await self._passwords.find(reference))
             rendition = Rendition.of(reference, snapshot)
         except Cause as raised:
             if account and (answer := account.last_answer(reference.cluster_uuid)):

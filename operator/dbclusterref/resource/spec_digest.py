@@ -37,7 +37,7 @@ def _plain(value: object, *, without: frozenset[str] = frozenset()) -> object:
     if isinstance(value, frozenset):
         return sorted(str(item) for item in value)
     if isinstance(value, Mapping):
-        return dict(value)
+        return dict(value.items())
     return str(value) if isinstance(value, StrEnum) else value
 
 

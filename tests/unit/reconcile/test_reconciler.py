@@ -653,8 +653,8 @@ async def test_a_secret_of_somebody_else_is_never_touched(bench: Bench) -> None:
     assert bench.kubernetes.secrets[KEY] == before
     assert bench.says(ConditionType.STALLED) == (True, "SecretConflict")
     said = bench.status().conditions[ConditionType.READY].message
-    assert "kubectl delete secret -n shop orders-db" in said
-    assert ADOPT not in said, "a Secret of another type cannot be adopted"
+    assert "set spec.secret.type to Opaque and hand that Secret over" in said
+    assert f"kubectl annotate secret -n shop orders-db {ADOPT}=orders-db" in said
 
 
 def put_theirs(bench: Bench) -> Body:

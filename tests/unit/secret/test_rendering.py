@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.model import DatabaseCluster, Endpoints
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
-from dbclusterref.errors import Cause, DatabaseNotFound, InvalidSpec, MissingScope, PasswordMissing, UpstreamUnavailable
+from dbclusterref.errors import (
+    Cause,
+    DatabaseNotFound,
+    IncompleteCredentials,
+    InvalidSpec,
+    MissingScope,
+    PasswordMissing,
+    UpstreamUnavailable,
+)
 from dbclusterref.resource.template import PLACEHOLDERS
 from dbclusterref.secret.rendering import placeholders, render_secret
 from dbclusterref.secret.state import SPEC_DIGEST, DesiredSecret
@@ -446,3 +454,24 @@ def test_a_secret_that_is_taken_over_keeps_the_type_opaque() -> None:
 def test_the_ca_is_marked_where_a_key_holds_it_unchanged(secret: Json, *, known: bool) -> None:
     annotations = rendered({"secret": secret}, ca=PEM).annotations
     assert ("dbclusterref.io/ca-sha256" in annotations) == known
+
+
+# What a mutation once survived
+
+
+def test_a_template_over_a_placeholder_that_the_engine_has_no_value_for_is_left_out_whole() -> None:
+    for engine in ("kafka", "redis"):
+        secret = rendered({"secret": {"template": {"X": "url={jdbc-url}"}}}, engine=engine)
+        assert "X" not in secret.data
+        assert secret.notes
+
+
+def test_a_mongodb_without_user_and_password_is_a_token_without_scope() -> None:
+    with pytest.raises(MissingScope):
+        rendered(engine="mongodb", private_connection=connection_body(user="", password=""))
+
+
+def test_a_missing_port_is_not_blamed_on_the_tokens_scope() -> None:
+    user = {"name": "app", "password": "open"}
+    with pytest.raises(IncompleteCredentials, match="lacks port"):
+        rendered({"user": "app"}, user=user, private_connection=connection_body(port=None))

@@ -302,6 +302,8 @@ def test_a_secret_belongs_to_whom_its_owner_or_its_annotation_names() -> None:
         {"annotations": {"dbclusterref.io/adopt": ""}},
         {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "orders-db", "uid": UID}]},
         {"ownerReferences": [{"apiVersion": "dbclusterref.io/v1alpha1", "kind": "DatabaseClusterRef", "uid": "another"}]},
+        {"ownerReferences": [{"apiVersion": "other.io/v1", "kind": "DatabaseClusterRef", "name": "orders-db", "uid": UID}]},
+        {"ownerReferences": [{"apiVersion": "dbclusterref.io/v1alpha1", "kind": "Other", "name": "orders-db", "uid": UID}]},
     ],
 )
 def test_a_secret_that_only_looks_like_ours_is_not(metadata: dict[str, object]) -> None:

@@ -1,0 +1,60 @@
+"""The password that `spec.passwordSecretRef` supplies, for an engine whose API shows none."""
+
+import base64
+from http import HTTPStatus
+
+from dbclusterref.digitalocean.tokens import SecretReader
+from dbclusterref.errors import KubernetesError, PasswordMissing
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.reference import Reference, SecretKeyRef
+
+_NOT_FOR_PASSWORDS = ("kubernetes.io/", "bootstrap.kubernetes.io/")
+_FOR_PASSWORDS = "kubernetes.io/basic-auth"
+
+
+class Passwords:
+    """Finds a reference's password. It is read for each use, so that a changed one works at the next read."""
+
+    def __init__(self, secrets: SecretReader) -> None:
+        self._secrets = secrets
+
+    async def find(self, reference: Reference) -> str:
+        """Return the password, "" where the reference names none. Raises PasswordMissing."""
+        ref = reference.password_secret
+        return await self._read(ObjectKey(reference.key.namespace, ref.name), ref) if ref else ""
+
+    async def _read(self, key: ObjectKey, ref: SecretKeyRef) -> str:
+        try:
+            secret = await self._secrets.get_secret(key)
+        except KubernetesError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                raise PasswordMissing(
+                    f"The operator is not allowed to read Secret {key.name} (spec.passwordSecretRef); give its ServiceAccount "
+                    "the verb get on it."
+                ) from None
+            raise
+        if secret is None:
+            raise PasswordMissing(
+                f"Secret {key.name} (spec.passwordSecretRef) does not exist. Create it: kubectl create secret generic -n "
+                f"{key.namespace} {key.name} --from-file={ref.key}=FILE"
+            )
+        kind = str(secret.get("type", ""))
+        if kind.startswith(_NOT_FOR_PASSWORDS) and kind != _FOR_PASSWORDS:
+            raise PasswordMissing(
+                f"Secret {key.name} (spec.passwordSecretRef) has the type {kind[:100]}, which is for something else; put the "
+                "password into a Secret of its own."
+            )
+        return _password(secret.get("data") or {}, ref)
+
+
+def _password(data: object, ref: SecretKeyRef) -> str:
+    encoded = data.get(ref.key, "") if isinstance(data, dict) else ""
+    try:
+        password = base64.b64decode(str(encoded)).decode().rstrip("\r\n")
+    except ValueError:
+        password = ""
+    if not password or not all(character.isprintable() for character in password):
+        raise PasswordMissing(
+            f"Secret {ref.name} (spec.passwordSecretRef) must hold the password, one line of text, under the key {ref.key}."
+        )
+    return password

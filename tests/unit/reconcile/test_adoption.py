@@ -1,0 +1,114 @@
+"""Passwords that are supplied, notes in Ready's message, and Secrets that are taken over, through the whole reconciler."""
+
+from typing import Any
+
+import pytest
+
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.status import ConditionType
+from tests.support.bench import Bench, a_bench, change_spec
+from tests.support.fakes import KEY, UUID, Body, a_cluster, secret_body
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return a_bench()
+
+
+PASSWORD_SECRET = ObjectKey(KEY.namespace, "orders-password")
+
+
+async def test_a_supplied_password_is_read_with_each_read_and_kept_for_repairs(bench: Bench) -> None:
+    bench.upstream.clusters[UUID] = a_cluster(password="", engine="mongodb")
+    change_spec(bench, passwordSecretRef={"name": "orders-password"})
+    await bench.reconcile()
+    assert bench.says(ConditionType.STALLED) == (True, "PasswordMissing")
+    bench.kubernetes.put_secret(secret_body({"password": "p@ss"}, key=PASSWORD_SECRET))
+    await bench.refresh(after=400)
+    assert (bench.ready, bench.password) == ((True, "Synced"), "p@ss")
+    bench.kubernetes.put_secret(secret_body({"password": "changed"}, key=PASSWORD_SECRET))
+    await bench.refresh()
+    assert bench.password == "changed"
+    bench.kubernetes.remove_secret(PASSWORD_SECRET)
+    bench.kubernetes.remove_secret(KEY)
+    await bench.reconcile()
+    assert bench.password == "changed"
+
+
+async def test_ready_says_which_keys_were_left_out(bench: Bench) -> None:
+    change_spec(bench, secret={"template": {"CERT": "{access-cert}"}})
+    await bench.reconcile()
+    message = bench.status().conditions[ConditionType.READY].message
+    assert message.endswith("Left out, because the cluster has no usable value for them: CERT.")
+
+
+async def test_a_wrong_template_is_named_before_anything_is_read(bench: Bench) -> None:
+    change_spec(bench, secret={"template": {"URL": "{hots}"}})
+    await bench.reconcile()
+    assert bench.says(ConditionType.STALLED) == (True, "InvalidSpec")
+    assert bench.upstream.requests == []
+
+
+def a_foreign_secret(bench: Bench, **members: Any) -> None:
+    body = secret_body({"theirs": "x"}, key=KEY)
+    metadata = {**body["metadata"], **members.pop("metadata", {})}
+    bench.kubernetes.put_secret({**body, **members, "metadata": metadata})
+
+
+CONTROLLER = {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x", "controller": True}]}
+
+
+@pytest.mark.parametrize(
+    ("members", "offered"),
+    [
+        (
+            {"type": "servicebinding.io/postgresql"},
+            "or hand that Secret over; it is adopted within 30 seconds",
+        ),
+        (
+            {"type": "Opaque"},
+            "or set spec.secret.type to Opaque and hand that Secret over; it is adopted",
+        ),
+        (
+            {"type": "kubernetes.io/tls"},
+            "or delete that Secret; its name is used within 30 seconds: kubectl",
+        ),
+        ({"type": "Opaque", "immutable": True}, "or delete that Secret"),
+        ({"type": "Opaque", "metadata": CONTROLLER}, "or delete that Secret"),
+    ],
+)
+async def test_an_adoption_is_offered_only_where_it_can_work(bench: Bench, members: Body, offered: str) -> None:
+    a_foreign_secret(bench, **members)
+    await bench.reconcile()
+    message = bench.status().conditions[ConditionType.READY].message
+    assert offered in message
+    assert ("annotate" in message) == ("hand" in offered)
+
+
+async def test_an_opaque_secret_is_adopted_where_the_spec_says_so(bench: Bench) -> None:
+    change_spec(bench, secret={"type": "Opaque"})
+    a_foreign_secret(bench, type="Opaque", metadata={"annotations": {"dbclusterref.io/adopt": "orders-db"}})
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+    assert bench.kubernetes.secrets[KEY]["type"] == "Opaque"
+    assert bench.kubernetes.data()["theirs"] == "x"
+
+
+async def test_an_opaque_secret_that_is_offered_says_how_to_keep_it(bench: Bench) -> None:
+    a_foreign_secret(bench, type="Opaque", metadata={"annotations": {"dbclusterref.io/adopt": "orders-db"}})
+    await bench.reconcile()
+    assert "Set spec.secret.type to Opaque to keep it" in bench.status().conditions[ConditionType.READY].message
+
+
+async def test_a_secret_keeps_its_ca_while_the_ca_cannot_be_read_after_a_restart(bench: Bench) -> None:
+    change_spec(bench, secret={"template": {"ca.crt": "{ca}{ca}", "certificates": "{ca}{ca}"}})
+    await bench.reconcile()
+    before = bench.kubernetes.data()
+    assert before["ca.crt"] == 2 * before["ca.crt"][: len(before["ca.crt"]) // 2]
+    again = bench.restarted()
+    budget = again.account._reads.budget
+    while budget.may_spend(again.clock(), spare=budget.background):
+        budget.spend(again.clock())
+    await again.reconcile()
+    assert again.kubernetes.data() == before
+    assert again.fresh == (False, "RateLimited")

@@ -1,0 +1,91 @@
+import base64
+
+import pytest
+
+from dbclusterref.errors import KubernetesError, PasswordMissing
+from dbclusterref.reconcile.passwords import Passwords
+from dbclusterref.resource.objects import ObjectKey
+from tests.support.builders import CANARY, Json, reference
+
+WANTED: Json = {"passwordSecretRef": {"name": "orders-password"}}
+
+
+class Secrets:
+    """What there is, or what the API server refuses with."""
+
+    def __init__(self, secret: Json | KubernetesError | None = None) -> None:
+        self.secret = secret
+        self.asked: list[ObjectKey] = []
+
+    async def get_secret(self, key: ObjectKey) -> Json | None:
+        self.asked.append(key)
+        if isinstance(self.secret, KubernetesError):
+            raise self.secret
+        return self.secret
+
+
+def holding(value: bytes, *, key: str = "password", kind: str = "Opaque") -> Secrets:
+    return Secrets({"type": kind, "data": {key: base64.b64encode(value).decode()}})
+
+
+async def test_a_password_is_found_beside_the_resource() -> None:
+    secrets = holding(b"p@ss w\xc3\xb6rd")
+    assert await Passwords(secrets).find(reference(WANTED)) == "p@ss wörd"
+    assert secrets.asked == [ObjectKey("shop", "orders-password")]
+
+
+async def test_another_key_is_taken_and_a_line_break_at_the_end_left_out() -> None:
+    wanted = reference({"passwordSecretRef": {"name": "orders-password", "key": "mongo"}})
+    assert await Passwords(holding(b"sesame\r\n", key="mongo")).find(wanted) == "sesame"
+
+
+async def test_a_reference_without_one_asks_nothing() -> None:
+    secrets = Secrets()
+    assert await Passwords(secrets).find(reference()) == ""
+    assert secrets.asked == []
+
+
+@pytest.mark.parametrize("kind", ["Opaque", "kubernetes.io/basic-auth", "example.com/anything", ""])
+async def test_a_secret_of_a_type_that_may_hold_a_password_is_read(kind: str) -> None:
+    assert await Passwords(holding(b"sesame", kind=kind)).find(reference(WANTED)) == "sesame"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "kubernetes.io/service-account-token",
+        "kubernetes.io/dockerconfigjson",
+        "kubernetes.io/tls",
+        "bootstrap.kubernetes.io/token",
+    ],
+)
+async def test_a_secret_that_was_made_for_something_else_is_refused(kind: str) -> None:
+    with pytest.raises(PasswordMissing, match="which is for something else") as caught:
+        await Passwords(holding(CANARY.encode(), kind=kind)).find(reference(WANTED))
+    assert CANARY not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("secrets", "says"),
+    [
+        (Secrets(), "kubectl create secret generic -n shop orders-password --from-file=password=FILE"),
+        (Secrets({}), "must hold the password"),
+        (Secrets({"data": None}), "must hold the password"),
+        (holding(b"x", key="other"), "under the key password"),
+        (holding(b""), "must hold the password"),
+        (holding(b"\n"), "must hold the password"),
+        (holding(b"\xff" + CANARY.encode()), "must hold the password"),
+        (holding(CANARY.encode() + b"\nevil=1"), "one line of text"),
+        (Secrets(KubernetesError("no", status=403)), "not allowed to read Secret orders-password"),
+    ],
+)
+async def test_what_is_not_a_password_is_named_with_the_remedy(secrets: Secrets, says: str) -> None:
+    with pytest.raises(PasswordMissing) as caught:
+        await Passwords(secrets).find(reference(WANTED))
+    assert says in caught.value.message
+    assert CANARY not in caught.value.message
+
+
+async def test_an_api_server_in_trouble_is_no_missing_password() -> None:
+    with pytest.raises(KubernetesError):
+        await Passwords(Secrets(KubernetesError("busy", status=500))).find(reference(WANTED))
