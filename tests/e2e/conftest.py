@@ -100,7 +100,13 @@ def start_operator(installed: Path, sandbox: Sandbox, tmp_path: Path) -> Iterato
     """Starts operators in the sandbox that has none, with flags and `environ` as given; they end with the test, and well."""
     started: list[Operator] = []
 
-    def start(*flags: str, wait: bool = True, environ: dict[str, str] | None = None, user: int | None = None) -> Operator:
+    def start(
+        *flags: str,
+        wait: bool = True,
+        environ: dict[str, str] | None = None,
+        user: int | None = None,
+        source: Path | None = None,
+    ) -> Operator:
         operator = Operator(
             *flags,
             kubeconfig=installed,
@@ -108,6 +114,7 @@ def start_operator(installed: Path, sandbox: Sandbox, tmp_path: Path) -> Iterato
             log=tmp_path / f"operator-{len(started)}.log",
             environ=environ,
             user=user,
+            source=source,
         )
         started.append(operator)
         return operator.wait_until_ready() if wait else operator

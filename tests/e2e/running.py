@@ -41,8 +41,12 @@ class Operator:
         log: Path,
         environ: Mapping[str, str] | None = None,
         user: int | None = None,
+        source: Path | None = None,
     ) -> None:
-        """`user` is a numeric user that it believes to be, in a user namespace of its own."""
+        """`user` is a numeric user that it believes to be, in a user namespace of its own.
+
+        `source` is a source root to run instead of this tree's `operator/`.
+        """
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
@@ -59,6 +63,7 @@ class Operator:
                     "HOME": str(log.parent),
                     "KUBECONFIG": str(kubeconfig),
                     "DIGITALOCEAN_API_URL": api_url,
+                    **({"PYTHONPATH": str(source)} if source else {}),
                     **(environ or {}),
                 },
             )
