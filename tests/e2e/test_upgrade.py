@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.cluster import ROOT, Tenant, wait_until
 from tests.e2e.conftest import StartOperator
+from tests.e2e.running import Operator
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +36,7 @@ def tenant(lone: Tenant) -> Tenant:
     plain = lone.control.create_cluster(name="plain", num_nodes=2)["id"]
     lone.refer(plain, name="plain")
     lone.refer(plain, name="template", secret={"template": {"DSN": "{uri}"}, "keySets": ["Env"]})
-    lone.refer(plain, name="suspended", suspend=True)
+    lone.refer(plain, name="suspended")
     lone.refer("00000000-0000-4000-8000-00000000dead", name="missing")
     mysql = lone.control.create_cluster(name="mysql", engine="mysql")["id"]
     lone.refer(mysql, name="mysql", secret={"name": "mysql-credentials", "deletionPolicy": "Retain"})
@@ -43,6 +44,14 @@ def tenant(lone: Tenant) -> Tenant:
 
 
 NAMES = ("plain", "template", "mysql")
+
+
+def serve(tenant: Tenant, operator: Operator) -> None:
+    """Waits until an operator has served everything, suspends what is to be suspended, and ends the operator."""
+    tenant.wait_for("Synced", name="suspended")
+    tenant.admin.patch(tenant.path("suspended"), {"spec": {"suspend": True}})
+    wait_until(lambda: settled(tenant), what="everything served", within=60)
+    operator.stop()
 
 
 def settled(tenant: Tenant) -> bool:
@@ -78,7 +87,7 @@ def versions(tenant: Tenant) -> list[str]:
     return [one["metadata"]["resourceVersion"] for one in listed]
 
 
-def look_at_each(tenant: Tenant, operator: Any) -> None:
+def look_at_each(tenant: Tenant, operator: Operator) -> None:
     """Waits until a freshly started operator has reconciled everything, twice where the first found something to write."""
     wait_until(lambda: operator.metric("dbclusterref_reconcile_seconds_count") >= len(turns(tenant)), what="a look at each")
     wait_until(lambda: settled(tenant), what="the same statuses again")
@@ -89,8 +98,7 @@ def test_an_upgrade_changes_no_content_turns_no_condition_and_makes_no_event(
 ) -> None:
     """Statuses and annotations may be written once, since messages have changed; afterwards a restart writes nothing."""
     old = start_operator(source=former)
-    wait_until(lambda: settled(tenant), what="the former operator's work", within=60)
-    old.stop()
+    serve(tenant, old)
     before, turned, told = secrets(tenant), turns(tenant), len(tenant.events())
 
     new = start_operator()
@@ -109,8 +117,7 @@ def test_an_upgrade_changes_no_content_turns_no_condition_and_makes_no_event(
 
 def test_a_downgrade_keeps_every_secret_in_service(tenant: Tenant, start_operator: StartOperator, former: Path) -> None:
     new = start_operator()
-    wait_until(lambda: settled(tenant), what="the new operator's work", within=60)
-    new.stop()
+    serve(tenant, new)
     before = secrets(tenant)
 
     old = start_operator(source=former)

@@ -17,6 +17,7 @@ from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference, SecretType
 from dbclusterref.resource.spec_digest import spec_digest
+from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.rendering import Rendition, render_secret
 from dbclusterref.secret.state import ABSENT, ADOPT, DesiredSecret, LiveSecret
 from dbclusterref.timing import Timing
@@ -136,6 +137,9 @@ class Publisher:
             return Holds.FOREIGN
         if state.data_digest and live.data_digest != state.data_digest:
             return Holds.CHANGED
+        if not live.spec_digest:
+            # Written by a version that kept no digest: the status is all that is left to go by.
+            return Holds.THIS_SPEC if entry.status.is_true(ConditionType.READY) else Holds.FORMER_SPEC
         return Holds.THIS_SPEC if reference and live.spec_digest == spec_digest(reference) else Holds.FORMER_SPEC
 
     def is_settled(self, entry: Entry, reference: Reference) -> bool:
