@@ -244,7 +244,7 @@ def test_probes_and_metrics_answer(served: Served, tenant: Tenant) -> None:
         assert reply is not None
         assert (reply.status_code, reply.text) == (200, says)
     assert served.operator.metric("dbclusterref_references", reason="Synced") >= 1
-    assert served.operator.metric("dbclusterref_digitalocean_replies_total", status="200") >= 2
+    assert served.operator.metric("dbclusterref_digitalocean_requests_total", code="200") >= 2
     assert served.operator.metric("dbclusterref_kubernetes_writes_total", kind="Secret", result="ok") >= 1
     assert served.operator.metric("dbclusterref_unexpected_errors_total") == 0
     assert served.operator.metric("dbclusterref_leader") == 1

@@ -22,7 +22,7 @@ def writes(admin: Administrator) -> float:
 
 def reconciled(operator: Operator) -> float:
     """Reconciliations that have ended."""
-    return operator.metric("dbclusterref_reconcile_seconds_count")
+    return operator.metric("dbclusterref_reconcile_duration_seconds_count")
 
 
 @pytest.fixture(scope="module")

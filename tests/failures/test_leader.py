@@ -128,7 +128,8 @@ def test_a_leader_that_is_killed_is_followed_within_the_lease_duration(pair: Pai
 def test_a_standby_is_warm_and_writes_nothing(pair: Pair) -> None:
     leader, standby = start_pair(pair)
     make_work(pair)
-    wait_until(lambda: standby.metric("dbclusterref_references") == 1, what="the standby's knowledge")
+    wait_until(lambda: standby.metric("dbclusterref_references_known") == 1, what="the standby's knowledge")
+    assert standby.metric("dbclusterref_references") == 0
     assert pair.writes(standby) == []
     assert leads(leader)
 

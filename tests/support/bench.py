@@ -51,7 +51,7 @@ class Bench:
         self.marked: set[ObjectKey] = set()
         self.wrote: list[Mapping[str, object]] = []
         self.leading = True
-        metrics = Metrics()
+        self.metrics = metrics = Metrics()
         self.accounts = Accounts(
             lambda token: Account(
                 Reader(token, upstream=upstream, clock=a_clock(clock), observe=lambda *_: None), on_change=self.look

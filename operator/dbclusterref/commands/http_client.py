@@ -1,22 +1,25 @@
 """The pooled HTTP client for DigitalOcean's API, as the environment's proxy and certificate settings have it."""
 
 import ssl
+from functools import partial
 
 import httpx
 
 from dbclusterref.digitalocean.client import TIMEOUT
+from dbclusterref.digitalocean.traffic import MeasuredClient, Traffic
 from dbclusterref.errors import SettingsError
 
 VARIABLES = "HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
 
 
-def make_client(*, user_agent: str, connections: int = 4) -> httpx.AsyncClient:
-    """Make the client; `connections` stay open at the most, twice as many may be used at once.
+def make_client(*, user_agent: str, connections: int = 4, traffic: Traffic | None = None) -> httpx.AsyncClient:
+    """Make the client; `connections` stay open at the most, twice as many may be used at once. `traffic` records requests.
 
     Raises SettingsError, naming the variables, where the environment's proxy or certificate settings cannot be used.
     """
     try:
-        return httpx.AsyncClient(
+        make = partial(MeasuredClient, traffic) if traffic else httpx.AsyncClient
+        return make(
             timeout=TIMEOUT,
             # The token goes to the configured host alone, wherever a reply points.
             follow_redirects=False,

@@ -10,6 +10,8 @@ from dbclusterref.errors import SettingsError
 
 Check = Callable[[], list[str]]
 """Returns what is wrong, a sentence each; an empty list means nothing is."""
+RenderMetrics = Callable[[str], tuple[bytes, str]]
+"""Returns all metrics in a format that an Accept header allows, and their content type."""
 
 MOST_CONNECTIONS = 64
 """At once. A further one takes the place of the oldest, so that a probe is answered while somebody holds connections open."""
@@ -84,7 +86,7 @@ class ProbeServer:
 
 
 async def serve_probes(
-    *, host: str, port: int, healthy: Check, ready: Check, metrics: Callable[[], bytes], describe: Check = list
+    *, host: str, port: int, healthy: Check, ready: Check, metrics: RenderMetrics, describe: Check = list
 ) -> ProbeServer:
     """Start serving; an empty `host` is every address of every family, port 0 one that the system chooses.
 
@@ -98,8 +100,9 @@ async def serve_probes(
 
         return answer
 
-    async def show_metrics(_request: web.Request) -> web.Response:
-        return _closing(web.Response(body=metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}))
+    async def show_metrics(request: web.Request) -> web.Response:
+        body, content_type = metrics(",".join(request.headers.getall("Accept", ())))
+        return _closing(web.Response(body=body, headers={"Content-Type": content_type}))
 
     application = web.Application()
     application.router.add_get("/healthz", probe(healthy))  # type: ignore[arg-type]

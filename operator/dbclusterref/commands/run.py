@@ -7,21 +7,22 @@ import random
 import signal
 import socket
 from asyncio import sslproto
-from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 import httpx
 
-from dbclusterref.clock import Clock, system_clock
+from dbclusterref.clock import Clock, seconds_since_boot, system_clock
 from dbclusterref.commands.http_client import make_client
 from dbclusterref.commands.logs import LOGGER
+from dbclusterref.commands.measurements import Measurements
 from dbclusterref.commands.probes import serve_probes
 from dbclusterref.commands.settings import Settings
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
+from dbclusterref.digitalocean.traffic import Traffic
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
 from dbclusterref.kube.events import EventRecorder
@@ -32,7 +33,7 @@ from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import Reconciler
-from dbclusterref.reconcile.reporter import Reporter, watch_reasons
+from dbclusterref.reconcile.reporter import Reporter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
@@ -59,10 +60,12 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status. Raises SettingsError where it cannot start."""
     _be_thrifty()
     configuration = await load_configuration(environ)
-    kubernetes = KubernetesApi(configuration, user_agent=user_agent())
-    client = make_client(user_agent=user_agent(), connections=settings.workers)
+    metrics = Metrics()
+    traffic = Traffic(metrics, clock=seconds_since_boot)
+    kubernetes = KubernetesApi(configuration, user_agent=user_agent(), observe=metrics.count_kubernetes_request)
+    client = make_client(user_agent=user_agent(), connections=settings.workers, traffic=traffic)
     try:
-        return await _Operator(settings, environ, kubernetes=kubernetes, client=client).run()
+        return await _Operator(settings, environ, kubernetes=kubernetes, client=client, metrics=metrics, traffic=traffic).run()
     finally:
         await client.aclose()
         await kubernetes.close()
@@ -78,12 +81,19 @@ def _be_thrifty() -> None:
 
 class _Operator:
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], *, kubernetes: KubernetesApi, client: httpx.AsyncClient
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        kubernetes: KubernetesApi,
+        client: httpx.AsyncClient,
+        metrics: Metrics,
+        traffic: Traffic,
     ) -> None:
         self._settings = settings
         self._kubernetes = kubernetes
         self._clock: Clock = system_clock(random.random)
-        self._metrics = Metrics()
+        self._metrics = metrics
         self._store = Store(shard=settings.shard)
         self._own_writes = OwnWrites()
         self._stop = asyncio.Event()
@@ -92,6 +102,15 @@ class _Operator:
         identity = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         self._leader = self._make_leader(environ, identity=identity) if settings.leader_elect else None
         self._accounts = Accounts(self._account_maker(client))
+        self._measurements = Measurements(
+            metrics,
+            store=self._store,
+            accounts=self._accounts,
+            traffic=traffic,
+            clock=self._clock,
+            may_write=self._may_write,
+            per_reference=settings.metrics_per_reference,
+        )
         fence = Fence(kubernetes, seconds_left=self._seconds_left)
         self._events = EventRecorder(
             fence,
@@ -190,12 +209,11 @@ class _Operator:
         role = "leading" if self._may_write() else "standby"
         return [role if self._leader else "alone", *self._informer.describe()]
 
-    def _render_metrics(self) -> bytes:
+    def _render_metrics(self, accept: str) -> tuple[bytes, str]:
         self._controller.measure()
         self._informer.measure()
-        self._metrics.upstream_slowdown.set(self._accounts.slowdown)
-        watch_reasons(lambda: Counter(entry.reason or "Pending" for entry in self._store), self._metrics)
-        return self._metrics.render()
+        self._measurements.take()
+        return self._metrics.render(accept)
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -242,25 +260,23 @@ class _Operator:
     def _account_maker(self, client: httpx.AsyncClient) -> Callable[[str], Account]:
         upstream = DigitalOcean(client, base_url=self._settings.api_url)
 
-        def observe(status: int, remaining: int | None) -> None:
-            self._metrics.upstream_replies.labels(status=str(status)).inc()
-            if remaining is not None:
-                self._metrics.upstream_remaining.set(remaining)
-
         def look(key: ObjectKey) -> None:
             entry = self._store.get(key)
             if entry:
                 entry.reads.due_now()
                 self._controller.mark(key, urgent=True)
 
-        return lambda token: Account(Reader(token, upstream=upstream, clock=self._clock, observe=observe), on_change=look)
+        def open_account(token: str) -> Account:
+            return Account(Reader(token, upstream=upstream, clock=self._clock, observe=lambda *_: None), on_change=look)
+
+        return open_account
 
     def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> LeaderElector:
         def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback
             self._metrics.leading.set(leading)
             self._controller.wake()
 
-        return LeaderElector(
+        leader = LeaderElector(
             self._kubernetes,
             key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), _lease_name(self._settings.shard)),
             identity=identity,
@@ -270,6 +286,8 @@ class _Operator:
             on_change=changed,
             timing=self._settings.timing,
         )
+        self._metrics.count_transitions(lambda: leader.transitions)
+        return leader
 
 
 def _lease_name(shard: Shard) -> str:

@@ -14,6 +14,7 @@ from dbclusterref.resource.shard import Shard
 from dbclusterref.timing import Timing
 
 DEFAULT_API_URL = "https://api.digitalocean.com"
+MOST_DIGITS = 6
 LOG_FORMATS = ("plain", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -38,6 +39,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     metrics_host: str = ""
     metrics_port: int = 8080
+    metrics_per_reference: int = 0
     leader_elect: bool = False
     lease_namespace: str = ""
     log_format: str = "plain"
@@ -83,6 +85,12 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or not int(port) < 2**16:
         raise ValueError(f"is {text!r}; write HOST:PORT, for example :8080 (every address), 127.0.0.1:8080 or [::1]:8080.")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS:
+        raise ValueError(f"is {text!r}; write how many references may have metrics of their own, for example 200, or 0.")
+    return int(text)
 
 
 def _shard(text: str) -> Shard:
@@ -132,6 +140,10 @@ _OPTIONS: Mapping[str, tuple[str, _Text | None, str, str]] = {
     "--metrics-address": (
         "DBCLUSTERREF_METRICS_ADDRESS", _Text("HOST:PORT", _address), ":8080",
         "Where probes and metrics are served; without a host, on every IPv4 and IPv6 address.",
+    ),
+    "--metrics-per-reference": (
+        "DBCLUSTERREF_METRICS_PER_REFERENCE", _Text("COUNT", _count), "0",
+        "How many references have metrics of their own, those in trouble first. None by default.",
     ),
     "--shard": (
         "DBCLUSTERREF_SHARD", _Text("I/N", _shard), "0/1",

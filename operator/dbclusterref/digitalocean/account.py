@@ -6,7 +6,7 @@ cluster changed: nobody has to ask. An account never makes its callers wait for 
 that no token holds up another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
@@ -38,6 +38,10 @@ class Account:
     def slowdown(self) -> float:
         """By what factor reads are fewer than wanted because the token's hour runs low: 1 for not at all."""
         return self._reads.budget.slowdown
+
+    def read_times(self) -> Iterator[tuple[str, float]]:
+        """Return when DigitalOcean last answered for each cluster, in monotonic seconds."""
+        return self._answers.read_times()
 
     def seconds_to_wait(self, reference: Reference, *, max_age: float) -> float:
         """How long to stay away before a read is this account's turn; 0 where it is, or where no request would be needed."""
@@ -157,6 +161,14 @@ class Accounts:
     def slowdown(self) -> float:
         """The greatest slowdown of any token."""
         return max((account.slowdown for account in self._by_token.values()), default=1.0)
+
+    def read_times(self) -> dict[str, float]:
+        """Return when DigitalOcean last answered for each cluster, through whichever token."""
+        latest: dict[str, float] = {}
+        for account in self._by_token.values():
+            for uuid, read_at in account.read_times():
+                latest[uuid] = max(read_at, latest.get(uuid, read_at))
+        return latest
 
     def keep_going(self) -> list[Exception]:
         """Sees to it that every account's own task runs; returns the bugs that ended any."""

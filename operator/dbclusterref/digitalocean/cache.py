@@ -1,6 +1,6 @@
 """What one account knows of its clusters: the last answers, who wants them, and who waits for newer ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dbclusterref.digitalocean.demand import Demand
@@ -39,6 +39,10 @@ class ClusterCache:
     def get(self, uuid: str) -> CachedCluster | None:
         """Finds the last answer."""
         return self._answers.get(uuid)
+
+    def read_times(self) -> Iterator[tuple[str, float]]:
+        """Return when each cluster was last said to be as it is kept."""
+        return ((uuid, kept.read_at) for uuid, kept in self._answers.items())
 
     def put(self, uuid: str, packed: bytes, *, now: float) -> bytes:
         """Takes an answer in, tells who wants the cluster where it is news or was waited for; returns the one copy of it."""

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from kubernetes.aio.client.configuration import Configuration
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.kube.connection import JSON, METADATA_ALONE, Connection
+from dbclusterref.kube.connection import JSON, METADATA_ALONE, Connection, ObserveRequest
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, MANAGED_BY, PLURAL, VERSION, ObjectKey
 
 _APPLY = "application/apply-patch+yaml"
@@ -39,8 +39,8 @@ class Event:
 class KubernetesApi:
     """The calls to the API server. Every method raises KubernetesError where the answer is not a success."""
 
-    def __init__(self, configuration: Configuration, *, user_agent: str) -> None:
-        self.connection = Connection(configuration, user_agent=user_agent)
+    def __init__(self, configuration: Configuration, *, user_agent: str, observe: ObserveRequest = lambda *_: None) -> None:
+        self.connection = Connection(configuration, user_agent=user_agent, observe=observe)
         self._call = self.connection.call
 
     @property

@@ -18,6 +18,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.config import TokenSource
 from dbclusterref.kube.page_size import MOST_ALONE, PageSize
+from dbclusterref.kube.request_info import request_info
 
 TIMEOUT = 15.0
 """For one call, in seconds; the library's own is five minutes."""
@@ -39,12 +40,15 @@ _REJECTED = (
 )
 
 Json = dict[str, object]
+ObserveRequest = Callable[[str, str, int], object]
+"""Receives verb, resource and HTTP status of each request, status 0 where no reply came."""
 
 
 class Connection:
     """Sends requests to the API server. Every method raises KubernetesError where the answer is not a success."""
 
-    def __init__(self, configuration: Configuration, *, user_agent: str) -> None:
+    def __init__(self, configuration: Configuration, *, user_agent: str, observe: ObserveRequest = lambda *_: None) -> None:
+        self._observe = observe
         self._configuration = configuration
         self._client = ApiClient(configuration)
         self._client.user_agent = user_agent
@@ -76,7 +80,12 @@ class Connection:
             credentials: dict[str, str] | None = await self._credentials()
             while credentials is not None:
                 request.headers.update(credentials)
-                response = await handler(request)
+                try:
+                    response = await handler(request)
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    self._observe(*request_info(request.method, request.url.path, request.url.query), 0)
+                    raise
+                self._observe(*request_info(request.method, request.url.path, request.url.query), response.status)
                 if not self._note_status(response.status):
                     return response
                 response.release()
@@ -131,12 +140,14 @@ class Connection:
             while True:
                 # Not through `param_serialize`, which looks through all that it is given for objects to convert.
                 response = await self._client.call_api(method, url, headers | credentials, body=body, _request_timeout=timeout)
+                self._observe(*request_info(method, path, query or {}), response.status)
                 answer, size = await self._read(response.response, most=most)
                 newer = await self._newer_credentials(credentials) if self._note_status(response.status) else None
                 if newer is None:
                     break
                 credentials = newer
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
+            self._observe(*request_info(method, path, query or {}), 0)
             raise KubernetesError(
                 f"The Kubernetes API at {self.server} cannot be reached ({type(error).__name__}).", status=0
             ) from None

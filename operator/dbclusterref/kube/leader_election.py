@@ -72,6 +72,12 @@ class LeaderElector:
         """Return for how long this process may write without another renewal; not positive where it may not write."""
         return self._held_until - self._clock()
 
+    @property
+    def transitions(self) -> int:
+        """Return how often the Lease has changed hands, as it was last seen."""
+        counted = self._spec().get("leaseTransitions")
+        return counted if isinstance(counted, int) else 0
+
     async def run(self) -> None:
         """Acquire the Lease, keep it, and return when it is lost: the process must then end and start again as a standby."""
         while not await self._try():  # noqa: ASYNC110 - another process holds the Lease: it can only be read again
@@ -164,8 +170,6 @@ class LeaderElector:
         """Return the Lease as client-go writes it: a renewal keeps `acquireTime`, a change of holder counts a transition."""
         now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         former = self._spec()
-        transitions = former.get("leaseTransitions")
-        counted = transitions if isinstance(transitions, int) else 0
         renewal = self._holder() == holder
         taken_over = bool(former) and bool(holder) and not renewal
         return {
@@ -178,6 +182,6 @@ class LeaderElector:
                 "leaseDurationSeconds": int(self._timing.lease_duration) if holder else 1,
                 "acquireTime": (former.get("acquireTime") or now) if renewal else now,
                 "renewTime": now,
-                "leaseTransitions": counted + taken_over,
+                "leaseTransitions": self.transitions + taken_over,
             },
         }

@@ -18,7 +18,7 @@ from dbclusterref.errors import (
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import same_reads
-from dbclusterref.resource.status import ConditionType, Status, pack_status, unpack_status
+from dbclusterref.resource.status import ConditionType, Status, Summary, pack_status, unpack_status
 from dbclusterref.secret.rendering import Rendition
 
 _OF_THIS_SIDE = (AccessDenied, InvalidSpec, SecretConflict, SecretContested, SecretRefused, TokenSecretMissing)
@@ -174,7 +174,7 @@ class Entry:
     reference: Reference | None
     invalid: InvalidSpec | None
     packed_status: bytes
-    reason: str
+    summary: Summary
     resource_version: str
     reads: ReadState = field(default_factory=ReadState)
     published: PublishState = field(default_factory=PublishState)
@@ -193,7 +193,12 @@ class Entry:
     @status.setter
     def status(self, status: Status) -> None:
         self.packed_status = pack_status(status)
-        self.reason = status.reason
+        self.summary = status.summary
+
+    @property
+    def reason(self) -> str:
+        """Return why it is as it is; "" before the first report."""
+        return self.summary.reason
 
     @property
     def secret_keys(self) -> frozenset[ObjectKey]:

@@ -210,6 +210,7 @@ class Publisher:
                 precondition={"uid": live.uid} if live else when_absent,
                 force=live is not None,
             )
+            self._metrics.secret_writes.labels(_cause_of_write(entry, live, name=rendered.key.name, repair=repair)).inc()
             if repair:
                 self._repair_backoff.repaired(rendered.key, now=self._now())
             if not repair or not self._repair_backoff.is_contested(rendered.key, now=self._now()):
@@ -295,6 +296,7 @@ class Publisher:
             await self._api.delete_secret(former, uid=live.uid)
             self._metrics.writes.labels(kind="Secret", result="ok").inc()
             entry.published.unreported += (changes.of_removal(former.name, successor=reference.secret.name),)
+            self._metrics.secret_writes.labels("removed").inc()
         self._store.forget_secret(former)
 
 
@@ -329,6 +331,15 @@ def _require_ca(live: LiveSecret, snapshot: Snapshot) -> None:
     """After a restart the CA may be unknown for a while: the Secret must not lose the keys that hold it."""
     if snapshot.ca_pending and live.has_ca:
         raise RateLimited("The Secret stays as it is until its CA certificate can be read: the API token's rate limit is low.")
+
+
+def _cause_of_write(entry: Entry, live: LiveSecret | None, *, name: str, repair: bool) -> str:
+    """Return one of the metrics' CAUSES."""
+    if repair:
+        return "repaired"
+    if live is None:
+        return "created" if entry.status.binding_name in {"", name} else "renamed"
+    return "changed" if entry.identity.uid in live.reference_uids else "adopted"
 
 
 def _contested(key: ObjectKey) -> SecretContested:

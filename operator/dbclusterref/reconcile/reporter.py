@@ -131,13 +131,6 @@ class Reporter:
         self._record(event)
 
 
-def watch_reasons(entries: Callable[[], Mapping[str, int]], metrics: Metrics) -> None:
-    """Brings the gauge of references by reason up to date."""
-    metrics.references.clear()
-    for reason, count in entries().items():
-        metrics.references.labels(reason=reason).set(count)
-
-
 def _announced(status: Status) -> tuple[object, ...] | None:
     """Return what is worth an Event when it changes: fresh or not, ready or not, why, and what a person is asked to do."""
     fresh, stalled = status.conditions.get(ConditionType.FRESH), status.conditions.get(ConditionType.STALLED)

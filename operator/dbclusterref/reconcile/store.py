@@ -187,7 +187,7 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str) ->
         reference=reference,
         invalid=invalid,
         packed_status=pack_status(status),
-        reason=status.reason,
+        summary=status.summary,
         resource_version=version,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from dbclusterref.compact import Compactor
 
@@ -45,6 +46,23 @@ class Condition:
             "observedGeneration": self.observed_generation,
             "lastTransitionTime": format_time(self.last_transition_time),
         }
+
+
+class Summary(NamedTuple):
+    """What metrics count of a status. Few differ, and equal ones are one object: thousands of references share it."""
+
+    ready: bool = False
+    fresh: bool = False
+    stalled: bool = False
+    reason: str = ""
+    """Fresh's reason, which says why; Ready's stays Synced for a while when reads begin to fail."""
+    was_synced: bool = False
+    version_end_of_life: str = ""
+
+
+@lru_cache(maxsize=1024)
+def _shared(summary: Summary) -> Summary:
+    return summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +120,21 @@ class Status:
         """How long Fresh has not been True, by the time of day: nothing where it is, or where the clock has jumped back."""
         fresh = self.conditions.get(ConditionType.FRESH)
         return max(now - fresh.last_transition_time, timedelta()) if fresh and not fresh.status else timedelta()
+
+    @property
+    def summary(self) -> Summary:
+        """Return what metrics count of it."""
+        fresh = self.conditions.get(ConditionType.FRESH)
+        return _shared(
+            Summary(
+                ready=self.is_true(ConditionType.READY),
+                fresh=self.is_true(ConditionType.FRESH),
+                stalled=self.is_true(ConditionType.STALLED),
+                reason=fresh.reason if fresh else "",
+                was_synced=self.last_sync_time is not None,
+                version_end_of_life=_text(self.cluster.get("versionEndOfLife")),
+            )
+        )
 
     @property
     def reason(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed
 
 from dbclusterref.commands import probes
 from dbclusterref.commands.probes import serve_probes
@@ -21,9 +22,9 @@ class Served:
         self.metrics = Metrics()
         self.port = 0
 
-    async def get(self, path: str) -> httpx.Response:
+    async def get(self, path: str, **headers: str) -> httpx.Response:
         async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.get(f"http://127.0.0.1:{self.port}{path}")
+            return await client.get(f"http://127.0.0.1:{self.port}{path}", headers=headers)
 
 
 @pytest.fixture
@@ -66,6 +67,15 @@ async def test_a_probe_is_asked_anew_each_time(served: Served) -> None:
     assert (await served.get("/healthz")).status_code == 503
 
 
+async def test_metrics_come_as_openmetrics_where_that_is_asked_for(served: Served) -> None:
+    accept = "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    reply = await served.get("/metrics", Accept=accept)
+    assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert reply.text.endswith("# EOF\n")
+    families = {family.name: family for family in parsed(reply.text)}  # type: ignore[no-untyped-call]
+    assert families["dbclusterref_unexpected_errors"].type == "counter"
+
+
 async def test_metrics_come_in_prometheus_own_format(served: Served) -> None:
     served.metrics.bugs.inc()
     reply = await served.get("/metrics")
@@ -80,7 +90,7 @@ async def test_any_other_path_is_not_found(served: Served) -> None:
 
 async def test_an_address_that_is_taken_is_a_setting_with_a_remedy(served: Served) -> None:
     with pytest.raises(SettingsError) as raised:
-        await serve_probes(host="127.0.0.1", port=served.port, healthy=list, ready=list, metrics=bytes)
+        await serve_probes(host="127.0.0.1", port=served.port, healthy=list, ready=list, metrics=lambda _: (b"", "text/plain"))
     for word in ("--metrics-address", f"127.0.0.1:{served.port}", "choose another port"):
         assert word in str(raised.value)
 
@@ -114,7 +124,7 @@ async def test_without_a_host_both_families_are_served() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = await serve_probes(host="", port=port, healthy=list, ready=list, metrics=bytes)
+    server = await serve_probes(host="", port=port, healthy=list, ready=list, metrics=lambda _: (b"", "text/plain"))
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"http://127.0.0.1:{server.port}/healthz")).status_code == 200
         if socket.has_ipv6:

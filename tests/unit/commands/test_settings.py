@@ -32,11 +32,15 @@ GIVEN: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
     "--token-namespaces": ("DBCLUSTERREF_TOKEN_NAMESPACES", "shop, team-*,,", {"token_namespaces": ("shop", "team-*")}),
     "--namespaces": ("DBCLUSTERREF_NAMESPACES", "shop,a-1", {"namespaces": ("shop", "a-1")}),
     "--metrics-address": ("DBCLUSTERREF_METRICS_ADDRESS", "[::1]:0", {"metrics_host": "::1", "metrics_port": 0}),
+    "--metrics-per-reference": ("DBCLUSTERREF_METRICS_PER_REFERENCE", "200", {"metrics_per_reference": 200}),
     "--lease-namespace": ("DBCLUSTERREF_LEASE_NAMESPACE", "system", {"lease_namespace": "system"}),
     "--log-format": ("DBCLUSTERREF_LOG_FORMAT", "json", {"log_format": "json"}),
     "--log-level": ("DBCLUSTERREF_LOG_LEVEL", "debug", {"log_level": "debug"}),
 }
-OTHER = {"--api-url": "https://x", "--metrics-address": ":1", "--log-format": "plain", "--log-level": "error"}
+OTHER = {
+    "--api-url": "https://x", "--metrics-per-reference": "7", "--metrics-address": ":1", "--log-format": "plain",
+    "--log-level": "error",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("flag", GIVEN)

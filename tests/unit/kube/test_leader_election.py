@@ -184,6 +184,7 @@ async def test_a_change_of_holder_is_counted_and_has_its_own_time() -> None:
     taken = b.server.leases[LEASE]["spec"]
     assert (taken["leaseTransitions"], taken["leaseDurationSeconds"]) == (1, int(LEASE_DURATION))
     assert taken["acquireTime"] > first
+    assert b.leader.transitions == 1
     await history.watch(10)
     assert b.server.leases[LEASE]["spec"]["leaseTransitions"] == 1
     await history.end()

@@ -10,6 +10,7 @@ import pytest
 from dbclusterref.digitalocean.cache import LATE
 from dbclusterref.digitalocean.demand import LOOK
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.metrics import CAUSES
 from dbclusterref.reconcile.conditions import STALE_AT_LEAST
 from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER
 from dbclusterref.reconcile.workqueue import WorkQueue
@@ -1073,3 +1074,39 @@ async def test_passwords_and_tokens_are_in_the_secret_and_nowhere_else(bench: Be
     told = caplog.text + repr(bench.kubernetes.events) + repr(bench.kubernetes.references) + repr(list(bench.store))
     assert canary in bench.password
     assert canary not in told
+
+
+# --- why a Secret was written, as metrics say it
+
+
+def writes(bench: Bench) -> dict[str, float]:
+    value = bench.metrics.registry.get_sample_value
+    counted = {cause: value("dbclusterref_secret_writes_total", {"cause": cause}) for cause in CAUSES}
+    return {cause: count for cause, count in counted.items() if count}
+
+
+async def test_each_write_of_a_secret_is_counted_by_its_cause(bench: Bench) -> None:
+    await bench.reconcile()
+    assert writes(bench) == {"created": 1}
+    await bench.refresh()
+    assert writes(bench) == {"created": 1}
+    bench.rotate("pw-2")
+    await bench.refresh()
+    assert writes(bench) == {"created": 1, "changed": 1}
+    bench.kubernetes.edit_secret(KEY, lambda body: body["data"].pop("password"))
+    await bench.reconcile()
+    bench.kubernetes.remove_secret(KEY)
+    await bench.reconcile()
+    assert writes(bench) == {"created": 1, "changed": 1, "repaired": 2}
+    bench.kubernetes.put_reference(reference_body(generation=2, secret={"name": RENAMED.name}))
+    await bench.reconcile()
+    assert writes(bench) == {"created": 1, "changed": 1, "repaired": 2, "renamed": 1, "removed": 1}
+
+
+async def test_a_secret_that_was_offered_counts_as_adopted(bench: Bench) -> None:
+    offered = secret_body({"theirs": "x"}, key=KEY)
+    offered["type"] = "servicebinding.io/postgresql"
+    offered["metadata"]["annotations"] = {ADOPT: "orders-db"}
+    bench.kubernetes.put_secret(offered)
+    await bench.reconcile()
+    assert writes(bench) == {"adopted": 1}

@@ -14,7 +14,7 @@ from dbclusterref.kube.client import Event
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import HEARTBEAT, Holds, Outcome, Published, Result, Suspended
 from dbclusterref.reconcile.entry import Entry, SecretChange
-from dbclusterref.reconcile.reporter import NOTE_LIMIT, Reporter, watch_reasons
+from dbclusterref.reconcile.reporter import NOTE_LIMIT, Reporter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.status import ConditionType
 from tests.support.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
@@ -238,11 +238,3 @@ async def test_reconciliations_and_writes_are_counted(bench: Bench) -> None:
     assert bench.value("dbclusterref_reconciles_total", reason="UpstreamUnavailable") == 1
     assert bench.value("dbclusterref_kubernetes_writes_total", kind="Status", result="ok") == 1
     assert bench.value("dbclusterref_kubernetes_writes_total", kind="Status", result="failed") == 1
-
-
-def test_the_gauge_of_references_forgets_reasons_nobody_has_any_more() -> None:
-    metrics = Metrics()
-    watch_reasons(lambda: {"Synced": 2, "TokenInvalid": 1}, metrics)
-    watch_reasons(lambda: {"Synced": 3}, metrics)
-    assert metrics.registry.get_sample_value("dbclusterref_references", {"reason": "Synced"}) == 3
-    assert metrics.registry.get_sample_value("dbclusterref_references", {"reason": "TokenInvalid"}) is None

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbclusterref.resource.status import Condition, ConditionType, Status, parse_time
+from dbclusterref.resource.status import Condition, ConditionType, Status, Summary, parse_time
 
 READY, FRESH = ConditionType.READY, ConditionType.FRESH
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -68,3 +69,14 @@ def test_what_is_no_time_is_none(text: object) -> None:
 @pytest.mark.parametrize("text", ["2026-01-05T12:00:00Z", "2026-01-05T14:00:00+02:00", "2026-01-05T12:00:00"])
 def test_times_are_read_with_and_without_an_offset(text: str) -> None:
     assert parse_time(text) == NOON
+
+
+def test_what_metrics_count_is_one_object_for_all_that_are_alike() -> None:
+    one, other = (replace(having(FRESH, status=False), cluster={"name": name}) for name in ("orders", "users"))
+    assert one.summary is other.summary
+    assert one.summary == Summary(reason="WaitingForCluster")
+    ended = replace(having(FRESH, status=True), cluster={"versionEndOfLife": "2026-01-01T00:00:00Z"}, last_sync_time=NOON)
+    assert ended.summary == Summary(
+        fresh=True, reason="WaitingForCluster", was_synced=True, version_end_of_life="2026-01-01T00:00:00Z"
+    )
+    assert Status().summary == Summary()
