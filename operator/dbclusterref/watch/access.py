@@ -7,6 +7,7 @@ from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import references_path
+from dbclusterref.resource.objects import GROUP, PLURAL
 
 REJECTED_UNREADY = 20.0
 REJECTED_UNHEALTHY = 300.0
@@ -134,7 +135,9 @@ class Access:
         try:
             may = [
                 await self._api.may(verb, group="", resource="secrets", namespace=namespace)
-                for namespace in self.served
+                for namespace in self._namespaces
+                # A namespace without its resources is left out anyway.
+                if await self._api.may("list", group=GROUP, resource=PLURAL, namespace=namespace)
                 for verb in ("list", "watch")
             ]
         except KubernetesError as error:

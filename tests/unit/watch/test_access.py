@@ -21,7 +21,10 @@ class Api:
     async def may(self, verb: str, *, group: str, resource: str, namespace: str = "") -> bool:
         if self.trouble:
             raise self.trouble
-        assert (group, resource) == ("", "secrets")
+        if group:
+            assert (verb, group, resource) == ("list", "dbclusterref.io", "databaseclusterrefs")
+            return namespace not in self.refused
+        assert resource == "secrets"
         self.asked.append(namespace)
         return verb not in self.denied
 
@@ -85,6 +88,7 @@ async def test_a_namespace_that_is_refused_is_named_and_the_others_are_served(ca
     assert bench.access.refused == 1
     assert bench.access.describe() == ["namespace gone is not watched: databaseclusterrefs is forbidden."]
     assert caplog.text.count("Namespace gone cannot be listed") == 1
+    bench.api.refused = {"gone"}
     await bench.access.ask_for_rights()
     assert set(bench.api.asked) == {"shop"}, "the rights in a namespace that is gone say nothing of the others'"
 
