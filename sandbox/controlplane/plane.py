@@ -1,7 +1,10 @@
 """The control plane as one thing: start here."""
 
 import asyncio
+import base64
+import json
 import os
+import shutil
 import signal
 import ssl
 import time
@@ -141,6 +144,27 @@ class ControlPlane:
         else:
             await process.stop(grace=STOP_SECONDS)
 
+    async def snapshot(self) -> bytes:
+        """Return a snapshot of etcd's data, as `etcdctl snapshot save` writes it."""
+        async with httpx.AsyncClient(verify=self._tls(), trust_env=False, timeout=ANSWER_SECONDS) as client:
+            answer = await client.post(f"{self._layout.etcd_url}/v3/maintenance/snapshot", json={})
+        pieces = (json.loads(line)["result"] for line in answer.raise_for_status().text.splitlines())
+        return b"".join(base64.b64decode(piece["blob"]) for piece in pieces if "blob" in piece)
+
+    async def restore(self, file: Path, *, etcdutl: Path) -> None:
+        """Start again with what a snapshot holds, on the same ports: to clients resource versions go backwards."""
+        for component in reversed(Component):
+            self._processes[component].kill()
+        data = self._layout.state / "etcd"
+        shutil.rmtree(data)
+        process = await asyncio.create_subprocess_exec(
+            etcdutl, "snapshot", "restore", file, f"--data-dir={data}", stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await process.communicate()
+        if process.returncode:
+            raise NotReadyError(f"the snapshot could not be restored: {errors.decode()}")
+        await self.start()
+
     def freeze(self, component: Component) -> None:
         """SIGSTOP: connections stay open and are accepted, and nothing is answered."""
         self._processes[component].send(signal.SIGSTOP)
@@ -212,11 +236,14 @@ class ControlPlane:
     async def _controllers_work(self) -> str:
         return await self._find_missing(*(self.url + path for path in MADE_BY_CONTROLLERS))
 
-    async def _find_missing(self, *urls: str) -> str:
-        """What the first of these that cannot be read answers instead; empty if all can."""
+    def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self._layout.ca)
         context.load_cert_chain(self._layout.certificate("admin"), self._layout.key("admin"))
-        async with httpx.AsyncClient(verify=context, trust_env=False, timeout=ANSWER_SECONDS) as client:
+        return context
+
+    async def _find_missing(self, *urls: str) -> str:
+        """What the first of these that cannot be read answers instead; empty if all can."""
+        async with httpx.AsyncClient(verify=self._tls(), trust_env=False, timeout=ANSWER_SECONDS) as client:
             for url in urls:
                 try:
                     answer = await client.get(url)

@@ -1,6 +1,7 @@
 """Keeps the watches alive: lists, starts kopf where the listing ended, and starts again where a watch ends or falls silent."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -83,10 +84,12 @@ class Informer:
             on_restore=self._storage_was_restored,
         )
         self._restart = asyncio.Event()
+        self._compare_now = asyncio.Event()
         self._has_begun = False
         self._waiting_for = "the first listing"
         self._silent_restarts = 0
         self._to_compare: set[str] = set()
+        self._broken: set[str] = set()
         self._refusals: dict[str, int] = {}
         self.is_watching = False
 
@@ -141,6 +144,9 @@ class Informer:
     def began(self, path: str, *, since: str) -> None:
         """Record that the API server serves a watch: alive, and a moment at which its storage may be another."""
         self._refusals.pop(path, None)
+        if path in self._broken:
+            self._broken.discard(path)
+            self._compare_now.set()
         self._versions.saw(path, since)
         self._to_compare.add(path)
         self.received(path)
@@ -151,6 +157,10 @@ class Informer:
         if self._silence.all_received:
             self._silent_restarts = 0
 
+    def broke(self, path: str) -> None:
+        """Record a failed connection: after it everything is compared, since the storage may be an older one by then."""
+        self._broken.add(path)
+
     def refused(self, path: str, *, status: int) -> None:
         """Record a refusal; where a retry will not help, everything is listed again, which also says what is wrong."""
         if status == HTTPStatus.UNAUTHORIZED:
@@ -158,6 +168,7 @@ class Informer:
         if not self._refusals:
             self._logger.warning("The Kubernetes API answered %d to a watch (%s). Retrying.", status, path)
         self._refusals[path] = self._refusals.get(path, 0) + 1
+        self._broken.add(path)
         # A 403 passes while an API server starts; it is not believed the first time.
         if status == HTTPStatus.NOT_FOUND or (status == HTTPStatus.FORBIDDEN and self._refusals[path] > 1):
             self._restart.set()
@@ -207,7 +218,9 @@ class Informer:
 
     async def _watch_once(self) -> None:
         self._restart.clear()
+        self._compare_now.clear()
         self._refusals.clear()
+        self._broken.clear()
         served = self._access.served
         kinds = [references_path, *([secrets_path] if self.sees_secrets else [])]
         watches = [path(namespace) for namespace in served for path in kinds]
@@ -220,9 +233,7 @@ class Informer:
                 store=self._store,
                 controller=self._controller,
                 server=connection.server,
-                session=partial(
-                    self._kubernetes.connection.session, stream_filter, response_class=stream_filter.response_class
-                ),
+                session=partial(connection.session, stream_filter, response_class=stream_filter.response_class),
                 with_secrets=self.sees_secrets,
             ),
             settings=make_settings(self._timing),
@@ -291,13 +302,18 @@ class Informer:
 
     async def _keep_comparing(self) -> None:
         while True:
-            await asyncio.sleep(self._timing.resync)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.resync):
+                    await self._compare_now.wait()
+            await asyncio.sleep(PERIOD)  # several watches break and begin together
+            self._compare_now.clear()
             if not self.is_watching:
                 continue
             try:
                 await self._resync.run()
             except KubernetesError as error:
                 self._logger.debug("No full listing now: %s", error.message)
+                self._compare_now.set()
 
 
 async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Task[object]]) -> BaseException | None:

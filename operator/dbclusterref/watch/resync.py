@@ -120,13 +120,15 @@ class Resync:
         # At first before the resources, whose reconciliation then need not read each Secret by name.
         compare_secrets = self._all_secrets if first else self._secrets
         try:
-            missed = await compare_secrets(namespace)
+            changed = await compare_secrets(namespace)
         except KubernetesError as error:
             if error.status != 429 and error.status < 500:  # noqa: PLR2004
                 raise
             await self._references(namespace)
             raise SecretsUnreadableError(error.message, status=error.status) from None
-        return missed + await self._references(namespace)
+        missed = await self._references(namespace)
+        # Only now: a resource that is gone, too, would have its Secret made again.
+        return missed + self._mark(changed)
 
     async def _references(self, namespace: str) -> int:
         known = {
@@ -155,18 +157,19 @@ class Resync:
                 missed += self._take(body_now, instead_of=version)
         return missed
 
-    async def _all_secrets(self, namespace: str) -> int:
+    async def _all_secrets(self, namespace: str) -> set[ObjectKey]:
         """Read every Secret; in pages, which is cheaper than by name where most are not known."""
         known = self._known_secrets(namespace)
         listed: set[ObjectKey] = set()
+        changed: set[ObjectKey] = set()
         with self._listing(secrets_path(namespace)) as listed_at:
             async for body in self._api.list_secrets(namespace, listed_at=listed_at):
                 key = key_of(body)
                 listed.add(key)
-                self._wants_work(self._store.observe_secret(body, instead_of=known.get(key)))
-        return await self._read_secrets(known.keys() - listed, known=known)
+                changed |= self._store.observe_secret(body, instead_of=known.get(key))
+        return changed | await self._read_secrets(known.keys() - listed, known=known)
 
-    async def _secrets(self, namespace: str) -> int:
+    async def _secrets(self, namespace: str) -> set[ObjectKey]:
         known = self._known_secrets(namespace)
         listed: set[ObjectKey] = set()
         doubtful: set[ObjectKey] = set()
@@ -184,17 +187,16 @@ class Resync:
         versions = self._store.secret_versions()
         return {key: version for key, version in versions.items() if namespace in {"", key.namespace}}
 
-    async def _read_secrets(self, keys: Collection[ObjectKey], *, known: Collection[ObjectKey]) -> int:
-        missed = 0
+    async def _read_secrets(self, keys: Collection[ObjectKey], *, known: Collection[ObjectKey]) -> set[ObjectKey]:
+        changed: set[ObjectKey] = set()
         for key in sorted(keys):
             live = self._store.secret(key)
             body_now = await self._api.get_secret(key)
             if body_now is not None:
-                before = live.resource_version if live else None
-                missed += self._wants_work(self._store.observe_secret(body_now, instead_of=before))
+                changed |= self._store.observe_secret(body_now, instead_of=live.resource_version if live else None)
             elif key in known:
-                missed += self._wants_work(self._store.secret_is_gone(key))
-        return missed
+                changed |= self._store.secret_is_gone(key)
+        return changed
 
     @contextmanager
     def _listing(self, path: str) -> Iterator[Callable[[str], None]]:
@@ -212,9 +214,11 @@ class Resync:
 
     def _take(self, body: Json, *, instead_of: str) -> int:
         key = self._store.observe_reference(body, instead_of=instead_of)
-        return self._wants_work({key} if key else frozenset())
+        return self._mark({key} if key else frozenset())
 
-    def _wants_work(self, keys: Collection[ObjectKey]) -> int:
+    def _mark(self, keys: Collection[ObjectKey]) -> int:
+        """Mark the resources that are still there, and count all."""
         for key in keys:
-            self._marks.mark(key)
+            if self._store.get(key):
+                self._marks.mark(key)
         return len(keys)

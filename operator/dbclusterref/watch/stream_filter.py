@@ -60,6 +60,9 @@ class WatchObserver(Protocol):
     def received(self, path: str) -> None:
         """Record a piece of data, bookmarks included."""
 
+    def broke(self, path: str) -> None:
+        """Record that a connection to the API server failed: what serves the next one may be another, or have another past."""
+
     def refused(self, path: str, *, status: int) -> None:
         """Record that the API server refused a watch or a listing."""
 
@@ -85,7 +88,11 @@ class StreamFilter:
         watch = self.watch_of(request.url.path)
         if watch and not _is_watch(request):
             request.headers["Accept"] = METADATA_ALONE  # of this listing only the version is used
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        except aiohttp.ClientError:
+            self.observer.broke(watch or request.url.path)
+            raise
         if not response.ok:
             self.observer.refused(watch or request.url.path, status=response.status)
             if response.status == HTTPStatus.NOT_FOUND:
@@ -141,7 +148,7 @@ class _FilteredStream:
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         rest = bytearray()
-        async for chunk in self._content.iter_chunked(size):
+        async for chunk in self._pieces(size):
             self._filter.observer.received(self._watch)
             rest += chunk
             end = rest.rfind(b"\n")
@@ -153,6 +160,14 @@ class _FilteredStream:
                 yield b"\n".join([*changes, b""])
         if rest:
             yield bytes(rest)
+
+    async def _pieces(self, size: int) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._content.iter_chunked(size):
+                yield chunk
+        except aiohttp.ClientError:
+            self._filter.observer.broke(self._watch)
+            raise
 
 
 def _is_watch(message: aiohttp.ClientRequest | aiohttp.ClientResponse) -> bool:

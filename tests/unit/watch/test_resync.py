@@ -265,3 +265,16 @@ async def test_other_trouble_with_the_secrets_is_no_reason_to_do_without_them(st
     with pytest.raises(KubernetesError) as raised:
         await bench.resync.run(first=True)
     assert not isinstance(raised.value, SecretsUnreadableError)
+
+
+async def test_a_resource_that_is_gone_with_its_secret_does_not_make_it_again() -> None:
+    bench = Bench()
+    bench.put()
+    bench.api.put_secret(secret_body({"a": "b"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    await bench.resync.run(first=True)
+    bench.api.references.clear()
+    bench.api.secrets.clear()
+    bench.marks.marked.clear()
+    await bench.resync.run()
+    assert bench.marks.marked == []
+    assert bench.store.secret(KEY) is None

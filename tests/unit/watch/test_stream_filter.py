@@ -29,6 +29,7 @@ class Server:
     body: object = None
     status: int = 200
     gate: asyncio.Event | None = None
+    breaks: bool = False
     version: str = "7"
     heard: list[str] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
@@ -40,6 +41,9 @@ class Server:
 
     def received(self, path: str) -> None:
         self.heard.append(path)
+
+    def broke(self, path: str) -> None:
+        self.told.append((path, "broke"))
 
     def refused(self, path: str, *, status: int) -> None:
         self.told.append((path, str(status)))
@@ -59,6 +63,8 @@ class Server:
             await asyncio.sleep(0)
         if self.gate:
             await self.gate.wait()
+        if self.breaks and request.transport:
+            request.transport.abort()
         return response
 
     @asynccontextmanager
@@ -70,11 +76,13 @@ class Server:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         stream_filter = StreamFilter(watches=["/secrets"], observer=self, is_own_write=lambda line: line == b"own")
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with aiohttp.ClientSession(
-            url, middlewares=(stream_filter,), response_class=stream_filter.response_class
-        ) as session:
-            yield session
-        await runner.cleanup()
+        try:
+            async with aiohttp.ClientSession(
+                url, middlewares=(stream_filter,), response_class=stream_filter.response_class
+            ) as session:
+                yield session
+        finally:
+            await runner.cleanup()
 
 
 async def heard(server: Server) -> bytes:
@@ -133,6 +141,28 @@ async def test_a_watch_is_told_with_the_version_it_begins_at() -> None:
     server = Server(pieces=[b"foreign\n"])
     async with server.session() as session, session.get(f"{WATCH}&resourceVersion=41"):
         assert server.told == [("/secrets", "41")]
+
+
+async def test_a_watch_that_breaks_off_is_told_and_one_that_ends_is_not() -> None:
+    server = Server(pieces=[b"foreign\n"], breaks=True)
+    with pytest.raises(aiohttp.ClientError):
+        await heard(server)
+    assert server.told == [("/secrets", ""), ("/secrets", "broke")]
+    ending = Server(pieces=[b"foreign\n"])
+    await heard(ending)
+    assert ending.told == [("/secrets", "")]
+
+
+async def test_a_connection_that_is_refused_is_told() -> None:
+    server = Server()
+    async with server.session() as session:
+        pass
+    url, server = str(session._base_url), Server()
+    stream_filter = StreamFilter(watches=["/secrets"], observer=server, is_own_write=lambda _: False)
+    async with aiohttp.ClientSession(url, middlewares=(stream_filter,)) as session:
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(WATCH)
+    assert server.told == [("/secrets", "broke")]
 
 
 @pytest.mark.parametrize("path", ["/secrets", WATCH])
