@@ -24,6 +24,7 @@ from sandbox.tether import tethered
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_NAMESPACE = "dbclusterref-system"
 CRD = "databaseclusterrefs.dbclusterref.io"
+CRD_FILE = "dbclusterref.io_databaseclusterrefs.yaml"
 PATIENCE = 60.0
 """Seconds to wait for anything before the story is called off."""
 STOP_WITHIN = 10.0
@@ -153,12 +154,14 @@ def install(stage: Stage) -> ExitStack:
     """Applies CRD and deploy/; what is put on a user's cluster is taken off when the returned stack closes."""
     clean_up = ExitStack()
     if not stage.on_users_cluster:
+        stage.kubectl("apply", "-f", "crds")
         stage.kubectl("apply", "-k", "deploy")
         return clean_up
     for kind, name in (("crd", CRD), ("namespace", SYSTEM_NAMESPACE)):
         if stage.kubectl("get", kind, name, "--ignore-not-found", "-o", "name", show=False).strip():
             raise StoryError(f"{kind} {name} is on that cluster already: the demo would disturb what is installed there.")
-    rendered = [document for document in yaml.safe_load_all(stage.kubectl("kustomize", "deploy", show=False)) if document]
+    text = "\n---\n".join([(ROOT / "crds" / CRD_FILE).read_text(), stage.kubectl("kustomize", "deploy", show=False)])
+    rendered = [document for document in yaml.safe_load_all(text) if document]
     manifests = stage.scratch / "deploy.yaml"
     manifests.write_text(yaml.safe_dump_all(item for item in rendered if item["kind"] not in NOT_ON_A_USERS_CLUSTER))
     clean_up.callback(
@@ -167,7 +170,7 @@ def install(stage: Stage) -> ExitStack:
     clean_up.callback(
         lambda: stage.kubectl("delete", "namespace", stage.namespace, "--ignore-not-found", show=False, check=False)
     )
-    stage.screen.command("kubectl kustomize deploy | kubectl apply -f -    (all of it but Deployment and Service)")
+    stage.screen.command("kubectl apply -f crds; kubectl kustomize deploy | kubectl apply -f -    (all of it but Deployment and Service)")
     stage.screen.output(stage.kubectl("apply", "-f", str(manifests), show=False))
     return clean_up
 

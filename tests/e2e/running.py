@@ -24,7 +24,8 @@ def account_kubeconfig(path: Path, *, kubectl: Kubectl, admin: Administrator) ->
 
 
 def install(kubectl: Kubectl) -> None:
-    """`kubectl apply -k deploy`, and the moment until all of it is in force."""
+    """`kubectl apply -f crds/`, `kubectl apply -k deploy`, and the moment until all of it is in force."""
+    kubectl("apply", "-f", str(ROOT / "crds"))
     kubectl("apply", "-k", str(ROOT / "deploy"))
     kubectl("wait", "--for=condition=Established", "crd/databaseclusterrefs.dbclusterref.io")
     wait_until(lambda: kubectl("get", "dbref", "-A", check=False).returncode == 0, what="discovery of the resource")

@@ -66,7 +66,7 @@ RESERVED_KEYS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _crd(kubectl: Kubectl) -> None:
-    kubectl("apply", "-k", str(ROOT / "crds"))
+    kubectl("apply", "-f", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", "crd/databaseclusterrefs.dbclusterref.io")
     eventually(lambda: kubectl("get", "dbref", check=False).returncode == 0)  # discovery follows a moment later
 

@@ -47,6 +47,7 @@ def secret(name: str, *, type_: str = TYPE, labels: Json | None = None, password
 
 @pytest.fixture(scope="module", autouse=True)
 def installed(kubectl: Kubectl) -> subprocess.CompletedProcess[str]:
+    kubectl("apply", "-f", str(ROOT / "crds"))
     result = kubectl("apply", "-k", str(ROOT / "deploy"))
     kubectl("wait", "--for=condition=Established", "crd/databaseclusterrefs.dbclusterref.io")
 
@@ -141,20 +142,6 @@ def test_the_pod_passes_the_restricted_pod_security_that_its_namespace_enforces(
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
     refused = kubectl("-n", SYSTEM, "apply", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False)
     assert 'violates PodSecurity "restricted:latest"' in refused.stderr
-
-
-@pytest.mark.parametrize("component", ["network-policy"])
-def test_an_optional_component_applies(kubectl: Kubectl, tmp_path: Path, component: str) -> None:
-    base, extra = ROOT / "deploy" / "base", ROOT / "deploy" / "components" / component
-    up = Path(*[".."] * (len(tmp_path.resolve().parts) - 1))
-    kustomization = {
-        "resources": [str(up / base.relative_to("/"))],
-        "components": [str(up / extra.relative_to("/"))],
-    }
-    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
-    assert f"{component.replace('-', '')}.networking.k8s.io/dbclusterref created (server dry run)" in (
-        kubectl("apply", "-k", str(tmp_path), "--dry-run=server").stdout
-    )
 
 
 # --- what RBAC allows
@@ -356,6 +343,8 @@ def overlay(kubectl: Kubectl) -> list[Json]:
 
 def test_the_namespaced_overlay_grants_nothing_cluster_wide(overlay: list[Json]) -> None:
     assert [document["metadata"]["name"] for document in overlay if document["kind"] == "ClusterRoleBinding"] == []
+    rules = [rule for document in overlay if document["kind"] == "ClusterRole" for rule in document["rules"]]
+    assert [rule for rule in rules if "secrets" in rule["resources"]] == []
 
 
 def test_the_namespaced_overlay_watches_the_namespaces_it_has_rights_in(overlay: list[Json]) -> None:
@@ -364,22 +353,24 @@ def test_the_namespaced_overlay_watches_the_namespaces_it_has_rights_in(overlay:
     bound = {
         document["metadata"]["namespace"]
         for document in overlay
-        if document["kind"] == "RoleBinding" and document["roleRef"]["kind"] == "ClusterRole"
+        if document["kind"] == "RoleBinding" and document["metadata"]["name"] == "dbclusterref"
     }
     assert set(environ["DBCLUSTERREF_NAMESPACES"].split(",")) == bound == {"shop"}
 
 
 @pytest.fixture
 def tenant_account(kubectl: Kubectl, namespace: str, overlay: list[Json]) -> Iterator[str]:
-    """An account that has nothing but the overlay's RoleBinding, in the test's namespace."""
-    (binding,) = [
-        document for document in overlay if document["kind"] == "RoleBinding" and document["roleRef"]["kind"] == "ClusterRole"
-    ]
-    binding["metadata"]["namespace"] = namespace
+    """An account that has nothing but the overlay's Role, in the test's namespace."""
+    role, binding = sorted(
+        (one for one in overlay if one["metadata"]["name"] == "dbclusterref" and one["kind"] in {"Role", "RoleBinding"}),
+        key=lambda one: str(one["kind"]),
+    )
     binding["subjects"] = [{"kind": "ServiceAccount", "name": "least", "namespace": SYSTEM}]
-    kubectl("apply", "-f", "-", input=json.dumps(binding))
+    for document in (role, binding):
+        document["metadata"]["namespace"] = namespace
+        kubectl("apply", "-f", "-", input=json.dumps(document))
     yield f"system:serviceaccount:{SYSTEM}:least"
-    kubectl("-n", namespace, "delete", "rolebinding/dbclusterref")
+    kubectl("-n", namespace, "delete", "rolebinding/dbclusterref", "role/dbclusterref")
 
 
 def test_the_overlays_binding_is_enough_in_its_namespace_and_worth_nothing_elsewhere(

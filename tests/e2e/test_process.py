@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import yaml
 
 from sandbox.controlplane import Component, ControlPlane
 from sandbox.digitalocean import Control
@@ -85,9 +84,7 @@ def plane(served: Served) -> Iterator[ControlPlane]:
     asyncio.run(plane.start())
     try:
         kubectl = Kubectl(assets=plane.assets, kubeconfig=plane.kubeconfig)
-        rendered = yaml.safe_load_all(kubectl("kustomize", str(ROOT / "deploy")).stdout)
-        rest = [one for one in rendered if one and one["kind"] != "CustomResourceDefinition"]
-        kubectl("apply", "-f", "-", input=yaml.safe_dump_all(rest))
+        kubectl("apply", "-k", str(ROOT / "deploy"))
         yield plane
     finally:
         asyncio.run(plane.stop())

@@ -14,8 +14,9 @@ import yaml
 from dbclusterref.resource import objects, reference, status, template
 from tests.support.command_line import settings_from
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy" / "base"
+COMPONENTS = ROOT / "deploy" / "components"
 SAMPLES = ROOT / "deploy" / "samples"
 ACCOUNT = {"kind": "ServiceAccount", "name": "dbclusterref", "namespace": "dbclusterref-system"}
 
@@ -40,7 +41,7 @@ POD = DEPLOYMENT["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 RBAC = {
     (document["kind"], document["metadata"]["name"]): document
-    for file in sorted((BASE / "rbac").glob("*.yaml"))
+    for file in sorted((BASE / "rbac").rglob("*.yaml"))
     if file.name != "kustomization.yaml"
     for document in load_all(file)
 }
@@ -202,8 +203,9 @@ def test_a_missing_token_of_the_operators_own_does_not_keep_the_pod_from_startin
 
 
 def test_never_two_writers() -> None:
-    assert DEPLOYMENT["spec"]["replicas"] == 1
-    assert DEPLOYMENT["spec"]["strategy"] == {"type": "Recreate"}
+    environ = {item["name"]: item.get("value", "") for item in CONTAINER["env"]}
+    assert settings.read_settings(argparse.Namespace(), environ).leader_elect
+    assert "POD_NAME" in environ
 
 
 def test_nothing_but_the_operators_pod_gets_a_token_of_its_account() -> None:
@@ -227,24 +229,29 @@ def test_the_root_file_system_is_read_only_and_every_capability_dropped() -> Non
 
 def test_the_service_and_the_policies_find_the_pod() -> None:
     labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
-    network_policy = load(ROOT / "deploy" / "components" / "network-policy" / "network-policy.yaml")
+    network_policy = load(COMPONENTS / "network-policy" / "network-policy.yaml")
     for selector in (
         DEPLOYMENT["spec"]["selector"]["matchLabels"],
+        load(COMPONENTS / "highly-available" / "disruption-budget.yaml")["spec"]["selector"]["matchLabels"],
+        load(COMPONENTS / "shards" / "disruption-budget.yaml")["spec"]["selector"]["matchLabels"],
         load(BASE / "service.yaml")["spec"]["selector"],
         network_policy["spec"]["podSelector"]["matchLabels"],
     ):
-        assert selector.items() <= labels.items()
+        assert selector == labels
+    (monitor,) = load_all(COMPONENTS / "monitoring" / "service-monitor.yaml")
+    assert monitor["spec"]["selector"]["matchLabels"] == load(BASE / "service.yaml")["metadata"]["labels"]
 
 
 def test_every_binding_and_the_admission_policy_mean_the_same_account() -> None:
     account = load(BASE / "serviceaccount.yaml")["metadata"]
     assert {name: account[name] for name in ("name", "namespace")} == {name: ACCOUNT[name] for name in ("name", "namespace")}
-    tenant = load(ROOT / "deploy" / "overlays" / "namespaced" / "tenant" / "rolebinding.yaml")
+    tenant = load(ROOT / "deploy" / "tenant" / "rolebinding.yaml")
     bindings = [document for (kind, _), document in RBAC.items() if kind.endswith("Binding")]
     assert [binding["subjects"] for binding in [*bindings, tenant]] == [[ACCOUNT]] * 3
     policy, _ = load_all(BASE / "admission-policy.yaml")
     (condition,) = policy["spec"]["matchConditions"]
-    assert f"'system:serviceaccount:{ACCOUNT['namespace']}:{ACCOUNT['name']}'" in condition["expression"]
+    account_in_cel = f"'system:serviceaccount:' + '{ACCOUNT['namespace']}' + ':' + '{ACCOUNT['name']}'"
+    assert condition["expression"] == f"request.userInfo.username == {account_in_cel}"
     assert POD["serviceAccountName"] == ACCOUNT["name"]
 
 
@@ -255,7 +262,7 @@ def test_no_role_has_a_wildcard() -> None:
 
 
 def test_the_operator_has_no_right_on_finalizers_definitions_or_namespaces() -> None:
-    resources = {name for rule in RBAC["ClusterRole", "dbclusterref"]["rules"] for name in rule["resources"]}
+    resources = {name for rule in RBAC["Role", "dbclusterref"]["rules"] for name in rule["resources"]}
     assert resources == {"databaseclusterrefs", "databaseclusterrefs/status", "secrets", "events"}
 
 
@@ -269,7 +276,7 @@ def test_leases_are_only_in_the_operators_own_namespace() -> None:
     assert set(holders) == {("Role", "dbclusterref-system")}
 
 
-@pytest.mark.parametrize("file", ["operator.yaml", "leader-election.yaml"])
+@pytest.mark.parametrize("file", ["operator/role.yaml", "leader-election.yaml"])
 def test_every_verb_of_the_operator_says_why(file: str) -> None:
     lines = (BASE / "rbac" / file).read_text().splitlines()
     verbs = [line for line in lines if re.match(r"      - [a-z]+\b", line)]
