@@ -53,6 +53,22 @@ def build(stage: Path, *, pins: Pins, cache: Cache, environ: Mapping[str, str], 
     toolchain.remove()
 
 
+def build_tools(
+    stage: Path, *, module: Path, targets: tuple[Target, ...], go: str, cache: Cache, environ: Mapping[str, str], say: Say
+) -> None:
+    """Fills `stage` with programs that go.mod and go.sum in `module` pin; `go` is the version it needs."""
+    toolchain = ensure_go(needed=go, cache=cache, environ=environ, say=say)
+    environ = build_environment(toolchain.environment(environ))
+    for number, target in enumerate(targets, start=1):
+        command = [str(toolchain.go), "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
+        command += ["-o", str(stage / target.program), target.package]
+        log = stage / "build.log"
+        label = f"[{number} of {len(targets)}] {target.program}"
+        _run(command, label=label, log=log, environ=environ, say=say, module=module)
+        log.unlink()
+    toolchain.remove()
+
+
 def build_command(target: Target, *, go: Path, to: Path, kubernetes: str) -> list[str]:
     """For the module's own directory. Flags, unlike GOFLAGS, leave alone what the user set there."""
     major, minor, _ = kubernetes.split(".", 2)
@@ -70,12 +86,12 @@ def build_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 
-def _run(command: list[str], *, label: str, log: Path, environ: Mapping[str, str], say: Say) -> None:
+def _run(command: list[str], *, label: str, log: Path, environ: Mapping[str, str], say: Say, module: Path = GO_MODULE) -> None:
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
             tethered(command),
-            cwd=GO_MODULE,
+            cwd=module,
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=output,

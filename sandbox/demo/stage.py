@@ -170,7 +170,9 @@ def install(stage: Stage) -> ExitStack:
     clean_up.callback(
         lambda: stage.kubectl("delete", "namespace", stage.namespace, "--ignore-not-found", show=False, check=False)
     )
-    stage.screen.command("kubectl apply -f crds; kubectl kustomize deploy | kubectl apply -f -    (all of it but Deployment and Service)")
+    stage.screen.command(
+        "kubectl apply -f crds; kubectl kustomize deploy | kubectl apply -f -    (all of it but Deployment and Service)"
+    )
     stage.screen.output(stage.kubectl("apply", "-f", str(manifests), show=False))
     return clean_up
 
