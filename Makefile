@@ -4,11 +4,12 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 CONTEXT ?=
 SIZE ?= 100,1000,10000
+DIST ?= dist
 
-.PHONY: help setup demo up test check unit e2e chaos matrix bench mutation format lock clean
+.PHONY: .helm help setup demo up test check unit e2e chaos matrix chart manifests image bench mutation format lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: ## virtual environment, control-plane binaries, Debian packages (as root); quick when nothing is missing
 	@tools/setup.sh
@@ -19,7 +20,7 @@ demo: setup ## the main job, shown on a real Kubernetes API server (CONTEXT=name
 up: setup ## the demo's world left running, with lines to paste in another terminal
 	@$(PY) -m sandbox.demo --keep
 
-test: setup ## every test
+test: setup .helm ## every test
 	@$(PY) -m pytest $(ARGS)
 
 check: .venv/.ready ## format, lint, types, wings, words, workflows, unit tests with coverage: under a minute on two free cores
@@ -28,7 +29,7 @@ check: .venv/.ready ## format, lint, types, wings, words, workflows, unit tests 
 unit: .venv/.ready ## unit tests alone
 	@$(PY) -m pytest -m "not e2e and not slow and not clients" $(ARGS)
 
-e2e: setup ## tests on the sandbox alone
+e2e: setup .helm ## tests on the sandbox alone
 	@$(PY) -m pytest -m e2e $(ARGS)
 
 chaos: setup ## random faults on both sides, then the proof that nothing was lost (ARGS="--seed 7 --seconds 600")
@@ -36,6 +37,16 @@ chaos: setup ## random faults on both sides, then the proof that nothing was los
 
 matrix: setup ## end-to-end tests on each Kubernetes from 1.31 on (ARGS=1.34.1 for one version)
 	@$(PY) -m tools.matrix $(ARGS)
+
+chart: setup ## writes what the chart repeats of deploy/, crds/ and the version; its schema and README
+	@$(PY) -m charts.generate
+
+manifests: setup ## dist/crds.yaml and dist/install.yaml, as a release has them
+	@mkdir -p $(DIST) && cp crds/dbclusterref.io_databaseclusterrefs.yaml $(DIST)/crds.yaml
+	@"$$($(PY) -m sandbox --fetch-only)/kubectl" kustomize deploy >$(DIST)/install.yaml
+
+image: ## builds the image with buildah or docker; loads it into kind, k3d or minikube, if that is your kubectl context
+	@tools/image.sh $(if $(IMAGE),--image $(IMAGE)) $(if $(PUSH),--push)
 
 bench: setup ## benchmarks on the sandbox, about 25 minutes; SIZE=1000 for one size
 	@$(PY) -m benchmarks --sizes $(SIZE)
@@ -51,6 +62,9 @@ lock: .venv/.ready ## writes requirements/*.txt from pyproject.toml
 
 clean: ## removes what `make setup` and the tools left in this folder (the binaries' cache stays)
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
+
+.helm: setup
+	@$(PY) -m sandbox.binaries.helm >/dev/null
 
 .venv/.ready: requirements/dev.txt pyproject.toml tools/setup.sh
 	@tools/setup.sh --python-only

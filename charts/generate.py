@@ -1,4 +1,4 @@
-"""Writes what the chart repeats: `make chart`. The manifests in deploy/ and crds/ are the source, pyproject.toml has the version.
+"""Writes what the chart repeats (`make chart`): deploy/ and crds/ are the source, the version is pyproject.toml's.
 
 What it writes is committed, because Helm reads a chart as it lies there; tests/deploy holds it equal to its sources.
 """
