@@ -134,7 +134,7 @@ def _make_readme(chart: str, *, helm: Path) -> str:
         for name in ("values.yaml", "README.md.gotmpl"):
             (copy / name).write_text((CHART / name).read_text())
         options = ["--sort-values-order=file", "--log-level=error"]
-        command = [helm / "helm-docs", *options, f"--chart-search-root={folder}"]
+        command = [str(helm / "helm-docs"), *options, f"--chart-search-root={folder}"]
         subprocess.run(command, check=True)
         return (copy / "README.md").read_text()
 

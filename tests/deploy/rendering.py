@@ -76,7 +76,7 @@ def render_helm(*flags: str, release: str = "dbclusterref", chart: Path = CHART)
 
 def helm_refusal(*flags: str) -> str:
     """What `helm template` says instead of rendering."""
-    command = [ensure_helm() / "helm", "template", "dbclusterref", CHART, *flags]
+    command = [str(ensure_helm() / "helm"), "template", "dbclusterref", str(CHART), *flags]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode, "it was not refused"
     return result.stderr
