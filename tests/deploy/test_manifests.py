@@ -204,7 +204,7 @@ def test_a_missing_token_of_the_operators_own_does_not_keep_the_pod_from_startin
 
 def test_never_two_writers() -> None:
     environ = {item["name"]: item.get("value", "") for item in CONTAINER["env"]}
-    assert settings.read_settings(argparse.Namespace(), environ).leader_elect
+    assert settings_from(**environ).leader_elect
     assert "POD_NAME" in environ
 
 

@@ -1,6 +1,5 @@
 """kustomize, the chart and install.yaml say the same, for every choice that docs/install.md offers; and what each refuses."""
 
-import argparse
 import json
 import re
 import subprocess
@@ -29,6 +28,7 @@ from tests.deploy.rendering import (
     render_kustomize,
     write_kustomization,
 )
+from tests.support.command_line import settings_from
 
 pytestmark = pytest.mark.e2e  # it needs kubectl and helm, not a cluster
 
@@ -202,23 +202,12 @@ def test_nothing_that_is_deleted_by_reflex_holds_the_crd() -> None:
 
 
 def test_every_flag_of_run_can_be_set_by_a_value() -> None:
-    parser = argparse.ArgumentParser()
-    settings.add_run_flags(parser)
-    flags = {action.option_strings[0]: action.help or "" for action in parser._actions if action.dest != "help"}
-    variables = {flag: re.findall(r"[A-Z]+_[A-Z_]+", text) for flag, text in flags.items()}
-    workloads = [
-        find(render_helm(f"--set={values}"), kind)
-        for kind, values in (
-            (
-                "Deployment",
-                "apiURL=https://api.example,namespaces={shop},token.namespaces={shop},leaderElection.namespace=leases",
-            ),
-            ("StatefulSet", "shards=2"),
-        )
-    ]
-    (one, other) = (workload["spec"]["template"]["spec"]["containers"][0] for workload in workloads)
-    given = environment(workloads[0]).keys() | {argument.partition("=")[0] for argument in [*one["args"], *other["args"]]}
-    assert [flag for flag in flags if not given & {flag, *variables[flag]}] == []
+    everything = "namespaces={shop},token.namespaces={shop},leaderElection.namespace=leases,allowInsecureAPIURL=true"
+    one = find(render_helm(f"--set=apiURL=https://api.example,{everything}"), "Deployment")
+    other = find(render_helm("--set=shards=2"), "StatefulSet")
+    arguments = other["spec"]["template"]["spec"]["containers"][0]["args"]
+    given = environment(one).keys() | {argument.partition("=")[0] for argument in arguments}
+    assert [flag for flag, variable in settings.ENVIRONMENT.items() if not given & {flag, variable}] == []
 
 
 def test_the_operator_understands_what_the_chart_sets() -> None:
@@ -226,7 +215,7 @@ def test_the_operator_understands_what_the_chart_sets() -> None:
         "--set=apiURL=https://api.example,namespaces={shop,team-a},token.namespaces={team-*},leaderElection.namespace=leases",
         "--set=log.level=debug,log.format=plain,metrics.port=9000",
     )
-    read = settings.read_settings(argparse.Namespace(), environment(find(render_helm(*flags), "Deployment")))
+    read = settings_from(**environment(find(render_helm(*flags), "Deployment")))
     assert read.api_url == "https://api.example"
     assert (read.namespaces, read.token_namespaces) == (("shop", "team-a"), ("team-*",))
     assert (read.leader_elect, read.lease_namespace) == (True, "leases")

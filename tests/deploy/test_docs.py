@@ -1,0 +1,251 @@
+"""Types what README.md and the installation pages say, block by block, and looks whether it does what they promise.
+
+What stands for the outside world: a release's files and chart are made from this checkout, its repository is a clone of it with
+a tag, and buildah is played by a recorder. The operator is run as the account that was installed, as no node runs its pod.
+"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import CRD, SAMPLE_CLUSTER, Site, clean
+from tests.deploy.rendering import ROOT, SYSTEM
+from tests.e2e.cluster import Tenant, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+RELEASES = "https://github.com/dbclusterref/dbclusterref/releases/download/v0.1.0"
+REPOSITORY = "https://github.com/dbclusterref/dbclusterref"
+OCI = re.compile(r"oci://ghcr\.io/dbclusterref/charts/dbclusterref --version 0\.1\.0")
+
+
+@dataclass(kw_only=True)
+class Reader:
+    """Somebody with a shell in a checkout, who types a page's blocks."""
+
+    site: Site
+    scratch: Path
+    tenant: Tenant | None = None
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def type(self, block: str) -> str:
+        text = OCI.sub(str(self._packed_chart()), block)
+        text = text.replace(RELEASES, str(self._released_manifests()))
+        text = text.replace(f"{REPOSITORY}//", f"file://{self._clone()}//")
+        assert "github.com" not in text
+        assert "oci://" not in text
+        bin_folder = self.scratch / "bin"
+        bin_folder.mkdir(exist_ok=True)
+        recorder = bin_folder / "buildah"
+        recorder.write_text(f'#!/bin/sh\necho "$*" >>"{self.scratch}/buildah-calls"\n')
+        recorder.chmod(0o755)
+        environ = {**self.site.environ, "PATH": f"{bin_folder}:{self.site.environ['PATH']}"}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            input="token-of-shop", env=environ, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def _released_manifests(self) -> Path:
+        folder = self.scratch / "release"
+        if not folder.exists():
+            subprocess.run(["make", "--silent", "manifests", f"DIST={folder}"], cwd=ROOT, check=True, capture_output=True)
+        return folder
+
+    def _packed_chart(self) -> Path:
+        folder = self.scratch / "charts"
+        if not folder.exists():
+            self.site.helm("package", "charts/dbclusterref", "--destination", str(folder))
+        (packed,) = folder.iterdir()
+        return packed
+
+    def _clone(self) -> Path:
+        """The checkout as it is now, as a repository with the release's tag."""
+        folder = self.scratch / "repository"
+        if not folder.exists():
+            for name in ("crds", "deploy"):
+                shutil.copytree(ROOT / name, folder / name)
+            git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@example.com"]
+            for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "x"], ["tag", "v0.1.0"]):
+                subprocess.run([*git, *command], check=True, capture_output=True)
+        return folder
+
+    # What a page takes for granted, and what is looked at afterwards.
+
+    def on_a_fresh_cluster(self) -> None:
+        clean(self.site.sandbox)
+
+    def with_an_installation(self, *, by: str = "kubectl") -> None:
+        """And with an application's Secret, written by the operator, that nothing which follows may touch."""
+        self.on_a_fresh_cluster()
+        if by == "helm":
+            self.site.helm("install", "dbclusterref", "charts/dbclusterref", "-n", SYSTEM, "--create-namespace")
+        else:
+            self.site.kubectl("apply", "-f", str(ROOT / "crds"))
+            self.site.kubectl("apply", "-k", str(ROOT / "deploy"))
+        self.site.wait_for_discovery()
+        self.tenant = self.site.tenant("shop")
+        operator = self.site.start(self.site.workload())
+        self.tenant.ready(self.site.sandbox.control.create_cluster()["id"])
+        operator.stop()
+        self.secrets = self._found_secrets()
+        assert self.secrets.keys() == {"do-token", "orders-db"}
+
+    def with_helm(self) -> None:
+        self.with_an_installation(by="helm")
+
+    def with_the_operator_running(self) -> None:
+        self.site.wait_for_discovery()
+        self.site.start(self.site.workload())
+
+    def is_installed(self) -> None:
+        assert self.site.workload()
+        self.site.wait_for_discovery()
+
+    def is_untouched(self) -> None:
+        assert self._found_secrets() == self.secrets
+
+    def is_removed(self) -> None:
+        path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/dbclusterref"
+        wait_until(lambda: self.site.admin.find(path) is None, what="the end of the Deployment")
+        assert self.site.admin.find(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD}")
+        assert self.tenant
+        assert self.tenant.reference()
+        self.is_untouched()
+
+    def _found_secrets(self) -> dict[str, str]:
+        items = self.site.admin.get("/api/v1/namespaces/shop/secrets")["items"]
+        return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in items}
+
+
+@pytest.fixture
+def reader(site: Site, tmp_path: Path) -> Reader:
+    return Reader(site=site, scratch=tmp_path)
+
+
+Hook = Callable[[Reader], None]
+
+
+def nothing(_reader: Reader) -> None:
+    pass
+
+
+def a_reference(reader: Reader) -> None:
+    """The sandbox's account has the cluster that the page names."""
+    reader.site.sandbox.control.set_token("token-of-shop")
+    if SAMPLE_CLUSTER not in reader.site.sandbox.control.cluster_ids():
+        reader.site.sandbox.control.create_cluster(id=SAMPLE_CLUSTER)
+    reader.with_the_operator_running()
+
+
+def the_reference_is_ready(reader: Reader) -> None:
+    assert "password" in reader.site.admin.get("/api/v1/namespaces/shop/secrets/orders-db")["data"]
+
+
+def the_image_was_pushed_and_is_used(reader: Reader) -> None:
+    reader.is_installed()
+    calls = (reader.scratch / "buildah-calls").read_text().splitlines()
+    assert calls[-1] == "push registry.example/dbclusterref:v0.1.0"
+    (container,) = reader.site.workload()["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example/dbclusterref:v0.1.0"
+
+
+def the_operators_token_is_there(reader: Reader) -> None:
+    assert reader.site.admin.get(f"/api/v1/namespaces/{SYSTEM}/secrets/dbclusterref-token")["data"].keys() == {"token"}
+
+
+def rights_are_in_shop_alone(reader: Reader) -> None:
+    names = reader.site.kubectl("get", "clusterrolebindings,clusterroles", "-o", "name").stdout.split()
+    assert [name for name in names if name.endswith("/dbclusterref")] == []
+    assert reader.site.admin.get("/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/dbclusterref")
+    reader.is_untouched()
+
+
+def it_is_sharded(reader: Reader) -> None:
+    assert reader.site.workload(kind="statefulset")["spec"]["replicas"] == 3
+    assert reader.site.admin.find(f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/dbclusterref") is None
+    reader.is_untouched()
+
+
+def with_the_operator(reader: Reader) -> None:
+    reader.with_an_installation()
+    reader.with_the_operator_running()
+
+
+def secrets_were_released(reader: Reader) -> None:
+    assert reader.tenant
+    tenant = reader.tenant
+    wait_until(lambda: not (tenant.secret() or {})["metadata"].get("ownerReferences"), what="the release of the Secret")
+
+
+def references_are_gone_and_secrets_stay(reader: Reader) -> None:
+    assert reader.tenant
+    assert reader.site.admin.get(reader.tenant.references_path)["items"] == []
+    assert reader.tenant.data()["password"]
+
+
+def everything_is_gone(reader: Reader) -> None:
+    assert reader.tenant
+    tenant = reader.tenant
+    wait_until(lambda: tenant.secret() is None, what="the end of the Secret")
+    assert reader.site.admin.find(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD}") is None
+    assert tenant.secret("do-token")
+
+
+INSTALLS = [
+    (Reader.on_a_fresh_cluster, Reader.is_installed),
+    (Reader.on_a_fresh_cluster, Reader.is_installed),
+    (Reader.on_a_fresh_cluster, Reader.is_installed),
+    (Reader.on_a_fresh_cluster, Reader.is_installed),
+]
+# For each block of a page: what comes before it, and what must be true after it.
+PAGES: dict[str, list[tuple[Hook, Hook]]] = {
+    "README.md": [*INSTALLS, (a_reference, the_reference_is_ready)],
+    "docs/install.md": [
+        *INSTALLS,
+        (Reader.on_a_fresh_cluster, the_image_was_pushed_and_is_used),
+        (a_reference, the_reference_is_ready),
+        (nothing, the_operators_token_is_there),
+    ],
+    "docs/upgrade.md": [
+        (Reader.with_an_installation, Reader.is_untouched),
+        (Reader.with_helm, Reader.is_untouched),
+        (Reader.with_an_installation, Reader.is_untouched),
+        (Reader.with_helm, Reader.is_untouched),
+        (Reader.with_an_installation, Reader.is_untouched),
+        (Reader.with_an_installation, Reader.is_untouched),
+        (Reader.with_an_installation, rights_are_in_shop_alone),
+        (Reader.with_helm, it_is_sharded),
+    ],
+    "docs/uninstall.md": [
+        (Reader.with_an_installation, Reader.is_removed),
+        (Reader.with_an_installation, Reader.is_removed),
+        (Reader.with_helm, Reader.is_removed),
+        (with_the_operator, secrets_were_released),
+        (nothing, references_are_gone_and_secrets_stay),
+        (Reader.with_an_installation, everything_is_gone),
+    ],
+}  # fmt: skip
+
+
+def blocks_of(page: str) -> list[str]:
+    text = (ROOT / page).read_text()
+    if page == "README.md":  # the rest of it is not about the installation
+        text = text[text.index("## Install it on a cluster") : text.index("## The resource")]
+    return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page_works_as_typed(reader: Reader, page: str) -> None:
+    blocks = blocks_of(page)
+    assert len(blocks) == len(PAGES[page]), "a block came or went: say what comes before it and what must be true after it"
+    for block, (before, after) in zip(blocks, PAGES[page], strict=True):
+        before(reader)
+        reader.type(block)
+        after(reader)
