@@ -43,8 +43,17 @@ NAMESPACE = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 OBJECT_NAME = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"}
 PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 DURATION = {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"}
+# The selector's and Helm's own labels: a second value for one of them would make another selector, or no valid YAML.
+OWN_LABELS = ("name", "instance", "version", "managed-by")
+LABELS = {
+    "type": "object",
+    "properties": {**{f"app.kubernetes.io/{name}": False for name in OWN_LABELS}, "helm.sh/chart": False},
+    "additionalProperties": {"type": "string"},
+}
 # Where a default alone does not say what is valid.
 STRICTER: Mapping[str, Json] = {
+    "commonLabels": LABELS,
+    "podLabels": LABELS,
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "imagePullSecrets": {"type": "array", "items": {"type": "object", "required": ["name"], "additionalProperties": False}},

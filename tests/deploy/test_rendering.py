@@ -250,6 +250,7 @@ def test_values_that_are_wrong_together_are_refused_with_a_remedy(flags: str, wo
         ("image.digest=latest", "at '/image/digest'"),
         ("log.level=verbose", "at '/log/level'"),
         ("shards=0", "at '/shards'"),
+        (r"podLabels.app\.kubernetes\.io/instance=x", "at '/podLabels/app.kubernetes.io~1instance'"),
         ("namespaces={Shop}", "at '/namespaces/0'"),
         ("podDisruptionBudget.maxUnavailable=half", "at '/podDisruptionBudget/maxUnavailable'"),
         ("replicaCount=two", "at '/replicaCount'"),
