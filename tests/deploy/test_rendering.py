@@ -193,6 +193,16 @@ spec:
     assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "prod-orders-db"}}]
 
 
+def test_two_replicas_and_shards_cannot_be_combined(tmp_path: Path) -> None:
+    folder = write_kustomization(
+        tmp_path,
+        resources=["deploy/base"],
+        components=["deploy/components/highly-available", "deploy/components/shards"],
+    )
+    with pytest.raises(AssertionError, match=r"PodDisruptionBudget.*dbclusterref"):
+        render_kustomize(folder)
+
+
 def test_nothing_that_is_deleted_by_reflex_holds_the_crd() -> None:
     for folder in [ROOT / "deploy", *(ROOT / "deploy" / "overlays").iterdir()]:
         assert [one for one in render_kustomize(folder) if one["kind"] == "CustomResourceDefinition"] == []
