@@ -95,7 +95,7 @@ def make_schema(values: Mapping[str, Any], *, path: str = "") -> Json:
             properties[key] = make_schema(default, path=here)
         else:
             properties[key] = {"type": _type_of(default)}
-            if key.endswith(("abels", "nnotations", "nodeSelector")):
+            if isinstance(default, Mapping) and key.endswith(("abels", "nnotations", "nodeSelector")):
                 properties[key]["additionalProperties"] = {"type": "string"}
             if default == []:
                 properties[key]["items"] = {"type": "object"}

@@ -56,6 +56,11 @@ class Site:
         self.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
         wait_until(lambda: self.kubectl("get", "dbref", "-A", check=False).returncode == 0, what="discovery of the resource")
 
+    def crd_stays(self) -> bool:
+        """Return whether it is there and not about to go: Kubernetes deletes it, and what it defines, a moment later."""
+        found = self.admin.find(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD}")
+        return found is not None and "deletionTimestamp" not in found["metadata"]
+
     def workload(self, *, kind: str = "deployment", name: str = "dbclusterref", namespace: str = SYSTEM) -> Json:
         return self.admin.get(f"/apis/apps/v1/namespaces/{namespace}/{kind}s/{name}")
 

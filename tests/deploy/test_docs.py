@@ -114,7 +114,7 @@ class Reader:
     def is_removed(self) -> None:
         path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/dbclusterref"
         wait_until(lambda: self.site.admin.find(path) is None, what="the end of the Deployment")
-        assert self.site.admin.find(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD}")
+        assert self.site.crd_stays()
         assert self.tenant
         assert self.tenant.reference()
         self.is_untouched()

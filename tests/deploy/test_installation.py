@@ -114,6 +114,7 @@ def test_kubectl_delete_leaves_every_secret_in_place(site: Site) -> None:
     assert before.keys() == {"do-token", "orders-db", "somebody-elses"}
 
     site.kubectl("delete", "-k", str(ROOT / "deploy"))
+    assert site.crd_stays()
     assert site.admin.find(f"/api/v1/namespaces/{SYSTEM}") is None
     assert tenant.reference()["spec"]["clusterUUID"] == cluster
     assert secrets_of(tenant) == before
@@ -142,6 +143,7 @@ def test_helm_upgrades_the_crd_and_its_uninstallation_leaves_every_secret_in_pla
     assert secrets_of(tenant) == before
 
     site.helm("uninstall", "dbclusterref", "--namespace", SYSTEM)
+    assert site.crd_stays()
     gone = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/dbclusterref"
     assert wait_until(lambda: site.admin.find(gone) is None, what="the end of the Deployment")
     assert tenant.reference()
@@ -190,6 +192,7 @@ def test_helm_takes_an_installation_by_kubectl_over_as_it_is(site: Site) -> None
     tenant.refresh()
     assert secrets_of(tenant) == before
     site.helm("uninstall", "dbclusterref", "--namespace", SYSTEM)
+    assert site.crd_stays()
     assert secrets_of(tenant) == before
 
 
