@@ -29,7 +29,7 @@ else die "neither buildah nor docker is installed. Install one of them."
 fi
 
 say "Building $image with $engine"
-revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+revision=$(git rev-parse HEAD 2>/dev/null || printf unknown)
 case $engine in
   # Docker's format, because some clusters' loaders do not read the other one.
   buildah) buildah build --format docker --build-arg "REVISION=$revision" --build-arg "VERSION=$version" --tag "$image" . ;;
