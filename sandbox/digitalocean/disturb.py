@@ -1,6 +1,8 @@
 """What a fault makes of a reply. Pure: how the bytes then travel is the server's part."""
 
 import dataclasses
+import functools
+import gzip
 import json
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,6 +17,7 @@ _GATEWAY_TIMEOUT_PAGE: Final = (
     b"<body><center><h1>504 Gateway Time-out</h1></center></body></html>\n"
 )
 _PLAIN_404: Final = Reply(status=404, body=b"404 page not found\n", content_type="text/plain; charset=utf-8")
+_BOMB_SIZE: Final = 64 * 2**20
 
 
 class Manner(Enum):
@@ -23,6 +26,8 @@ class Manner(Enum):
     WHOLE = auto()
     STALLED = auto()
     """Headers and half the body, then a pause."""
+    ENDLESS = auto()
+    """Headers and a body without end."""
     RESET = auto()
     NEVER = auto()
 
@@ -56,6 +61,8 @@ def _corrupt(reply: Reply, fault: Fault, *, request: Request) -> Reply:
             return _with_headers_of(reply, _status(fault, request=request))
         case FaultKind.GATEWAY_TIMEOUT:
             return Reply(status=504, body=_GATEWAY_TIMEOUT_PAGE, content_type="text/html; charset=utf-8")
+        case FaultKind.BOMB:
+            return dataclasses.replace(reply, body=_bomb(), headers={**reply.headers, "content-encoding": "gzip"})
         case FaultKind.PLAIN_404:
             return _with_headers_of(reply, _PLAIN_404)
         case FaultKind.REDIRECT:
@@ -117,8 +124,14 @@ def _lowered(fault: Fault) -> dict[str, str]:
     return {name.lower(): value for name, value in fault.headers.items()}
 
 
+@functools.cache
+def _bomb() -> bytes:
+    return gzip.compress(b" " * _BOMB_SIZE, compresslevel=9)
+
+
 _MANNERS: Final = {
     FaultKind.STALL: Manner.STALLED,
+    FaultKind.ENDLESS: Manner.ENDLESS,
     FaultKind.RESET: Manner.RESET,
     FaultKind.HANG: Manner.NEVER,
 }

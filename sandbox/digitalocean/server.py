@@ -145,6 +145,8 @@ class _Shell:
                 return _whole(delivery.reply)
             case Manner.STALLED:
                 return await self._send_stalled(request, delivery)
+            case Manner.ENDLESS:
+                return await self._send_endless(request, delivery)
             case Manner.RESET:
                 await self._pause(delivery.delay)
                 _reset(request)
@@ -165,6 +167,14 @@ class _Shell:
             await self.stopping.wait()
         await response.write(body[len(body) // 2 :])
         await response.write_eof()
+        return response
+
+    async def _send_endless(self, request: web.Request, delivery: Delivery) -> web.StreamResponse:
+        response = web.StreamResponse(status=delivery.reply.status, headers=_headers(delivery.reply))
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while not self.stopping.is_set():
+                await response.write(b" " * 65536)
         return response
 
     async def _pause(self, seconds: float) -> None:

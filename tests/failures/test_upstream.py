@@ -37,6 +37,7 @@ UNAVAILABLE = "UpstreamUnavailable"
 ROWS = (
     Row(name="401", kind="status", reason="TokenInvalid", stalled=True, rule={"status": 401}),
     Row(name="403", kind="status", reason="Forbidden", stalled=True, rule={"status": 403}),
+    Row(name="403 as a page of HTML", kind="status", reason=UNAVAILABLE, rule={"status": 403, "body": "<html>no</html>"}),
     Row(name="404 once", kind="status", reason="ClusterNotFound", rule={"status": 404, "count": 1}),
     Row(name="404 in plain text once", kind="plain_404", reason="ClusterNotFound", rule={"count": 1}),
     Row(
@@ -50,6 +51,8 @@ ROWS = (
     Row(name="truncated JSON", kind="truncate", reason=UNAVAILABLE),
     Row(name="connection reset", kind="reset", reason=UNAVAILABLE),
     Row(name="silence in the middle of the body", kind="stall", reason=UNAVAILABLE, within=30.0),
+    Row(name="a gzip bomb", kind="bomb", reason=UNAVAILABLE),
+    Row(name="a body without end", kind="endless", reason=UNAVAILABLE),
     Row(name="200 without database", kind="no_database", reason=UNAVAILABLE),
     Row(name="200 for another cluster", kind="other_uuid", reason=UNAVAILABLE),
     Row(name="a redirect elsewhere", kind="redirect", reason=UNAVAILABLE),
@@ -119,6 +122,70 @@ def test_the_secret_stays_and_the_failure_is_named(world: World, tenant: Tenant,
     wait_until(lambda: tenant.data()["password"] == f"{CANARY}-second", within=25.0, what="the new password")
     assert tenant.condition("Ready")["status"] == "True"
     assert tenant.condition("Stalled")["status"] == "False"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"port": 70000},
+        {"port": "25060"},
+        {"port": 10**25},
+        {"host": "a b"},
+        {"host": "evil.example/"},
+        {"password": f"{CANARY}\nhost=evil.example"},
+        {"user": "a\0b"},
+    ],
+    ids=repr,
+)
+def test_an_impossible_value_never_replaces_a_good_one(
+    world: World, tenant: Tenant, cluster: Json, change: dict[str, Any]
+) -> None:
+    uuid = cluster["id"]
+    tenant.ready(uuid)
+    check = stays(tenant)
+    world.control.update(uuid, connections={"private_connection": change})
+    tenant.refresh()
+    tenant.wait_for(UNAVAILABLE, kind="Fresh")
+    condition = tenant.condition("Fresh")
+    assert f"database.private_connection.{next(iter(change))} is not " in condition["message"]
+    assert CANARY not in condition["message"]
+    check()
+    world.control.update(uuid, connections={"private_connection": None})
+    tenant.refresh()
+    tenant.wait_for("Synced", kind="Fresh")
+    check()
+
+
+def test_what_is_only_shown_never_costs_a_secret(world: World, tenant: Tenant, cluster: Json) -> None:
+    uuid = cluster["id"]
+    tenant.ready(uuid)
+    users: list[Any] = [{"name": "other", "role": 7}, {"name": 7}, None]
+    wrong: dict[str, Any] = {
+        "name": "n" * 50_000,
+        "size": None,
+        "version": 17,
+        "num_nodes": 10**25,
+        "users": users,
+        "region": ["fra1"],
+    }
+    world.control.update(uuid, members={**wrong, "maintenance_window": {"day": "monday", "hour": 7}})
+    world.control.update(uuid, connections={"connection": {"port": "25060"}})
+    world.control.rotate_password(uuid, password=f"{CANARY}-second")
+    tenant.refresh()
+    wait_until(lambda: tenant.data()["password"] == f"{CANARY}-second", what="the new password")
+    tenant.wait_for("Synced", kind="Fresh")
+
+
+def test_a_lone_401_calls_nobody(world: World, tenant: Tenant, cluster: Json) -> None:
+    uuid = cluster["id"]
+    tenant.ready(uuid)
+    check = stays(tenant)
+    world.control.add_fault("status", path=ONE, cluster=uuid, status=401, count=1)
+    tenant.refresh()
+    assert [entry.status for entry in tenant.requests(uuid) if entry.kind == "cluster"][-2:] == [401, 200]
+    assert tenant.condition("Fresh")["reason"] == "Synced"
+    assert not [one for one in tenant.events() if one["reason"] == "TokenInvalid"]
+    check()
 
 
 @pytest.mark.parametrize("style", ["empty", "null", "absent"])
