@@ -49,6 +49,8 @@ class ReadState:
     due_at: float = 0.0
     not_before: float = 0.0
     """When it is this resource's turn to read at the earliest."""
+    ask_again_at: float = 0.0
+    """When to ask DigitalOcean again about a token that it has refused."""
     under_way: bool = False
     rendition: Rendition | None = field(default=None, repr=False)
     """The Secret that the last read makes, until it is published."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from math import inf, isfinite
 
-from dbclusterref.backoff import after_failure, after_success
+from dbclusterref.backoff import LOCAL_CAP, after_failure, after_success
 from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
@@ -21,7 +21,9 @@ from dbclusterref.digitalocean.tokens import Tokens
 from dbclusterref.errors import (
     Cause,
     ClusterNotFound,
+    Forbidden,
     InvalidSpec,
+    MissingScope,
     RateLimited,
     SecretConflict,
     SecretRefused,
@@ -49,6 +51,9 @@ SAID_AFTER = 10.0
 """Seconds for which a read may wait for its turn before the status says so, at once where it is known to wait longer."""
 LOCAL_FAILURES = 6
 """A refused or foreign Secret is looked at as rarely from the start as what has failed so often: half a minute."""
+
+_OF_THE_TOKEN = (TokenInvalid, Forbidden, MissingScope)
+"""Causes that another token ends: its Secret is looked up often, while DigitalOcean is rarely asked about the same one."""
 
 _WAITING = (
     "This read is queued: the API token's rate limit is nearly exhausted. Raise spec.refreshInterval, or use fewer tools with "
@@ -193,6 +198,9 @@ class Reconciler:
             case Failed(cause):
                 failures, interval = reads.failures + 1, reference.refresh_interval
                 delay = after_failure(cause, failures=failures, interval=interval, jitter=self._clock.jitter())
+                reads.ask_again_at = now + delay
+                if isinstance(cause, _OF_THE_TOKEN):
+                    delay = min(delay, LOCAL_CAP)
                 # Nothing but another spec, or another engine, ends it: the account tells of the latter.
                 reads.failed(cause, now=now, due_at=inf if isinstance(cause, InvalidSpec) else now + delay)
         if requested:
@@ -207,10 +215,13 @@ class Reconciler:
             max_age = min(max_age, self._clock.monotonic() - reads.failed_at)
         account: Account | None = None
         try:
-            doubtful = entry.refresh_is_requested or isinstance(reads.cause, TokenInvalid | TokenSecretMissing)
+            doubtful = entry.refresh_is_requested or isinstance(reads.cause, (TokenSecretMissing, *_OF_THE_TOKEN))
             token = await self._tokens.find(reference, fresh=doubtful)
             reads.found_token(token)
             account = self._accounts.of(token)
+            asks_often = isinstance(reads.cause, _OF_THE_TOKEN) and not entry.refresh_is_requested
+            if asks_often and (wait := reads.ask_again_at - self._clock.monotonic()) > 0:
+                return Waiting(min(wait, LOCAL_CAP))
             if wait := account.seconds_to_wait(reference, max_age=max_age):
                 return Waiting(wait)
             snapshot = await self._read(entry, reference, token=token, max_age=max_age)

@@ -9,6 +9,7 @@ import pytest
 from dbclusterref.errors import (
     Forbidden,
     KubernetesError,
+    MissingScope,
     PoolNotFound,
     RateLimited,
     TokenInvalid,
@@ -246,6 +247,29 @@ async def test_a_new_token_ends_what_the_former_one_caused_also_while_upstream_i
     bench.kubernetes.put_secret(secret_body({"token": "dop_v1_new"}, key=TOKEN_SECRET))
     await bench.refresh(after=400)
     assert bench.says(STALLED) == (False, "UpstreamUnavailable")
+
+
+@pytest.mark.parametrize("cause", [TokenInvalid("No."), Forbidden("No."), MissingScope("No.")], ids=lambda cause: cause.reason)
+async def test_a_corrected_token_is_picked_up_within_half_a_minute_and_a_wrong_one_is_rarely_tried(
+    bench: Bench, cause: Exception
+) -> None:
+    is_down(bench, cause)
+    for _ in range(12):
+        await bench.refresh(after=400)
+    asked = len(bench.upstream.requests)
+    waited = 0.0
+    while waited < 250:
+        wait = await bench.reconcile()
+        assert wait is not None
+        assert 0 < wait <= 33
+        bench.clock.advance(wait)
+        waited += wait
+    assert len(bench.upstream.requests) <= asked + 1
+    bench.upstream.trouble.clear()
+    bench.kubernetes.put_secret(secret_body({"token": "dop_v1_new"}, key=TOKEN_SECRET))
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+    assert bench.upstream.tokens[-1] == "dop_v1_new"
 
 
 async def test_a_token_secret_that_appears_ends_its_absence_also_while_upstream_is_down(bench: Bench) -> None:
