@@ -140,9 +140,6 @@ WITHOUT_A_TEST_OF_ITS_OWN = {
     "digitalocean.demand",
     "digitalocean.reader",
     "digitalocean.single_flight",
-    "reconcile.entry",
-    "reconcile.publisher",
-    "reconcile.repair_backoff",
 }
 """To be emptied: nothing is added here."""
 

@@ -9,11 +9,12 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
-OF_ONE_TOKEN_IN_A_NAMESPACE = 4
-OF_ONE_NAMESPACE = 8
-OF_ONE_TOKEN = 16
-OF_ALL = 96
-"""Reads under way at the same time. A connection that hangs costs some 100 KB."""
+OF_ONE_TOKEN_IN_A_NAMESPACE = 12
+"""More than `poller.BREAK_EVEN`: that many single reads at once are what makes an account read pages instead."""
+OF_ONE_NAMESPACE = 24
+OF_ONE_TOKEN = 24
+OF_ALL = 192
+"""Reads under way at the same time. A connection that hangs costs some 60 KB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
