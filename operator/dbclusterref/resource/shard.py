@@ -12,7 +12,7 @@ class Shard:
     count: int = 1
 
     def owns(self, uid: str) -> bool:
-        """Tells whether a resource of that UID is this process's."""
+        """Return whether a resource of that UID belongs to this process."""
         # Not `hash()`: it differs from process to process.
         digest = hashlib.blake2b(uid.encode(), digest_size=8).digest()
         return int.from_bytes(digest) % self.count == self.index

@@ -81,7 +81,7 @@ class Status:
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "Status":
-        """Read an object's status; what cannot be read is as if it had never been written, and is written anew."""
+        """Read an object's status; what cannot be read counts as never written, and is written again."""
         status = body.get("status")
         if not isinstance(status, Mapping):
             return cls()
@@ -113,7 +113,7 @@ class Status:
         return {name: value for name, value in body.items() if value not in (None, "", {}, [])}
 
     def is_true(self, kind: ConditionType) -> bool:
-        """Tells whether a condition stands and is True."""
+        """Return whether a condition is True."""
         return kind in self.conditions and self.conditions[kind].status
 
     def not_fresh_for(self, now: datetime) -> timedelta:

@@ -88,8 +88,11 @@ class Template:
         """Return the text with the values in place; None where a placeholder has none: such a key is left out."""
         if not self.names <= values.keys():
             return None
-        filled = [piece.before + piece.encoded(values[piece.name]) for piece in self.pieces]
-        return "".join(filled) + self.end
+        filled = ""
+        for piece in self.pieces:
+            value = values[piece.name]
+            filled += piece.before + (piece.encoded(value) if piece.encodings else value)
+        return filled + self.end
 
 
 def parse_template(text: str) -> Template:

@@ -39,22 +39,14 @@ from dbclusterref.secret.state import (
 
 MAXIMUM_SIZE = 2**20
 """Bytes that the values of a Secret may have together, as the API server counts them."""
+_ORDINARY = 4096
+"""Characters of a value that is not suspiciously long."""
 _NAMED = 5
 """Names that a message lists."""
 
 _PREFIX = dict(
     zip((Endpoint.PRIVATE, Endpoint.STANDBY, Endpoint.PUBLIC, Endpoint.PUBLIC_STANDBY), ENDPOINT_PREFIXES, strict=True)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """A key of the Secret before it is filled in: its template, or a file's parts. `own` marks a user's."""
-
-    name: str
-    parts: tuple[str, ...]
-    is_file: bool = False
-    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,48 +245,50 @@ def _require_database(reference: Reference, snapshot: Snapshot) -> None:
 
 def _data(reference: Reference, *, engine: Engine, values: Mapping[str, str]) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     """The Secret's data, and which of the asked-for keys are not in it because a value is missing or does not fit."""
-    keys = list(_keys(reference, engine))
-    _require_size(keys, values)
-    data, left_out = {}, []
-    for key in keys:
-        value = _file(key.parts, values) if key.is_file else fill(key.parts[0], values)
-        if value:
-            data[key.name] = value.encode()
-        elif key.own or key.is_file:
-            left_out.append(key.name)
-    return data, tuple(left_out)
-
-
-def _keys(reference: Reference, engine: Engine) -> Iterable[_Key]:
-    """Every key once; a user's template replaces the built-in key of its name."""
     own = dict(reference.secret.template.items())
+    # A user's template replaces the built-in key of its name.
+    built_in = {name: template for name, template in _built_in(reference, engine).items() if name not in own}
+    has_files = KeySet.FILES in reference.secret.key_sets
+    files = {name: parts for name, parts in engine.files.items() if name not in own} if has_files else {}
+    _require_size(
+        values, own=own.values(), built_in=[*built_in.values(), *(part for parts in files.values() for part in parts)]
+    )
+    filled = {name: fill(template, values) for name, template in built_in.items()}
+    asked_for: dict[str, str | None] = {name: _file(parts, values) for name, parts in files.items()}
+    asked_for |= {name: fill(template, values) for name, template in own.items()}
+    data = {name: value.encode() for name, value in (filled | asked_for).items() if value}
+    return data, tuple(name for name, value in asked_for.items() if not value)
+
+
+def _built_in(reference: Reference, engine: Engine) -> Mapping[str, str]:
     # What points at the mounted ca.crt must find it there, whichever keys were asked for.
     templates = {"ca.crt": COMMON["ca.crt"]} if reference.secret.mount_path else {}
     if KeySet.BINDING in reference.secret.key_sets:
         templates |= {**COMMON, **engine.binding}
     if KeySet.ENV in reference.secret.key_sets:
         templates |= engine.env
-    yield from (_Key(name, (template,)) for name, template in templates.items() if name not in own)
-    if KeySet.FILES in reference.secret.key_sets:
-        yield from (_Key(name, parts, is_file=True) for name, parts in engine.files.items() if name not in own)
-    yield from (_Key(name, (template,), own=True) for name, template in own.items())
+    return templates
 
 
-def _require_size(keys: Iterable[_Key], values: Mapping[str, str]) -> None:
+def _require_size(values: Mapping[str, str], *, own: Iterable[str], built_in: Iterable[str]) -> None:
     """Before anything is built: a template repeats and encodes values, so that a small spec can ask for gigabytes."""
-    own = built_in = 0
-    for key in keys:
-        size = sum(parse_template(part).size(values) for part in key.parts)
-        own, built_in = (own + size, built_in) if key.own else (own, built_in + size)
-    if built_in > MAXIMUM_SIZE:
+    size_of_own = _size(own, values)
+    # The built-in keys repeat a value a few times. Of ordinary values they are a few kilobytes, which need no counting.
+    counts = size_of_own > MAXIMUM_SIZE // 2 or any(len(value) > _ORDINARY for value in values.values())
+    size_of_built_in = _size(built_in, values) if counts else 0
+    size = size_of_own + size_of_built_in
+    if size_of_built_in > MAXIMUM_SIZE:
         raise UpstreamUnavailable(
-            f"The values that DigitalOcean returned would make a Secret of {built_in} bytes; the maximum is {MAXIMUM_SIZE}."
+            f"The values that DigitalOcean returned make a Secret of {size_of_built_in} bytes; the maximum is {MAXIMUM_SIZE}."
         )
-    if own + built_in > MAXIMUM_SIZE:
+    if size > MAXIMUM_SIZE:
         raise InvalidSpec(
-            f"spec.secret.template makes a Secret of {own + built_in} bytes; the maximum is {MAXIMUM_SIZE}. Shorten or remove "
-            "templates."
+            f"spec.secret.template makes a Secret of {size} bytes; the maximum is {MAXIMUM_SIZE}. Shorten or remove templates."
         )
+
+
+def _size(templates: Iterable[str], values: Mapping[str, str]) -> int:
+    return sum(parse_template(template).size(values) for template in templates)
 
 
 def _file(parts: Iterable[str], values: Mapping[str, str]) -> str:

@@ -475,3 +475,12 @@ def test_a_missing_port_is_not_blamed_on_the_tokens_scope() -> None:
     user = {"name": "app", "password": "open"}
     with pytest.raises(IncompleteCredentials, match="lacks port"):
         rendered({"user": "app"}, user=user, private_connection=connection_body(port=None))
+
+
+def test_a_short_value_repeated_by_many_templates_is_counted_with_the_built_in_keys() -> None:
+    host = ".".join(["h" * 49] * 5)
+    spec: Json = {"secret": {"template": {f"K{i}": "{host}" * 680 for i in range(4)}}}
+    connection = connection_body(host=host, password="s" * 60)
+    assert len(rendered(spec, private_connection=connection).data["K0"]) == 169_320
+    with pytest.raises(InvalidSpec, match="a Secret of 1"):
+        rendered({"secret": {"template": {f"K{i}": "{uri}" * 800 for i in range(4)}}}, private_connection=connection)
