@@ -27,7 +27,7 @@ class Cause(Exception):
 
 
 class Transient(Cause):
-    """Passes by itself: the last good Secret stays in service meanwhile."""
+    """Ends without anybody acting: the last good Secret stays in service meanwhile."""
 
     stalled = False
 
@@ -163,7 +163,7 @@ class KubernetesError(Exception):
 
     @property
     def namespace_is_terminating(self) -> bool:
-        """Tells whether the write came too late: nothing is created in a namespace that is being deleted."""
+        """Return whether the write came too late: nothing is created in a namespace that is being deleted."""
         return self.status == HTTPStatus.FORBIDDEN and "being terminated" in self.message
 
 

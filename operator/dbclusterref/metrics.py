@@ -136,7 +136,7 @@ class Metrics:
         self.ca_not_after = self._gauge(
             "ca_not_after_timestamp_seconds",
             "When the first of the CA certificates in use expires, in Unix time; 0 where there is none.",
-            "DigitalOcean renews its CAs. If this comes near, check that applications read `ca.crt` anew.",
+            "DigitalOcean renews its CAs. If this comes near, check that applications read `ca.crt` again.",
         )
         self.end_of_life = self._gauge(
             "version_end_of_life_timestamp_seconds",

@@ -18,13 +18,13 @@ class Timing:
     confirm_not_found: float = 10.0
     """Between a cluster's first 404 and the one that is believed."""
     watch_silence: float = 150.0
-    """Without a byte on a watch, bookmarks (one a minute) included, while the API server answers: it is started anew."""
+    """Without a byte on a watch, bookmarks (one a minute) included, while the API server answers: it is restarted."""
     watch_idle: float = 70.0
     """Without a byte, after which kopf itself reconnects."""
-    fight_window: float = 60.0
-    """More than a handful of repairs of one Secret within this is a fight with another writer; then one repair each."""
-    fight_calm: float = 300.0
-    """Without a repair, after which a fight is over."""
+    conflict_window: float = 60.0
+    """More than a handful of repairs of one Secret within this means a conflicting writer; then one repair each."""
+    conflict_calm: float = 300.0
+    """Without a repair, after which the conflict is over."""
     lease_duration: float = 15.0
     renew_deadline: float = 10.0
     retry_period: float = 2.0

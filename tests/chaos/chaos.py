@@ -33,7 +33,7 @@ from tests.e2e.conftest import Sandbox, _sandbox, as_tenant
 from tests.e2e.running import Operator, install
 
 TIMING = (
-    "resync=4,confirm_not_found=1,watch_silence=8,watch_idle=4,fight_window=5,fight_calm=6,"
+    "resync=4,confirm_not_found=1,watch_silence=8,watch_idle=4,conflict_window=5,conflict_calm=6,"
     "lease_duration=4,renew_deadline=2.5,retry_period=0.4"
 )
 CLUSTERS = 40

@@ -15,7 +15,7 @@ from tests.e2e.cluster import SYSTEM, Tenant
 from tests.e2e.conftest import Sandbox, _sandbox, as_tenant
 from tests.e2e.running import Operator, install
 
-FAST = "resync=3,confirm_not_found=1,watch_silence=4,watch_idle=2,fight_window=4,fight_calm=5"
+FAST = "resync=3,confirm_not_found=1,watch_silence=4,watch_idle=2,conflict_window=4,conflict_calm=5"
 CANARY = "CaNaRy-7c1e+/?"
 """Starts every password in these runs; its characters differ in every encoding."""
 TOKEN_CANARY = "ToKeN-CaNaRy-90d3"

@@ -153,7 +153,7 @@ def test_secrets_that_cannot_be_listed_are_read_one_by_one(
     assert refused() >= 3
     assert "Secrets cannot be listed" in readiness(operator)
     assert operator.metric("dbclusterref_secrets_watched") == 0
-    assert "unable to transform key" in operator.wait_until_logged("Each Secret is read by itself")
+    assert "unable to transform key" in operator.wait_until_logged("Each is read on its own")
     tenant.ready(cluster["id"])
     good = tenant.data()
     tenant.admin.patch(tenant.secret_path(), {"data": {"password": "eA=="}})

@@ -46,7 +46,7 @@ GRACE = 3.0
 HOUSEKEEPING = 5.0
 TLS_BUFFER = 16 * 1024
 LOST_LEASE = 3
-"""Exit status of a leader that lost its Lease: the kubelet starts it anew, as a standby."""
+"""Exit status of a leader that lost its Lease: the kubelet restarts it, as a standby."""
 TASK_FAILED = 4
 """Exit status after one of the operator's own tasks ended unexpectedly: the log says which and where."""
 
@@ -58,7 +58,7 @@ def user_agent() -> str:
 
 async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status. Raises SettingsError where it cannot start."""
-    _be_thrifty()
+    _save_memory()
     configuration = await load_configuration(environ)
     metrics = Metrics()
     traffic = Traffic(metrics, clock=seconds_since_boot)
@@ -71,8 +71,8 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
         await kubernetes.close()
 
 
-def _be_thrifty() -> None:
-    # What was imported stays: left out of each collection, these are cheaper and, judged by what is new, more frequent.
+def _save_memory() -> None:
+    # What was imported stays loaded: the garbage collector need not visit it.
     gc.collect()
     gc.freeze()
     # asyncio fills a buffer of 256 KiB for each TLS connection, and there is one for each worker; an object has a few KiB.

@@ -26,7 +26,7 @@ class EventApi(Protocol):
 
 
 class EventRecorder:
-    """Takes Events in without waiting. `is_busy` tells whether more important work is under way."""
+    """Accepts Events without waiting. `is_busy` returns whether more important work is under way."""
 
     def __init__(
         self,
@@ -41,22 +41,22 @@ class EventRecorder:
         self._metrics = metrics
         self._logger = logger
         self._waiting: deque[Event] = deque()
-        self._news = asyncio.Event()
+        self._recorded = asyncio.Event()
 
     def record(self, event: Event) -> None:
-        """Has an Event posted soon, after those recorded before it."""
+        """Queue an Event, to be posted after those recorded before it."""
         if len(self._waiting) >= CAPACITY:
             self._waiting.popleft()
             self._metrics.events_dropped.inc()
         self._waiting.append(event)
-        self._news.set()
+        self._recorded.set()
 
     async def run(self) -> None:
-        """Posts for ever."""
+        """Run the posting loop."""
         while True:
             if not self._waiting:
-                self._news.clear()
-                await self._news.wait()
+                self._recorded.clear()
+                await self._recorded.wait()
             if self._is_busy() and len(self._waiting) < MANY:
                 await asyncio.sleep(PERIOD)
             if self._waiting:  # unless `drain` was quicker

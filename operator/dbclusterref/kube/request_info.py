@@ -13,7 +13,7 @@ def request_info(method: str, path: str, query: Mapping[str, str]) -> tuple[str,
     # /api/v1/… or /apis/GROUP/VERSION/…, below the path of the server's URL where it has one.
     start = next((at for at, part in enumerate(parts) if part in {"api", "apis"}), len(parts))
     parts = parts[start + (2 if parts[start:][:1] == ["api"] else 3) :]
-    if parts[:1] == ["namespaces"] and len(parts) > 2:  # noqa: PLR2004 - a namespace by itself is a resource, too
+    if parts[:1] == ["namespaces"] and len(parts) > 2:  # noqa: PLR2004 - a namespace on its own is a resource, too
         parts = parts[2:]
     resource, name, subresource = ([*parts, "", "", ""])[:3]
     verb = _VERBS.get(method, "get")

@@ -1,4 +1,4 @@
-"""RepairBackoff over a Secret with another writer: repaired at once a handful of times, then only now and then.
+"""How often a Secret is repaired that another client keeps overwriting: a few times at once, then once a window.
 
 Pure: the clock is an argument, in seconds on any one monotonic clock.
 """
@@ -15,41 +15,42 @@ AT_ONCE = 5
 
 @dataclass(slots=True)
 class RepairBackoff:
-    """The repairs of late, by Secret."""
+    """Recent repairs, by Secret."""
 
     timing: Timing
     _repairs: dict[ObjectKey, deque[float]] = field(default_factory=dict)
-    _fighting: dict[ObjectKey, float] = field(default_factory=dict)
+    _contested: dict[ObjectKey, float] = field(default_factory=dict)
 
     def repaired(self, secret: ObjectKey, *, now: float) -> None:
-        """Takes note of a repair."""
+        """Record a repair."""
         repairs = self._repairs.setdefault(secret, deque(maxlen=AT_ONCE))
         repairs.append(now)
-        if (len(repairs) == AT_ONCE and now - repairs[0] <= self.timing.fight_window) or secret in self._fighting:
-            self._fighting[secret] = now
-        if len(self._repairs) > 2 * len(self._fighting) + 1000:
+        many = len(repairs) == AT_ONCE and now - repairs[0] <= self.timing.conflict_window
+        if many or secret in self._contested:
+            self._contested[secret] = now
+        if len(self._repairs) > 2 * len(self._contested) + 1000:
             self._prune(now)
 
     def is_contested(self, secret: ObjectKey, *, now: float) -> bool:
-        """Tells whether a Secret is fought over."""
-        last = self._fighting.get(secret)
-        if last is not None and now - last > self.timing.fight_calm:
-            del self._fighting[secret]
+        """Return whether repairs of a Secret are limited at the moment."""
+        last = self._contested.get(secret)
+        if last is not None and now - last > self.timing.conflict_calm:
+            del self._contested[secret]
             self._repairs.pop(secret, None)
             return False
         return last is not None
 
     def seconds_to_wait(self, secret: ObjectKey, *, now: float) -> float:
-        """How long to leave a Secret as it is before the next repair; 0 where nobody fights."""
+        """Return how long to leave a Secret as it is before the next repair; 0 where repairs are not limited."""
         if not self.is_contested(secret, now=now):
             return 0.0
-        return max(0.0, self._fighting[secret] + self.timing.fight_window - now)
+        return max(0.0, self._contested[secret] + self.timing.conflict_window - now)
 
     def seconds_until_over(self, secret: ObjectKey, *, now: float) -> float:
-        """When a fight can be declared over at the earliest."""
-        return max(0.0, self._fighting.get(secret, now) + self.timing.fight_calm - now)
+        """Return when the limit ends at the earliest."""
+        return max(0.0, self._contested.get(secret, now) + self.timing.conflict_calm - now)
 
     def _prune(self, now: float) -> None:
-        for secret in [key for key, repairs in self._repairs.items() if now - repairs[-1] > self.timing.fight_calm]:
+        for secret in [key for key, repairs in self._repairs.items() if now - repairs[-1] > self.timing.conflict_calm]:
             self._repairs.pop(secret)
-            self._fighting.pop(secret, None)
+            self._contested.pop(secret, None)

@@ -108,7 +108,7 @@ class Store:
         self._secrets = {key: replace(live, resource_version="") for key, live in self._secrets.items()}
 
     def keeps(self, secret: Mapping[str, object]) -> bool:
-        """Tells whether a Secret is this shard's; where a resource wants the name of another's, it finds it taken."""
+        """Return whether a Secret is this shard's; another shard's Secret is only found when its name is wanted."""
         annotations = metadata_of(secret).get("annotations") or {}
         assert isinstance(annotations, Mapping)
         owner = annotations.get(REFERENCE_UID)
@@ -122,7 +122,7 @@ class Store:
             del self._entries[key]
 
     def is_current(self, entry: Entry) -> bool:
-        """Tells whether an entry still is how things are: asked after each wait, before anything is done in its name."""
+        """Return whether an entry is still current: asked after each wait, before anything is done for it."""
         return self._entries.get(entry.identity.key) is entry
 
     def rival_of(self, reference: Reference, *, uids: Collection[str]) -> ObjectKey | None:
@@ -152,7 +152,7 @@ class Store:
         return frozenset(self._by_secret.get(key, ()))
 
     def forget_secret(self, key: ObjectKey) -> None:
-        """Drops what is known of a Secret, so that it is looked at anew."""
+        """Drop what is known of a Secret, so that it is read again."""
         self._secrets.pop(key, None)
 
     def _replace(self, entry: Entry, *, known: Entry | None) -> None:

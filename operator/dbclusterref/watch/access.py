@@ -15,7 +15,7 @@ REJECTED_UNHEALTHY = 300.0
 PERIOD = 60.0
 """Seconds between two looks whether what was restricted is allowed by now."""
 SECRET_TRIES = 3
-"""Failed listings of Secrets in a row after which each Secret is read by itself instead."""
+"""Failed listings of Secrets in a row after which each Secret is read on its own instead."""
 
 
 class AccessApi(Protocol):
@@ -45,7 +45,7 @@ class Access:
 
     @property
     def sees_secrets(self) -> bool:
-        """Return whether Secrets are listed and watched; else each is read by itself when its resource is refreshed."""
+        """Return whether Secrets are listed and watched; else each is read on its own when its resource is refreshed."""
         return self._may_watch_secrets and not self._secrets_are_unreadable
 
     @property
@@ -123,7 +123,7 @@ class Access:
             return False
         self._secrets_are_unreadable = True
         self._logger.warning(
-            "Secrets cannot be listed (%s) Each Secret is read by itself at its resource's refresh instead, and repaired then. "
+            "Secrets cannot be listed (%s) Each is read on its own at its resource's refresh instead, and repaired then. "
             "The listing is tried again every minute.",
             error.message,
         )
@@ -151,7 +151,7 @@ class Access:
             self._logger.info("Secrets may be watched now; they are repaired at once.")
         else:
             self._logger.warning(
-                "Secrets may not be listed and watched; each is read by itself at its resource's refresh, and repaired then."
+                "Secrets may not be listed and watched; each is read on its own at its resource's refresh, and repaired then."
             )
 
     async def has_changed(self) -> bool:

@@ -95,7 +95,7 @@ class Informer:
 
     @property
     def sees_secrets(self) -> bool:
-        """Return whether Secrets are listed and watched; else each is read by itself when its resource is refreshed."""
+        """Return whether Secrets are listed and watched; else each is read on its own when its resource is refreshed."""
         return self._access.sees_secrets
 
     async def run(self) -> None:

@@ -8,7 +8,7 @@ from dbclusterref.timing import Timing
 
 SECRET = ObjectKey("shop", "orders-db")
 TIMING = Timing()
-WINDOW, CALM = TIMING.fight_window, TIMING.fight_calm
+WINDOW, CALM = TIMING.conflict_window, TIMING.conflict_calm
 
 
 @pytest.fixture(params=[0.0, 1e6], ids=["just booted", "up for long"])
