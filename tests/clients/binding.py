@@ -15,6 +15,7 @@ import httpx
 from dbclusterref.clock import system_clock
 from dbclusterref.digitalocean.account import Account
 from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.demand import Routine
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.resource.reference import Reference
@@ -136,7 +137,9 @@ async def _read(url: str, reference: Reference) -> Snapshot:
         upstream = DigitalOcean(client, base_url=url)
         clock = system_clock(random.random)
         account = Account(Reader(DEFAULT_TOKEN, upstream=upstream, clock=clock, observe=lambda *_: None))
-        return await account.read(reference, max_age=0, known_ca=no_ca)
+        snapshot = await account.read(reference, wanted=Routine(clock.monotonic()), known_ca=no_ca)
+        assert isinstance(snapshot, Snapshot)
+        return snapshot
 
 
 class Listens(Protocol):

@@ -1,15 +1,17 @@
 """Many references on one token in time that is only a number: what the reconciler does to an account, and nothing else."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 
 from dbclusterref.clock import Clock
-from dbclusterref.digitalocean.account import Account
+from dbclusterref.digitalocean.account import Account, Queued
 from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause
@@ -41,7 +43,10 @@ def in_memory(simulator: Simulator) -> DigitalOcean:
 
 @dataclass
 class Fleet:
-    """References by cluster. `snapshots` is what each has read last, `read_at` when, `causes` why the last read failed."""
+    """References. `snapshots` is what each has read last, `read_at` when, `causes` why the last read failed.
+
+    `requested_at` says when a person asked for a refresh that has not been read yet.
+    """
 
     account: Account
     clock: Callable[[], float]
@@ -49,6 +54,8 @@ class Fleet:
     queue: WorkQueue[ObjectKey]
     snapshots: dict[ObjectKey, Snapshot] = field(default_factory=dict)
     causes: dict[ObjectKey, Cause] = field(default_factory=dict)
+    read_at: dict[ObjectKey, float] = field(default_factory=dict)
+    requested_at: dict[ObjectKey, float] = field(default_factory=dict)
     looks: int = 0
 
     async def run(self, seconds: float) -> None:
@@ -66,22 +73,32 @@ class Fleet:
                 deadline = self.queue.next_deadline()
                 await asyncio.sleep(max(0.001, min(1.0, end - now, 1.0 if deadline is None else deadline - now)))
 
+    def request_refresh(self, key: ObjectKey) -> None:
+        """Ask for a refresh as the annotation does."""
+        self.requested_at[key] = self.clock()
+        self.queue.mark(key)
+
     async def look(self, reference: Reference) -> float:
         self.looks += 1
-        key, max_age = reference.key, reference.refresh_interval / 2
-        if wait := self.account.seconds_to_wait(reference, max_age=max_age):
-            return wait
+        key = reference.key
+        wanted: Freshness = Routine(self.clock() - reference.refresh_interval / 2)
+        if key in self.requested_at:
+            wanted = Requested(self.requested_at[key])
 
         async def known_ca() -> bytes:
             return self.snapshots[key].ca if key in self.snapshots else b""
 
         try:
-            snapshot = await self.account.read(reference, max_age=max_age, known_ca=known_ca)
+            snapshot = await self.account.read(reference, wanted=wanted, known_ca=known_ca)
         except Cause as cause:
             self.causes[key] = cause
             return 30.0
+        if isinstance(snapshot, Queued):
+            return snapshot.seconds
         self.causes.pop(key, None)
         self.snapshots[key] = snapshot
+        self.read_at[key] = self.clock()
+        self.requested_at.pop(key, None)
         return max(0.1, self.account.next_look(reference, snapshot))
 
 
@@ -89,11 +106,18 @@ def fleet(
     upstream: DigitalOcean | FakeUpstream, uuids: list[str], *, clock: Callable[[], float], interval: str = "1m"
 ) -> Fleet:
     """One reference for each cluster."""
-    references = {}
-    for number, uuid in enumerate(uuids):
-        key = ObjectKey("shop", f"db-{number}")
-        body = reference_body(key=key, uid=f"uid-{number}", clusterUUID=uuid, refreshInterval=interval)
-        references[key] = Reference.from_body(body)
+    return fleet_of(upstream, [a_reference(number, uuid, interval=interval) for number, uuid in enumerate(uuids)], clock=clock)
+
+
+def a_reference(number: int, uuid: str, *, namespace: str = "shop", interval: str = "1m", **spec: Any) -> Reference:
+    key = ObjectKey(namespace, f"db-{number}")
+    body = reference_body(key=key, uid=f"uid-{namespace}-{number}", clusterUUID=uuid, refreshInterval=interval, **spec)
+    return Reference.from_body(body)
+
+
+def fleet_of(upstream: DigitalOcean | FakeUpstream, wanted: Iterable[Reference], *, clock: Callable[[], float]) -> Fleet:
+    """Any references that share one token."""
+    references = {reference.key: reference for reference in wanted}
     queue = WorkQueue[ObjectKey]()
     for key in references:
         queue.mark(key)

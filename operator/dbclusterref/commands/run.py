@@ -185,7 +185,7 @@ class _Operator:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
             for bug in self._accounts.keep_going():
-                self._supervisor.report("Reading the listing of database clusters", bug)
+                self._supervisor.report("Reading from DigitalOcean", bug)
             self._accounts.drop_unused(since=self._clock.monotonic() - 3600.0)
 
     def _may_write(self) -> bool:
@@ -195,7 +195,12 @@ class _Operator:
         return float("inf") if self._leader is None else self._leader.seconds_left()
 
     def _problems(self) -> list[str]:
-        return [*self._supervisor.problems(), *self._controller.problems(), *self._informer.problems()]
+        return [
+            *self._supervisor.problems(),
+            *self._controller.problems(),
+            *self._informer.problems(),
+            *self._accounts.problems(),
+        ]
 
     def _not_ready(self) -> list[str]:
         if missing := self._informer.not_ready():

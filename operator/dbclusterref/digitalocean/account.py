@@ -1,25 +1,35 @@
-"""One DigitalOcean account as seen through one API token: plans its reads, shares their answers, keeps the token's budget.
+"""One DigitalOcean account as seen through one API token: plans its reads, shares their answers, keeps to its rate limit.
 
-Everyone who asks for the same cluster within an answer's age gets that answer; everyone who asks while a read is under way
-gets that read's. Where many clusters are wanted, the account's own task (`sweep`) walks the listing and tells those whose
-cluster changed: nobody has to ask. An account never makes its callers wait for a turn: it says how long to stay away, so
-that no token holds up another.
+References that ask for the same cluster share its answer for as long as that is fresh, and share a read that is under way.
+Where many clusters are wanted, the account's own task (`poller`) walks the listing and marks the references whose cluster has
+changed. A caller never waits in here for its turn: it is told when to look again, so that no token delays another.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
-from dbclusterref.digitalocean.demand import LOOK
-from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, FairQueue
+from dbclusterref.digitalocean.demand import LOOK, Freshness, Requested, Routine, is_fresh
+from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
+from dbclusterref.digitalocean.model import DatabaseCluster, User
 from dbclusterref.digitalocean.poller import Poller
-from dbclusterref.digitalocean.reader import KnownCa, Reader
+from dbclusterref.digitalocean.reader import KnownCa, Reader, What, again
 from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster
+from dbclusterref.errors import Cause, RateLimited
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 
 ANSWERS_SOON = 5.0
-"""Seconds after which who waits for a page looks again; the page's arrival calls earlier."""
+"""Seconds until a caller that waits for a page looks again; the page's arrival marks it earlier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """It is another read's turn: look again in so many seconds. `what` names what is still to be read."""
+
+    seconds: float
+    what: str
 
 
 class Account:
@@ -27,120 +37,220 @@ class Account:
 
     def __init__(self, reader: Reader, *, on_change: Callable[[ObjectKey], object] = lambda _: None) -> None:
         self._now = reader.clock.monotonic
-        self._reads = reader
-        self._answers = ClusterCache(on_news=on_change)
-        self._first, self._others = FairQueue(), FairQueue()
-        self._sweep = Poller(reader, self._answers)
+        self._reader = reader
+        self._cache = ClusterCache(on_news=on_change)
+        self._poller = Poller(reader, self._cache)
         self.deletion_guard = DeletionGuard()
         self.used_at = self._now()
 
     @property
     def slowdown(self) -> float:
-        """By what factor reads are fewer than wanted because the token's hour runs low: 1 for not at all."""
-        return self._reads.budget.slowdown
+        """Factor by which reads are slowed by a low hourly limit; 1 for not at all."""
+        return self._reader.budget.slowdown
 
     def read_times(self) -> Iterator[tuple[str, float]]:
         """Return when DigitalOcean last answered for each cluster, in monotonic seconds."""
-        return self._answers.read_times()
+        return self._cache.read_times()
 
-    def seconds_to_wait(self, reference: Reference, *, max_age: float) -> float:
-        """How long to stay away before a read is this account's turn; 0 where it is, or where no request would be needed."""
-        now, uuid = self._now(), reference.cluster_uuid
-        self._take_note(reference, now)
-        self._sweep.replan(now)
-        if self._fresh_cluster(uuid, max_age=max_age):
-            self._leave_line(uuid)
-            return 0.0
-        if now < self._reads.budget.stay_away_until or (max_age and self._sweep.why_not_fresh(uuid)):
-            return 0.0  # the read itself says why, so that the status does too
-        if max_age and self._sweep.will_bring(uuid):
-            self._sweep.wait_for(uuid)
-            return ANSWERS_SOON
-        return self._seconds_until_turn(uuid, somebody_waits=not max_age or uuid not in self._answers, now=now)
+    @property
+    def rejected_at(self) -> float:
+        """When the request was made that DigitalOcean answered with 401, if that was its last answer; 0 otherwise."""
+        return self._reader.rejected_at
 
-    async def read(self, reference: Reference, *, max_age: float, known_ca: KnownCa) -> Snapshot:
-        """Read all that the reference's Secret is rendered from; an answer up to `max_age` seconds old will do.
+    async def read(self, reference: Reference, *, wanted: Freshness, known_ca: KnownCa) -> Snapshot | Queued:
+        """Read all that the reference's Secret is made from, as far as what is known is not fresh enough.
 
-        `known_ca` is asked for the CA that this very reference's Secret had, where upstream has not been asked for it yet.
-        Raises the cause where any read fails.
+        Every request of every kind waits for its turn in one queue, in which namespaces take turns. `known_ca` returns the CA
+        in this very reference's Secret, for as long as upstream has not been asked for it. Raises the cause where a read fails.
         """
-        self._take_note(reference, self._now())
-        uuid = reference.cluster_uuid
-        kept = self._fresh_cluster(uuid, max_age=max_age)
-        if kept is not None:
-            found = ReadCluster.from_cache(kept)
+        now, uuid = self._now(), reference.cluster_uuid
+        self._record_interest(reference, now)
+        self._poller.replan(now)
+        packed = self._fresh_cluster(uuid, wanted)
+        found = ReadCluster.from_cache(packed) if packed is not None else None
+        kept_ca = self._reader.ca_schedule.get(uuid)
+        # What one reference knows is not kept for others: it may come from a Secret that its users can write.
+        ca = kept_ca or await known_ca()
+        first = kept_ca is None and not ca
+        requests = self._requests_needed(reference, found, wanted, needs_ca=first and found is None)
+        if requests:
+            if queued := self._queued(reference, wanted, needs_cluster=found is None, requests=requests):
+                return queued
         else:
-            if max_age and (cause := self._sweep.why_not_fresh(uuid)):
-                self._answers.late.add(uuid)
-                raise cause
-            self._leave_line(uuid)
-            found = await self._sweep.read_singly(uuid)
+            self._reader.queue.leave(reference.key.namespace, _place(reference, wanted))
+        try:
+            with self._reader.reserve(max(requests, 1)):
+                return await self._read(reference, found, wanted=wanted, known_ca=ca)
+        finally:
+            self._poller.keep_going()
+
+    async def _read(self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes) -> Snapshot:
+        uuid, from_page = reference.cluster_uuid, found is not None
+        found = found or await self._poller.read_singly(uuid, wanted=wanted)
         cluster, packed = found.cluster, found.packed
         user = pool = None
         if reference.user:
-            # The cluster's own list has every engine's users but their certificates, which only Kafka has.
-            user = cluster.user(reference.user) if cluster.engine != "kafka" else None
-            user = user or await self._reads.user(uuid, reference.user, of=packed, forced=not max_age)
+            listed = bool(cluster.users)
+            user = _listed_user(cluster, reference.user) or await self._reader.user(
+                uuid, reference.user, of=packed, listed=listed, wanted=wanted
+            )
         if reference.pool:
-            pool = await self._reads.pool(uuid, reference.pool, of=packed, forced=not max_age)
-        ca, pending = await self._reads.find_ca(uuid, known=known_ca)
-        self._sweep.keep_going()
-        answer = self._answers.get(uuid)
+            pool = await self._reader.pool(uuid, reference.pool, of=packed, wanted=wanted)
+        unread = await self._read_requested_ca(uuid, wanted)
+        ca, pending = await self._find_ca(uuid, known=known_ca, may_wait=from_page)
+        if unread and not ca:
+            raise unread
+        answer = self._cache.get(uuid)
         read_at = answer.read_at if answer else self._now()
-        return Snapshot(cluster=cluster, packed=packed, read_at=read_at, ca=ca, ca_pending=pending, user=user, pool=pool)
+        return Snapshot(
+            cluster=cluster, packed=packed, read_at=read_at, ca=ca, ca_pending=pending, user=user, pool=pool, unread=unread
+        )
 
     def last_answer(self, uuid: str) -> CachedCluster | None:
         """Return a cluster as it was last read, and when; None where it was not, or is no longer wanted."""
-        return self._answers.get(uuid)
+        return self._cache.get(uuid)
 
     def next_look(self, reference: Reference, snapshot: Snapshot) -> float:
-        """In how many seconds the reference should look again, news apart; 0 where there is news already."""
+        """Return in how many seconds the reference should look again unless it is marked earlier; 0 if there is a change."""
         uuid = reference.cluster_uuid
-        kept, ca = self._answers.get(uuid), self._reads.ca_schedule.get(uuid)
+        kept, ca = self._cache.get(uuid), self._reader.ca_schedule.get(uuid)
         if (kept and kept.packed != packed_cluster(snapshot)) or (ca is not None and snapshot.ca_pending):
             return 0.0
-        return max(LOOK, reference.refresh_interval) if self._sweep.covers(uuid) else reference.refresh_interval
+        # No page of the listing shows a pool, or a user that the cluster does not list.
+        listed = not snapshot.pool and (not snapshot.user or _listed_user(snapshot.cluster, snapshot.user.name) is not None)
+        return max(LOOK, reference.refresh_interval) if listed and self._poller.covers(uuid) else reference.refresh_interval
 
-    def keep_going(self) -> Exception | None:
-        """Sees to it that the account's own task runs while it has anything to do; returns the bug that ended it, if any."""
-        return self._sweep.keep_going()
+    def keep_going(self) -> None:
+        """Make sure that the account's own task runs while it has anything to do."""
+        self._poller.keep_going()
+
+    def take_bugs(self) -> list[Exception]:
+        """Return the unexpected exceptions since the last call."""
+        bugs = list(self._reader.bugs)
+        self._reader.bugs.clear()
+        return bugs
+
+    def problems(self) -> list[str]:
+        """Return a sentence if the account's own task keeps dying."""
+        return self._poller.problems()
 
     def is_unused(self, *, since: float) -> bool:
-        """Tells whether nobody has read through it since then, nor is due to: some look but once a day."""
-        self._sweep.replan(self._now())
-        return self.used_at < since and not self._answers.demand
+        """Return whether nobody has read through it since then, nor is due to: some references are read once a day."""
+        self._poller.replan(self._now())
+        return self.used_at < since and not self._cache.demand
 
     def close(self) -> None:
-        """Ends the task."""
-        self._sweep.close()
+        """End the account's own task."""
+        self._poller.close()
 
-    def _take_note(self, reference: Reference, now: float) -> None:
+    def _record_interest(self, reference: Reference, now: float) -> None:
         self.used_at = now
-        if self._answers.demand.want(reference.cluster_uuid, reference.key, interval=reference.refresh_interval, now=now):
-            self._sweep.plan_anew()
+        if self._cache.demand.want(reference.cluster_uuid, reference.key, interval=reference.refresh_interval, now=now):
+            self._poller.plan_again()
 
-    def _seconds_until_turn(self, uuid: str, *, somebody_waits: bool, now: float) -> float:
-        # New resources, and what a person has asked for, go before what is only to be refreshed.
-        line, before = (self._first, 0) if somebody_waits else (self._others, self._first.length(now))
-        wait = self._reads.budget.seconds_until(now, spare=before + line.position(uuid, now=now))
-        if wait:
-            self._answers.waiting.add(uuid)
-            line.join(uuid, now=now)
-        return min(wait, LOOK_AGAIN)
+    def _requests_needed(self, reference: Reference, found: ReadCluster | None, wanted: Freshness, *, needs_ca: bool) -> int:
+        """Return how many requests a read would make: those that are under way already, and fresh enough, are shared."""
+        uuid, needed = reference.cluster_uuid, list[What]()
+        if found is None:
+            needed.append(("cluster", uuid))
+        if reference.user and self._needs_user(reference, found, wanted):
+            needed.append(("user", uuid, reference.user))
+        if reference.pool:
+            what = ("pool", uuid, reference.pool)
+            if found is None or self._reader.detail(what, of=found.packed, wanted=wanted) is None:
+                needed.append(what)
+        if needs_ca or (isinstance(wanted, Requested) and not is_fresh(self._reader.ca_schedule.asked_at(uuid), wanted)):
+            needed.append(("ca", uuid))
+        return sum(not self._reader.is_under_way(what, since=wanted.since) for what in needed)
 
-    def _leave_line(self, uuid: str) -> None:
-        self._first.leave(uuid)
-        self._others.leave(uuid)
+    def _needs_user(self, reference: Reference, found: ReadCluster | None, wanted: Freshness) -> bool:
+        what = ("user", reference.cluster_uuid, reference.user)
+        if found is None:
+            # Whether the cluster lists it will be known only when it is read.
+            return self._reader.is_kept(what)
+        if _listed_user(found.cluster, reference.user):
+            return False
+        return self._reader.detail(what, of=found.packed, wanted=wanted) is None
 
-    def _fresh_cluster(self, uuid: str, *, max_age: float) -> bytes | None:
-        kept = self._answers.get(uuid)
-        if kept is None or not max_age:
+    def _queued(self, reference: Reference, wanted: Freshness, *, needs_cluster: bool, requests: int) -> Queued | None:
+        """Return None where it is this reference's turn. Raises the cause for which it cannot be."""
+        uuid, routine = reference.cluster_uuid, isinstance(wanted, Routine)
+        self._reader.refuse(wanted)
+        if needs_cluster:
+            if routine and (cause := self._poller.why_not_fresh(uuid)):
+                self._cache.late.add(uuid)
+                raise again(cause)
+            if self._poller.will_bring(uuid, at_once=not routine):
+                self._poller.wait_for(uuid)
+                return Queued(seconds=ANSWERS_SOON, what=_named(reference, needs_cluster=True))
+        wait = self._reader.wait_for_turn(
+            reference.key.namespace,
+            _place(reference, wanted),
+            # New resources, and what a person has asked for, go before what is only to be refreshed.
+            urgent=not routine or uuid not in self._cache,
+            requests=requests,
+            behind=int(self._poller.page_is_due()),
+        )
+        if not wait:
             return None
-        age, swept = self._now() - kept.read_at, self._sweep.covers(uuid)
-        if swept and self._sweep.needs_a_person:
-            return None  # a person must act, and is told at once
-        swept = swept and age < self._answers.demand.interval(uuid) * LATE
-        return kept.packed if swept or age < max_age else None
+        if needs_cluster:
+            self._cache.waiting.add(uuid)
+        return Queued(seconds=min(wait, LOOK_AGAIN), what=_named(reference, needs_cluster=needs_cluster))
+
+    def _fresh_cluster(self, uuid: str, wanted: Freshness) -> bytes | None:
+        kept = self._cache.get(uuid)
+        if kept is None:
+            return None
+        if isinstance(wanted, Routine) and self._poller.covers(uuid):
+            if self._poller.needs_a_person:
+                return None  # the cause is reported at once
+            if self._now() - kept.read_at < self._cache.demand.interval(uuid) * LATE:
+                return kept.packed
+        return kept.packed if is_fresh(kept.read_at, wanted) else None
+
+    async def _read_requested_ca(self, uuid: str, wanted: Freshness) -> Cause | None:
+        """Read the CA where a refresh is requested; return why that was not possible: the last CA stays in use then."""
+        if isinstance(wanted, Requested) and not is_fresh(self._reader.ca_schedule.asked_at(uuid), wanted):
+            try:
+                await self._reader.ca(uuid, wanted=wanted)
+            except Cause as cause:
+                return cause
+        return None
+
+    async def _find_ca(self, uuid: str, *, known: bytes, may_wait: bool) -> tuple[bytes, bool]:
+        """Return the CA, and whether upstream has yet to be asked for it."""
+        schedule, budget, now = self._reader.ca_schedule, self._reader.budget, self._now()
+        kept = schedule.get(uuid)
+        if kept is not None:
+            return kept or known, False
+        if known:
+            schedule.plan_recheck(uuid, now=now)
+            return schedule.shared(known), False
+        try:
+            if not may_wait or budget.may_spend(now, spare=max(budget.background, len(self._reader.queue))):
+                await self._reader.ca(uuid, wanted=Routine(now))
+                return schedule.get(uuid) or b"", False
+        except RateLimited:
+            pass
+        schedule.plan(uuid, at=now)
+        return b"", True
+
+
+def _place(reference: Reference, wanted: Freshness) -> What:
+    """Name a reference's place in the queue: the same whichever of its reads is needed, so that it keeps its place."""
+    name = ("pool", reference.pool) if reference.pool else ("user", reference.user)
+    return (type(wanted).__name__, reference.cluster_uuid, *name)
+
+
+def _named(reference: Reference, *, needs_cluster: bool) -> str:
+    if needs_cluster:
+        return "the cluster"
+    return f"connection pool {reference.pool}" if reference.pool else f"user {reference.user}" if reference.user else "the CA"
+
+
+def _listed_user(cluster: DatabaseCluster, name: str) -> User | None:
+    """Return a user as the cluster lists it. For Kafka the list lacks the certificates: each user is read separately."""
+    return cluster.user(name) if cluster.engine != "kafka" else None
 
 
 class Accounts:
@@ -151,7 +261,7 @@ class Accounts:
         self._by_token: dict[str, Account] = {}
 
     def of(self, token: str) -> Account:
-        """Finds the token's account, or opens it."""
+        """Return the token's account; open it if there is none."""
         account = self._by_token.get(token)
         if account is None:
             account = self._by_token[token] = self._make_account(token)
@@ -171,11 +281,17 @@ class Accounts:
         return latest
 
     def keep_going(self) -> list[Exception]:
-        """Sees to it that every account's own task runs; returns the bugs that ended any."""
-        return [bug for account in self._by_token.values() if (bug := account.keep_going())]
+        """Make sure that every account's own task runs; return the unexpected exceptions since the last call."""
+        for account in self._by_token.values():
+            account.keep_going()
+        return [bug for account in self._by_token.values() for bug in account.take_bugs()]
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each account whose own task keeps dying."""
+        return [problem for account in self._by_token.values() for problem in account.problems()]
 
     def drop_unused(self, *, since: float) -> None:
-        """Forgets accounts that nobody reads through any more: rotated tokens and what was read with them."""
+        """Drop accounts that nobody reads through any more: rotated tokens and what was read with them."""
         for token, account in list(self._by_token.items()):
             if account.is_unused(since=since):
                 account.close()

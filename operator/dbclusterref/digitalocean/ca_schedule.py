@@ -1,13 +1,16 @@
-"""When each cluster's CA is to be read: soon where nobody knows it, else about daily and spread over the day. Pure."""
+"""When each cluster's CA is to be read: soon where nobody knows it, otherwise about daily and spread over the day. Pure."""
 
 import heapq
+import math
 from dataclasses import dataclass, field
 
 CA_MAX_AGE = 24 * 3600.0
-"""A CA changes about never; it is read once a day, in seconds, spread so that no hour reads them all."""
+"""Seconds between two reads of a CA, which changes rarely; they are spread so that no hour reads them all."""
 NO_CA_MAX_AGE = 3600.0
-"""That a cluster has no CA is believed for less long the first time: a new cluster gets one only after a while."""
+"""Seconds for which the first answer that a cluster has no CA is believed: a new cluster gets one only after a while."""
 AFTER_FAILURE = 300.0
+RECHECK_EVERY = 4.0
+"""Seconds between two reads of CAs that are known from Secrets alone: after a restart they take a fifth of the pace."""
 
 
 @dataclass(slots=True)
@@ -15,16 +18,21 @@ class CaSchedule:
     """The CAs that upstream gave, and the reads to come. Equal CAs (a project's clusters share one) are kept once."""
 
     _known: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _asked_at: dict[str, float] = field(default_factory=dict)
     _due: list[tuple[float, str]] = field(default_factory=list)
-    _planned: set[str] = field(default_factory=set)
+    _planned: dict[str, float] = field(default_factory=dict)
     _alike: dict[bytes, bytes] = field(default_factory=dict, repr=False)
 
     def get(self, uuid: str) -> bytes | None:
-        """What upstream last said, b"" for no CA; None where it has not been asked."""
+        """Return what upstream last said, b"" for no CA; None where it has not been asked."""
         return self._known.get(uuid)
 
-    def learn(self, uuid: str, pem: bytes, *, now: float, chance: float) -> bool:
-        """Takes in what upstream said now; tells whether it is news. `chance` in [0, 1) spreads the next reads."""
+    def asked_at(self, uuid: str) -> float:
+        """Return when upstream was last asked for a CA and answered; 0 for never."""
+        return self._asked_at.get(uuid, 0.0)
+
+    def learn(self, uuid: str, pem: bytes, *, asked_at: float, chance: float) -> bool:
+        """Record upstream's answer; return whether the CA has changed. `chance` in [0, 1) spreads the next reads."""
         before = self._known.get(uuid)
         if not pem and before:
             # An answer without a CA does not take away one that was given.
@@ -34,29 +42,48 @@ class CaSchedule:
         else:
             max_age = CA_MAX_AGE
         self._known[uuid] = self.shared(pem)
-        self.plan(uuid, at=now + max_age * (1 - chance / 10))
+        self._asked_at[uuid] = asked_at
+        self._planned.pop(uuid, None)
+        self.plan(uuid, at=asked_at + max_age * (1 - chance / 10))
         return before != pem
 
     def shared(self, pem: bytes) -> bytes:
-        """The one copy of equal CAs."""
+        """Return the one copy of equal CAs."""
         return self._alike.setdefault(pem, pem)
 
     def plan(self, uuid: str, *, at: float) -> None:
-        """Has a CA read at a time, unless a read is planned already."""
-        if uuid not in self._planned:
-            self._planned.add(uuid)
+        """Have a CA read at a time, unless a read is planned for an earlier one."""
+        if at < self._planned.get(uuid, math.inf):
+            self._planned[uuid] = at
             heapq.heappush(self._due, (at, uuid))
 
+    def plan_recheck(self, uuid: str, *, now: float) -> None:
+        """Have a CA that only a Secret tells of read soon, behind the others that are planned."""
+        if uuid not in self._planned:
+            self.plan(uuid, at=now + min(RECHECK_EVERY * len(self._planned), CA_MAX_AGE))
+
     def next_at(self) -> float | None:
-        """When the next read is due."""
+        """Return when the next read is due."""
+        self._drop_replaced()
         return self._due[0][0] if self._due else None
 
+    def peek(self) -> str:
+        """Return whose read is the next."""
+        self._drop_replaced()
+        return self._due[0][1]
+
     def pop(self) -> str:
-        """Takes the next read out."""
+        """Remove the next read and return whose it is."""
+        self._drop_replaced()
         _, uuid = heapq.heappop(self._due)
-        self._planned.discard(uuid)
+        del self._planned[uuid]
         return uuid
 
     def forget(self, uuid: str) -> None:
-        """Drops what is known of a cluster that nobody wants any more."""
+        """Drop what is known of a cluster that is no longer wanted."""
         self._known.pop(uuid, None)
+        self._asked_at.pop(uuid, None)
+
+    def _drop_replaced(self) -> None:
+        while self._due and self._planned.get(self._due[0][1]) != self._due[0][0]:
+            heapq.heappop(self._due)

@@ -1,4 +1,4 @@
-"""A walk over the pages of the listing, again and again: where it is, when the next page is due, what it did not find. Pure."""
+"""Repeated walks over the pages of the listing: the position, when the next page is due, and what was not found. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,13 +7,13 @@ from dbclusterref.digitalocean.model import ClusterPage
 from dbclusterref.errors import UpstreamUnavailable
 
 UNKNOWN_PAGES = 4
-"""How long a listing is taken to be before its first page has told: a few single reads are cheaper than finding out."""
+"""How long a listing is assumed to be until its first page is read: a few single reads are cheaper than finding out."""
 LONGEST = 2000
-"""More pages than this are no listing but a loop."""
+"""A listing with more pages is taken for a loop."""
 
 
 class Cursor:
-    """One walk after the other. Of a page is kept what it was last time without its clusters, and which were on it."""
+    """One walk after the other. Of each page its digest and its clusters' UUIDs are kept from one walk to the next."""
 
     def __init__(self) -> None:
         self.after: str | None = None
@@ -32,22 +32,22 @@ class Cursor:
 
     @property
     def known(self) -> ClusterPage | None:
-        """The next page as it was last time; None where it must be read as if nothing were known of it."""
+        """The next page as it was in the last walk; None where it must be parsed even if it has not changed."""
         return self._pages[self.position][0] if not self._afresh[0] and self.position < len(self._pages) else None
 
     def read_afresh(self) -> None:
-        """Has the rest of this walk and the whole next one read as if nothing were known."""
+        """Have every page of the rest of this walk and of the next one parsed."""
         self._afresh = [True, True]
 
     def take(self, page: ClusterPage) -> tuple[tuple[str, ...], bool]:
-        """Takes the next page in; returns which clusters are on it, and whether it was the walk's last.
+        """Record the next page; return which clusters are on it, and whether it was the walk's last.
 
         Raises UpstreamUnavailable where the page leads back to one already read, or never to an end: start again then.
         """
         if page.next in self._been_at:
-            raise UpstreamUnavailable("DigitalOcean's listing of clusters leads back to a page already read; trying again.")
+            raise UpstreamUnavailable("DigitalOcean's listing of clusters leads back to a page already read; retrying.")
         if page.next is not None and self.position + 1 >= LONGEST:
-            raise UpstreamUnavailable("DigitalOcean's listing of clusters does not end; trying again.")
+            raise UpstreamUnavailable("DigitalOcean's listing of clusters does not end; retrying.")
         uuids = self._pages[self.position][1] if page.clusters is None else tuple(c.uuid for c in page.clusters)
         self._pages[self.position : self.position + 1] = [(replace(page, clusters=None), uuids)]
         self._seen.update(uuids)
@@ -62,18 +62,18 @@ class Cursor:
         return uuids, page.next is None
 
     def missing(self, wanted: Iterable[str]) -> frozenset[str]:
-        """Which of the wanted clusters a complete walk did not find."""
+        """Return which of the wanted clusters a complete walk did not find."""
         return frozenset(wanted) - self._seen
 
     def start_again(self) -> None:
-        """Goes back to the first page."""
+        """Go back to the first page."""
         self.after, self.position = None, 0
         self._seen.clear()
         self._been_at.clear()
         self._afresh = [self._afresh[1], False]
 
     def space_out(self, now: float, *, every: float) -> None:
-        """Sets when the next page is due, such that a whole walk takes `every` seconds and its pages are spread evenly."""
+        """Set when the next page is due, so that a whole walk takes `every` seconds and its pages are spread evenly."""
         spacing = every / self.pages
         # What is a little late is caught up with; what came early moves the rest up.
         self.due_at = (self.due_at if 0 <= now - self.due_at < every / 2 else now) + spacing

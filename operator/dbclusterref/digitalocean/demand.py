@@ -1,7 +1,7 @@
-"""Which clusters are wanted, by which references, how often. Pure.
+"""Which clusters are wanted, by which references, how often, and how fresh an answer must be. Pure.
 
 A reference's interest in a cluster is recorded at each of its reads, and lapses when there has been none for long: nothing has
-to say that a reference is gone.
+to say that a reference is gone. Times are monotonic seconds.
 """
 
 import math
@@ -11,14 +11,36 @@ from dataclasses import dataclass, field
 from dbclusterref.resource.objects import ObjectKey
 
 LOOK = 900.0
-"""Seconds after which a reference looks again of itself although a sweep keeps its cluster fresh and would tell it of news."""
+"""Seconds after which a reference reads although walks keep its cluster fresh and would mark it after a change."""
 LAPSE = 2.5
-"""An interest lapses after this many times the longest time between two looks."""
+"""An interest lapses after this many times the longest time between two reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routine:
+    """An answer that was asked for after `since` is fresh enough."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """Somebody requested a refresh at `since`: everything the Secret is made from is read again, the CA included."""
+
+    since: float
+
+
+Freshness = Routine | Requested
+
+
+def is_fresh(asked_at: float, wanted: Freshness) -> bool:
+    """Return whether an answer that was asked for then is fresh enough."""
+    return asked_at > wanted.since
 
 
 @dataclass(slots=True)
 class _Interest:
-    """Who wants one cluster: by reference, how often and when it last said so; and how often it is wanted by the hastiest."""
+    """Who wants one cluster: by reference, how often and when it last said so; and the shortest of the intervals."""
 
     looks: dict[ObjectKey, tuple[float, float]] = field(default_factory=dict)
     interval: float = math.inf
@@ -40,7 +62,7 @@ class Demand:
         return len(self._by_cluster)
 
     def want(self, uuid: str, key: ObjectKey, *, interval: float, now: float) -> bool:
-        """Takes note of a look; tells whether it changes what must be planned."""
+        """Record a reference's interest; return whether it changes what must be planned."""
         interest = self._by_cluster.get(uuid)
         if interest is None:
             interest = self._by_cluster[uuid] = _Interest()
@@ -48,40 +70,37 @@ class Demand:
         interest.looks[key] = (interval, now)
         if before and before[0] == interval:
             return False
-        # Only where the hastiest has become slower all must be asked.
+        # Only where the shortest interval has become longer all must be compared.
         if before and before[0] == interest.interval:
             interest.count_again()
         else:
             interest.interval = min(interest.interval, interval)
         return True
 
-    def lapse(self, now: float) -> bool:
-        """Forgets who has not looked for long; tells whether there was anyone."""
-        lapsed = False
+    def lapse(self, now: float) -> None:
+        """Forget the references that have not read for long."""
         for uuid, interest in list(self._by_cluster.items()):
             for key, (interval, at) in list(interest.looks.items()):
                 if now - at > LAPSE * max(LOOK, interval):
                     del interest.looks[key]
-                    lapsed = True
             interest.count_again()
             if not interest.looks:
                 del self._by_cluster[uuid]
-        return lapsed
 
     def interval(self, uuid: str) -> float:
-        """How often a cluster is wanted, in seconds; infinite where it is not."""
+        """Return how often a cluster is wanted, in seconds; infinite where it is not."""
         interest = self._by_cluster.get(uuid)
         return interest.interval if interest else math.inf
 
     def intervals(self) -> Counter[float]:
-        """Counts the clusters by how often they are wanted."""
+        """Count the clusters by how often they are wanted."""
         return Counter(interest.interval for interest in self._by_cluster.values())
 
     def followers(self, uuid: str) -> tuple[ObjectKey, ...]:
-        """Who wants a cluster."""
+        """Return the references that want a cluster."""
         interest = self._by_cluster.get(uuid)
         return tuple(interest.looks) if interest else ()
 
     def clusters(self) -> frozenset[str]:
-        """Which clusters are wanted."""
+        """Return the clusters that are wanted."""
         return frozenset(self._by_cluster)

@@ -1,55 +1,139 @@
-"""A line before a token's budget: who came first reads first, and everyone stays away until then. Pure.
+"""A fair queue in front of a token's rate limit: namespaces take turns. Pure.
 
-Without it all who wait would look whenever a request is to be had, a thousand looks for each read, and chance would serve.
+Each namespace has a lane. A lane's turn is a number that grows with each request it makes (start-time fair queueing), so that
+a lane with a thousand places gets no more than a lane with one. Times are monotonic seconds.
 """
 
+import math
 from bisect import bisect_left
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 LOOK_AGAIN = 60.0
-"""Seconds after which who waits looks again in any case: the budget may have grown, and the line shorter."""
+"""Seconds after which a caller in the queue looks again in any case: the limit may have grown, and the queue shrunk."""
 ABSENT = 2 * LOOK_AGAIN
-"""Who has not looked for so long has gone without a word: its resource was deleted, or wants another cluster."""
+"""A place whose caller has not looked for this long is given up: its resource was deleted, or its spec has changed."""
+PRUNE_EVERY = 15.0
 
 
 @dataclass(slots=True)
-class _Place:
-    number: int
-    seen_at: float
+class _Line:
+    """Places in the order of their arrival: number and when each was last seen."""
 
+    places: dict[Hashable, list[float]] = field(default_factory=dict)
+    numbers: list[float] = field(default_factory=list)
 
-@dataclass(slots=True)
-class FairQueue:
-    """Clusters in the order of coming. Times are monotonic seconds."""
+    def index(self, what: Hashable) -> int:
+        place = self.places.get(what)
+        return bisect_left(self.numbers, place[0]) if place else len(self.numbers)
 
-    _places: dict[str, _Place] = field(default_factory=dict)
-    _numbers: list[int] = field(default_factory=list)
-    _drawn: int = 0
-
-    def length(self, now: float) -> int:
-        """How many join in line."""
-        while self._places:
-            uuid, place = next(iter(self._places.items()))
-            if now - place.seen_at <= ABSENT:
-                break
-            self.leave(uuid)
-        return len(self._places)
-
-    def position(self, uuid: str, *, now: float) -> int:
-        """How many join in front of a cluster: everyone where it is not in line."""
-        length, place = self.length(now), self._places.get(uuid)
-        return bisect_left(self._numbers, place.number) if place else length
-
-    def join(self, uuid: str, *, now: float) -> None:
-        """Puts a cluster at the end of the line, or keeps its place."""
-        if place := self._places.get(uuid):
-            place.seen_at = now
+    def join(self, what: Hashable, *, number: float, now: float) -> None:
+        if place := self.places.get(what):
+            place[1] = now
         else:
-            self._places[uuid] = _Place(self._drawn, now)
-            self._numbers.append(self._drawn)
-            self._drawn += 1
+            self.places[what] = [number, now]
+            self.numbers.append(number)
 
-    def leave(self, uuid: str) -> None:
-        """Takes a cluster out of the line, if it is in it."""
-        if place := self._places.pop(uuid, None):
-            del self._numbers[bisect_left(self._numbers, place.number)]
+    def leave(self, what: Hashable) -> None:
+        if place := self.places.pop(what, None):
+            del self.numbers[bisect_left(self.numbers, place[0])]
+
+    def prune(self, now: float) -> None:
+        for what in [what for what, (_, seen_at) in self.places.items() if now - seen_at > ABSENT]:
+            self.leave(what)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One namespace's places: those somebody waits for come before routine ones."""
+
+    turn: float
+    urgent: _Line = field(default_factory=_Line)
+    routine: _Line = field(default_factory=_Line)
+
+    def __len__(self) -> int:
+        return len(self.urgent.numbers) + len(self.routine.numbers)
+
+    def index(self, what: Hashable, *, urgent: bool) -> int:
+        return self.urgent.index(what) if urgent else len(self.urgent.numbers) + self.routine.index(what)
+
+
+class FairQueue:
+    """Places by lane, and whose turn it is. A place is named by what is to be read."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, _Lane] = {}
+        self._turn = 0.0
+        self._next_turns: dict[str, float] = {}
+        self._drawn = 0.0
+        self._pruned_at = -math.inf
+
+    def __len__(self) -> int:
+        """Return how many places there are in all lanes."""
+        return sum(map(len, self._lanes.values()))
+
+    def position(self, lane: str, what: Hashable, *, urgent: bool, now: float) -> int:
+        """Return how many places are served before this one, or before a new one where it is not in the queue."""
+        self._prune(now)
+        own = self._lanes.get(lane) or _Lane(self._turn_of(lane))
+        position = index = own.index(what, urgent=urgent)
+        earlier = True
+        for name, other in self._lanes.items():
+            if name == lane:
+                earlier = False
+                continue
+            ahead = own.turn + index - other.turn
+            # Of lanes whose turn is the same, the one that has waited longer goes first.
+            served = math.floor(ahead) + 1 if earlier else math.ceil(ahead)
+            position += min(max(served, 0), len(other))
+        return position
+
+    def join(self, lane: str, what: Hashable, *, urgent: bool, now: float) -> None:
+        """Add a place at the end of its lane, or keep it."""
+        entry = self._lanes.get(lane)
+        if entry is None:
+            entry = self._lanes[lane] = _Lane(self._turn_of(lane))
+        line, other = (entry.urgent, entry.routine) if urgent else (entry.routine, entry.urgent)
+        other.leave(what)
+        line.join(what, number=self._drawn, now=now)
+        self._drawn += 1
+
+    def leave(self, lane: str, what: Hashable) -> None:
+        """Remove a place, if there is one."""
+        if entry := self._lanes.get(lane):
+            entry.urgent.leave(what)
+            entry.routine.leave(what)
+            self._close_if_empty(lane)
+
+    def serve(self, lane: str, what: Hashable, *, requests: int) -> None:
+        """Record that a lane makes so many requests for a place; whoever waits for the same elsewhere gets their answer."""
+        turn = self._turn_of(lane)
+        for name in list(self._lanes):
+            self.leave(name, what)
+        after = turn + requests
+        others = any(name != lane for name in self._lanes)
+        # What a lane uses while nobody else waits is not held against it.
+        self._turn = max(self._turn, turn) if others else max(self._turn, after)
+        self._next_turns = {name: turn for name, turn in self._next_turns.items() if turn > self._turn}
+        self._next_turns[lane] = after
+        if entry := self._lanes.get(lane):
+            entry.turn = after
+
+    def _turn_of(self, lane: str) -> float:
+        entry = self._lanes.get(lane)
+        return entry.turn if entry else max(self._turn, self._next_turns.get(lane, 0.0))
+
+    def _close_if_empty(self, lane: str) -> None:
+        entry = self._lanes[lane]
+        if not len(entry):
+            self._next_turns[lane] = entry.turn
+            del self._lanes[lane]
+
+    def _prune(self, now: float) -> None:
+        if now - self._pruned_at < PRUNE_EVERY:
+            return
+        self._pruned_at = now
+        for name, lane in list(self._lanes.items()):
+            lane.urgent.prune(now)
+            lane.routine.prune(now)
+            self._close_if_empty(name)

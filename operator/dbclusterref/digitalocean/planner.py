@@ -1,4 +1,4 @@
-"""Which reads are cheapest for what is wanted: one by one, or pages of the listing that serve up to 200 clusters each. Pure."""
+"""Which reads are cheapest for what is wanted: single ones, or pages of the listing with up to 200 clusters each. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ AHEAD = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How to read. With `sweep_every` seconds the whole listing is read; clusters wanted oftener than `covers` go singly."""
+    """How to read. With `sweep_every` seconds the whole listing is read; clusters wanted more often than `covers` go singly."""
 
     sweep_every: float | None
     covers: float
     per_second: float
 
     def swept(self, interval: float) -> bool:
-        """Tells whether sweeps alone keep a cluster fresh that is wanted every `interval` seconds."""
+        """Return whether sweeps alone keep a cluster fresh that is wanted every `interval` seconds."""
         return self.sweep_every is not None and interval >= self.covers
 
 
 def plan(intervals: Mapping[float, int], *, pages: int) -> Plan:
-    """Finds the cheapest: `intervals` counts clusters by how often each is wanted, a listing takes `pages` requests.
+    """Return the cheapest plan: `intervals` counts clusters by how often each is wanted, a listing takes `pages` requests.
 
-    Every interval is tried as the sweeps' period; clusters wanted oftener than that are read singly on top.
+    Every interval is tried as the sweeps' period; clusters wanted more often than that are read singly on top.
     """
     singly = 0.0
     best = None

@@ -4,7 +4,8 @@ Several processes and tools may share a token, so the headers take precedence ov
 only `reset` is Unix time, because the header is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 TOO_MANY = 429
@@ -67,6 +68,7 @@ class TokenBucket:
     remaining: int | None = None
     stay_away_until: float = 0.0
     _left: float = field(default=-1.0)
+    _reserved: int = 0
 
     def __post_init__(self) -> None:
         self._left = self.burst
@@ -96,12 +98,21 @@ class TokenBucket:
     def seconds_until(self, now: float, *, spare: float = 0.0) -> float:
         """Return how long to wait for a request that leaves `spare` requests of the burst; 0 for now."""
         self._refill(now)
-        short = spare + 1 - self._left
+        short = spare + 1 + self._reserved - self._left
         return max(0.0, self.stay_away_until - now, short / self.pace if short > TINY else 0.0)
 
     def may_spend(self, now: float, *, spare: float = 0.0) -> bool:
         """Return whether a request may go now that leaves `spare` requests of the burst."""
         return self.seconds_until(now, spare=spare) <= 0
+
+    @contextmanager
+    def reserve(self, requests: int) -> Iterator[None]:
+        """Keep so many requests from others while the reads of one refresh, which go together, are under way."""
+        self._reserved += requests
+        try:
+            yield
+        finally:
+            self._reserved -= requests
 
     def spend(self, now: float) -> None:
         """Count a request. The bucket may go below zero: the reads of one refresh go together."""

@@ -1,18 +1,37 @@
-"""Reads through one token: each takes its turn in the budget, and whoever asks for what is being read shares the answer."""
+"""Reads through one token: each waits for its turn, spends from the budget, and is shared by all who ask for the same."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from dbclusterref.clock import Clock
-from dbclusterref.digitalocean.ca_schedule import CA_MAX_AGE, CaSchedule
+from dbclusterref.digitalocean.ca_schedule import CaSchedule
+from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
+from dbclusterref.digitalocean.fair_queue import FairQueue
 from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders, TokenBucket
 from dbclusterref.digitalocean.single_flight import SingleFlight
-from dbclusterref.errors import RateLimited
+from dbclusterref.errors import Cause, PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, UserNotFound
 
-EXTRA_MAX_AGE = 3600.0
-"""A pool, or a user that the cluster does not list, is read when the cluster changed, and in any case this often."""
+MISSING_MAX_AGE = 300.0
+"""Seconds for which a pool or user is believed to be missing, unless its cluster changes or a refresh is requested."""
+UNLISTED_MAX_AGE = 3600.0
+"""The same for a user that its cluster's own list lacks: a new user would change the list."""
+REJECTED_MAX_AGE = 60.0
+"""Seconds for which a 401 is believed: a rejected token costs one request a minute, however many references use it."""
+DETAIL_KEPT = 3600.0
+"""Seconds after its last use until a pool or user is dropped from memory."""
+
+UNEXPECTED = (
+    "The operator could not process DigitalOcean's answer because of a bug, which its log describes; retrying automatically. "
+    "Please report it."
+)
+
+V = TypeVar("V")
+What = tuple[str, ...]
+"""What is read: its kind, the cluster's UUID, and the name of a pool or user."""
 
 
 class Upstream(Protocol):
@@ -30,15 +49,32 @@ class Upstream(Protocol):
 KnownCa = Callable[[], Awaitable[bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[V]):
+    """What upstream answered to a request made at `asked_at`."""
+
+    value: V = field(repr=False)
+    asked_at: float
+
+
 @dataclass(slots=True)
-class _Extra:
-    value: User | Pool = field(repr=False)
-    read_at: float
+class _Detail:
+    """A pool or user, or the cause for which there is none; read while the cluster, packed, was `cluster`."""
+
+    value: User | Pool | UserNotFound | PoolNotFound = field(repr=False)
+    asked_at: float
     cluster: bytes = field(repr=False)
+    believed_for: float
+    used_at: float
+
+
+def again(cause: Cause) -> Cause:
+    """Return a cause to be raised once more, without the traceback of the last time: each raise would lengthen it."""
+    return cause.with_traceback(None)
 
 
 class Reader:
-    """The reads, the budget they share, and what is kept of CAs, pools and users.
+    """The reads, their queue and budget, and what is kept of CAs, pools and users.
 
     `observe` receives the status of each reply and the number of requests left, for metrics.
     """
@@ -56,106 +92,193 @@ class Reader:
         self._now = clock.monotonic
         self._observe = observe
         self._single_flight = SingleFlight()
-        self._extras: dict[tuple[str, str, str], _Extra] = {}
+        self._asked_at: dict[What, float] = {}
+        self._details: dict[What, _Detail] = {}
+        self._rejected: Answer[TokenInvalid] | None = None
         self.clock = clock
+        self.queue = FairQueue()
         self.ca_schedule = CaSchedule()
         self.budget = TokenBucket(counted_at=self._now())
+        self.bugs: deque[Exception] = deque(maxlen=10)
 
     @property
     def under_way(self) -> int:
         """How many single reads of clusters have not been answered yet."""
         return self._single_flight.count("cluster")
 
-    def forget_all_but(self, uuids: frozenset[str]) -> None:
-        """Drops the pools and users of clusters that nobody wants any more."""
-        self._extras = {what: kept for what, kept in self._extras.items() if what[1] in uuids}
+    @property
+    def rejected_at(self) -> float:
+        """When the request was made that DigitalOcean answered with 401, if that was its last answer; 0 otherwise."""
+        return self._rejected.asked_at if self._rejected else 0.0
 
-    async def cluster(self, uuid: str) -> DatabaseCluster:
-        """Read one cluster."""
+    # turns
 
-        async def read() -> DatabaseCluster:
-            self._take_turn()
-            return await self._upstream.get_cluster(self._token, uuid, observe=self._on_reply)
+    def wait_for_turn(
+        self, lane: str, place: What, *, urgent: bool, requests: int = 1, weight: int = 1, behind: int = 0, spare: float = 0.0
+    ) -> float:
+        """Return how long to wait until so many requests may go, `behind` others and with `spare` left; 0 for now.
 
-        return await self._single_flight.do(("cluster", uuid), read)
-
-    async def page(self, after: str | None, *, known: ClusterPage | None) -> ClusterPage:
-        """Read a page of the listing."""
-        self._take_turn()
-        return await self._upstream.get_page(self._token, after, known=known, observe=self._on_reply)
-
-    async def user(self, uuid: str, name: str, *, of: bytes, forced: bool) -> User:
-        """Read a database user, unless it was read lately and the cluster, packed, is as it was then."""
-
-        async def read() -> User:
-            self._take_turn()
-            return await self._upstream.get_user(self._token, uuid, name, observe=self._on_reply)
-
-        value = await self._extra(("user", uuid, name), read, cluster=of, forced=forced)
-        assert isinstance(value, User)
-        return value
-
-    async def pool(self, uuid: str, name: str, *, of: bytes, forced: bool) -> Pool:
-        """Read a connection pool, unless it was read lately and the cluster, packed, is as it was then."""
-
-        async def read() -> Pool:
-            self._take_turn()
-            return await self._upstream.get_pool(self._token, uuid, name, observe=self._on_reply)
-
-        value = await self._extra(("pool", uuid, name), read, cluster=of, forced=forced)
-        assert isinstance(value, Pool)
-        return value
-
-    async def _extra(
-        self,
-        what: tuple[str, str, str],
-        read: Callable[[], Awaitable[User | Pool]],
-        *,
-        cluster: bytes,
-        forced: bool,
-    ) -> User | Pool:
-        kept = self._extras.get(what)
-        if kept and not forced and kept.cluster == cluster and self._now() - kept.read_at < EXTRA_MAX_AGE:
-            return kept.value
-        value = await self._single_flight.do(what, read)
-        self._extras[what] = _Extra(value, self._now(), cluster)
-        return value
-
-    async def find_ca(self, uuid: str, *, known: KnownCa) -> tuple[bytes, bool]:
-        """The CA, and whether upstream has yet to be asked for it; `known` is asked where it has not been."""
+        Each request counts `weight` times for the lane's share.
+        A caller that has to wait keeps its place in the queue, and one whose turn it is leaves it.
+        """
         now = self._now()
-        kept = self.ca_schedule.get(uuid)
-        if kept is not None:
-            # What one reference knows is not kept for others: it may come from a Secret that its users can write.
-            return kept or await known(), False
-        if last := await known():
-            # After a restart the day is spread anew.
-            self.ca_schedule.plan(uuid, at=now + self.clock.jitter() * CA_MAX_AGE)
-            return self.ca_schedule.shared(last), False
-        try:
-            if self.budget.may_spend(now, spare=self.budget.background):
-                await self.ca(uuid)
-                return self.ca_schedule.get(uuid) or b"", False
-        except RateLimited:
-            pass
-        self.ca_schedule.plan(uuid, at=now)
-        return b"", True
+        ahead = behind + self.queue.position(lane, place, urgent=urgent, now=now)
+        # Nobody is in front: a budget too small for all of them at once must do.
+        others = ahead + requests - 1 if ahead else min(requests, self.budget.burst) - 1
+        wait = self.budget.seconds_until(now, spare=max(others, spare))
+        if wait:
+            self.queue.join(lane, place, urgent=urgent, now=now)
+        else:
+            self.queue.serve(lane, place, requests=requests * weight)
+        return wait
 
-    async def ca(self, uuid: str) -> bool:
-        """Read a CA; tells whether it is news."""
+    def reserve(self, requests: int) -> AbstractContextManager[None]:
+        """Keep what a turn of several requests needs while the first of them is under way."""
+        return self.budget.reserve(requests - 1)
 
-        async def read() -> bool:
-            self._take_turn()
-            ca = await self._upstream.get_ca(self._token, uuid, observe=self._on_reply)
-            return self.ca_schedule.learn(uuid, ca, now=self._now(), chance=self.clock.jitter())
+    def is_under_way(self, what: What, *, since: float) -> bool:
+        """Return whether a read that was asked for at `since` or later is under way: it can be shared."""
+        return self._asked_at.get(what, -1.0) >= since
 
-        return await self._single_flight.do(("ca", uuid), read)
-
-    def _take_turn(self) -> None:
+    def refuse(self, wanted: Freshness) -> None:
+        """Raise the cause for which no request would be made now: a 429's pause, or a rejected token."""
         now = self._now()
         if now < self.budget.stay_away_until:
             raise RateLimited(RATE_LIMITED, retry_after=self.budget.stay_away_until - now)
-        self.budget.spend(now)
+        if self._rejected:
+            believed = wanted if isinstance(wanted, Requested) else Routine(now - REJECTED_MAX_AGE)
+            if is_fresh(self._rejected.asked_at, believed):
+                raise again(self._rejected.value)
+
+    # reads
+
+    async def cluster(self, uuid: str, *, wanted: Freshness) -> Answer[DatabaseCluster]:
+        """Read one cluster."""
+        return await self._shared(
+            ("cluster", uuid), wanted, lambda: self._upstream.get_cluster(self._token, uuid, observe=self._on_reply)
+        )
+
+    async def page(self, after: str | None, *, known: ClusterPage | None) -> Answer[ClusterPage]:
+        """Read a page of the listing."""
+        asked_at = self._now()
+        page = await self._send(
+            Routine(asked_at), lambda: self._upstream.get_page(self._token, after, known=known, observe=self._on_reply)
+        )
+        return Answer(page, asked_at)
+
+    async def ca(self, uuid: str, *, wanted: Freshness) -> bool:
+        """Read a CA; return whether it has changed."""
+        before = self.ca_schedule.get(uuid)
+        answer = await self._shared(
+            ("ca", uuid), wanted, lambda: self._upstream.get_ca(self._token, uuid, observe=self._on_reply)
+        )
+        if answer.asked_at > self.ca_schedule.asked_at(uuid):
+            self.ca_schedule.learn(uuid, answer.value, asked_at=answer.asked_at, chance=self.clock.jitter())
+        return before != self.ca_schedule.get(uuid)
+
+    async def user(self, uuid: str, name: str, *, of: bytes, listed: bool, wanted: Freshness) -> User:
+        """Read a database user, unless the answer kept is fresh; `listed` where the cluster, `of`, lists its users."""
+        what = ("user", uuid, name)
+        value = self.detail(what, of=of, wanted=wanted) or await self._detail(
+            what,
+            lambda: self._upstream.get_user(self._token, uuid, name, observe=self._on_reply),
+            of=of,
+            believed_for=UNLISTED_MAX_AGE if listed else MISSING_MAX_AGE,
+            wanted=wanted,
+        )
+        assert isinstance(value, User)
+        return value
+
+    async def pool(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Pool:
+        """Read a connection pool, unless the answer kept is fresh."""
+        what = ("pool", uuid, name)
+        value = self.detail(what, of=of, wanted=wanted) or await self._detail(
+            what,
+            lambda: self._upstream.get_pool(self._token, uuid, name, observe=self._on_reply),
+            of=of,
+            believed_for=MISSING_MAX_AGE,
+            wanted=wanted,
+        )
+        assert isinstance(value, Pool)
+        return value
+
+    def detail(self, what: What, *, of: bytes, wanted: Freshness) -> User | Pool | None:
+        """Return a pool or user that was read while the cluster was as it is now, if it is fresh.
+
+        Raises UserNotFound or PoolNotFound where it is known to be missing.
+        """
+        kept, now = self._details.get(what), self._now()
+        if kept is None or kept.cluster != of:
+            return None
+        kept.used_at = now
+        if isinstance(kept.value, Cause):
+            believed = wanted if isinstance(wanted, Requested) else Routine(now - kept.believed_for)
+            if is_fresh(kept.asked_at, believed):
+                raise again(kept.value)
+            return None
+        return kept.value if is_fresh(kept.asked_at, wanted) else None
+
+    def is_kept(self, what: What) -> bool:
+        """Return whether a pool or user was asked for before, whatever the answer was."""
+        return what in self._details
+
+    def forget_unused(self, uuids: frozenset[str]) -> None:
+        """Drop the pools and users of clusters other than these, and those that nobody asks for any more."""
+        since = self._now() - DETAIL_KEPT
+        self._details = {what: kept for what, kept in self._details.items() if what[1] in uuids and kept.used_at >= since}
+
+    async def _detail(
+        self,
+        what: What,
+        call: Callable[[], Awaitable[User | Pool]],
+        *,
+        of: bytes,
+        believed_for: float,
+        wanted: Freshness,
+    ) -> User | Pool:
+        async def call_or_missing() -> User | Pool | UserNotFound | PoolNotFound:
+            try:
+                return await call()
+            except (UserNotFound, PoolNotFound) as cause:
+                return cause
+
+        answer = await self._shared(what, wanted, call_or_missing)
+        self._details[what] = _Detail(answer.value, answer.asked_at, of, believed_for, self._now())
+        if isinstance(answer.value, Cause):
+            raise again(answer.value)
+        return answer.value
+
+    async def _shared(self, what: What, wanted: Freshness, call: Callable[[], Awaitable[V]]) -> Answer[V]:
+        async def ask() -> Answer[V]:
+            asked_at = self._asked_at[what] = self._now()
+            try:
+                return Answer(await self._send(wanted, call), asked_at)
+            finally:
+                del self._asked_at[what]
+
+        since = min(wanted.since, self._now())
+        while True:
+            answer = await self._single_flight.do(what, ask)
+            # What was asked for before the refresh was requested does not answer it.
+            if answer.asked_at >= since:
+                return answer
+
+    async def _send(self, wanted: Freshness, call: Callable[[], Awaitable[V]]) -> V:
+        self.refuse(wanted)
+        asked_at = self._now()
+        self.budget.spend(asked_at)
+        try:
+            value = await call()
+        except TokenInvalid as cause:
+            self._rejected = Answer(cause, asked_at)
+            raise
+        except Cause:
+            raise
+        except Exception as bug:  # noqa: BLE001 - whatever an answer provokes is a cause, and ends no task
+            self.bugs.append(bug)
+            raise UpstreamUnavailable(UNEXPECTED) from None
+        self._rejected = None
+        return value
 
     def _on_reply(self, status: int, headers: RateLimitHeaders) -> None:
         self._observe(status, headers.remaining)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from dbclusterref.compact import Compactor
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints, MaintenanceWindow, Pool, User
+from dbclusterref.errors import Cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class Snapshot:
     user: User | None = None
     pool: Pool | None = None
     password: str = field(default="", repr=False)
+    unread: Cause | None = field(default=None, compare=False)
+    """Why the CA is older than the refresh that was requested; None where nothing is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,8 +65,9 @@ class Result:
     """What one reconciliation came to.
 
     `published` is what is in the Secret although the last read failed. `cluster` is the cluster as it was last read, whatever
-    came of it, and `answered_at` when. `refreshed` means that upstream was asked: it acknowledges a refresh that the annotation
-    requested. `not_fresh_for` is how long nothing has been published, by a clock that does not jump as the time of day may.
+    came of it, and `answered_at` when. `refreshed` means that upstream has answered: it acknowledges a refresh that the
+    annotation requested. `not_fresh_for` is how long nothing has been published, by a clock that does not jump as the time
+    of day may.
     """
 
     outcome: Outcome

@@ -60,6 +60,8 @@ class ReadState:
     """The request for a refresh that a read has answered."""
     answered_at: float | None = None
     """When DigitalOcean gave the answer that is in use."""
+    request: tuple[str, float] | None = None
+    """The last refresh that was requested: the annotation's value, and when this process first acted on it."""
     token: int | None = None
     """A hash of the token that was last used."""
 
@@ -107,6 +109,12 @@ class ReadState:
             self.cause, self.failed_at, self.not_found_since = former.cause, former.failed_at, former.not_found_since
         self.token, self.packed_cluster = former.token, former.packed_cluster
 
+    def requested(self, value: str, *, now: float) -> float:
+        """Record that a refresh is requested; return when this process first acted on it."""
+        if self.request is None or self.request[0] != value:
+            self.request, self.due_at = (value, now), 0.0
+        return self.request[1]
+
     def waits(self, seconds: float, *, now: float) -> float:
         """Record that it is not this resource's turn for so long; return for how many seconds it has waited."""
         self.not_before = now + seconds
@@ -122,6 +130,12 @@ class ReadState:
         self.cause = self.failed_at = self.not_found_since = self.waiting_since = None
         self.failures = 0
         self.due_at = due_at
+
+    def partly_succeeded(self, rendition: Rendition, cause: Cause, *, now: float, due_at: float) -> None:
+        """Record a read that made a complete Secret, although a part of it is older than what was asked for."""
+        failures = self.failures
+        self.succeeded(rendition, due_at=due_at)
+        self.cause, self.failures, self.failed_at = cause, failures + 1, now
 
     def failed(self, cause: Cause, *, now: float, due_at: float) -> None:
         """Record a read that did not; the last good snapshot stays.
@@ -225,6 +239,12 @@ class Entry:
         """Return whether the annotation asks for a read that has not been made."""
         requested = self.identity.refresh_requested_at
         return bool(requested) and requested not in {self.reads.answered_request, self.status.last_handled_refresh_at}
+
+    @property
+    def refresh_is_new(self) -> bool:
+        """Return whether the annotation asks for a read that has not even been tried."""
+        tried = self.reads.request[0] if self.reads.request else ""
+        return self.refresh_is_requested and tried != self.identity.refresh_requested_at
 
     @property
     def refresh_is_answered(self) -> bool:

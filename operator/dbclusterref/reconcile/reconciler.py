@@ -14,8 +14,9 @@ from math import inf, isfinite
 
 from dbclusterref.backoff import LOCAL_CAP, after_failure, after_success
 from dbclusterref.clock import Clock
-from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.account import Account, Accounts, Queued
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
+from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
 from dbclusterref.digitalocean.snapshot import Snapshot, unpack_cluster
 from dbclusterref.digitalocean.tokens import Tokens
 from dbclusterref.errors import (
@@ -24,6 +25,7 @@ from dbclusterref.errors import (
     Forbidden,
     InvalidSpec,
     MissingScope,
+    PoolNotFound,
     RateLimited,
     SecretConflict,
     SecretRefused,
@@ -31,10 +33,11 @@ from dbclusterref.errors import (
     TokenSecretMissing,
     UnconfirmedNotFound,
     UpstreamUnavailable,
+    UserNotFound,
 )
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended
-from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.entry import Entry, ReadState
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publication, Publisher, Superseded
 from dbclusterref.reconcile.read_lane import PendingRead
@@ -55,10 +58,8 @@ LOCAL_FAILURES = 6
 _OF_THE_TOKEN = (TokenInvalid, Forbidden, MissingScope)
 """Causes that another token ends: its Secret is looked up often, while DigitalOcean is rarely asked about the same one."""
 
-_WAITING = (
-    "This read is queued: the API token's rate limit is nearly exhausted. Raise spec.refreshInterval, or use fewer tools with "
-    "one token."
-)
+_ANSWERS = (ClusterNotFound, UserNotFound, PoolNotFound)
+"""Failures that are an answer all the same: they acknowledge a requested refresh, as a read does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +67,27 @@ class Waiting:
     """It is not this resource's turn to read for so many seconds."""
 
     seconds: float
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read makes this Secret; the next read is due in so many seconds."""
+    """What was read makes this Secret; the next read is due in so many seconds.
+
+    `unread` is why a part of it is older than the refresh that was requested.
+    """
 
     rendition: Rendition
     next_in: float
+    unread: Cause | None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What was read makes no complete Secret."""
+    """There is no complete Secret to be made; `answered` where DigitalOcean was asked and has said so."""
 
     cause: Cause
+    answered: bool
 
 
 Observation = Waiting | Read | Failed
@@ -144,7 +151,7 @@ class Reconciler:
 
     async def _bring_in_line(self, entry: Entry, reference: Reference) -> NextStep:
         reads = entry.reads
-        due_in = reads.seconds_until_due(self._clock.monotonic(), requested=entry.refresh_is_requested)
+        due_in = reads.seconds_until_due(self._clock.monotonic(), requested=entry.refresh_is_new)
         reading = reads.under_way or not due_in
         if reads.cause is None and reads.packed_snapshot is None:
             # Nothing to write yet, and nothing to say: where a read waits for its turn for long, that is a cause.
@@ -159,7 +166,7 @@ class Reconciler:
         return NextStep(after=after if isfinite(after) else None)
 
     def _seconds_until_next_look(self, entry: Entry, reference: Reference, outcome: Outcome) -> float:
-        due_in = entry.reads.seconds_until_due(self._clock.monotonic(), requested=entry.refresh_is_requested)
+        due_in = entry.reads.seconds_until_due(self._clock.monotonic(), requested=entry.refresh_is_new)
         if isinstance(outcome, SecretConflict | SecretRefused):
             jitter, interval = self._clock.jitter(), reference.refresh_interval
             return min(due_in, after_failure(outcome, failures=LOCAL_FAILURES, interval=interval, jitter=jitter))
@@ -186,34 +193,49 @@ class Reconciler:
             observation = await self._observe(entry, reference)
         finally:
             reads.under_way = False
-        now = self._clock.monotonic()
+        now, answered = self._clock.monotonic(), False
         match observation:
-            case Waiting(seconds):
+            case Waiting(seconds, what):
                 waited = reads.waits(seconds, now=now)
                 if max(seconds, waited) >= SAID_AFTER:
-                    reads.cause = reads.cause or RateLimited(_WAITING)
+                    reads.cause = reads.cause or RateLimited(
+                        f"The read of {what} is queued: the API token's rate limit is nearly exhausted. Raise "
+                        "spec.refreshInterval, or use fewer tools with one token."
+                    )
                 return
-            case Read(rendition, next_in):
-                reads.succeeded(rendition, due_at=now + after_success(next_in, jitter=self._clock.jitter()))
-            case Failed(cause):
-                failures, interval = reads.failures + 1, reference.refresh_interval
-                delay = after_failure(cause, failures=failures, interval=interval, jitter=self._clock.jitter())
+            case Read(rendition, next_in, unread):
+                if unread:
+                    reads.partly_succeeded(rendition, unread, now=now, due_at=now + self._retry_in(reads, reference, unread))
+                else:
+                    reads.succeeded(rendition, due_at=now + after_success(next_in, jitter=self._clock.jitter()))
+                answered = unread is None
+            case Failed(cause, answered):
+                # Nothing but another spec, or another engine, ends it: the account tells of the latter.
+                delay = inf if isinstance(cause, InvalidSpec) else self._retry_in(reads, reference, cause)
                 reads.ask_again_at = now + delay
                 if isinstance(cause, _OF_THE_TOKEN):
                     delay = min(delay, LOCAL_CAP)
-                # Nothing but another spec, or another engine, ends it: the account tells of the latter.
-                reads.failed(cause, now=now, due_at=inf if isinstance(cause, InvalidSpec) else now + delay)
-        if requested:
+                reads.failed(cause, now=now, due_at=now + delay)
+        if requested and answered:
             reads.answered_request = entry.identity.refresh_requested_at
 
-    async def _observe(self, entry: Entry, reference: Reference) -> Observation:
-        reads, interval = entry.reads, reference.refresh_interval
+    def _retry_in(self, reads: ReadState, reference: Reference, cause: Cause) -> float:
+        failures, interval = reads.failures + 1, reference.refresh_interval
+        return after_failure(cause, failures=failures, interval=interval, jitter=self._clock.jitter())
+
+    def _wanted(self, entry: Entry, reference: Reference) -> Freshness:
+        now = self._clock.monotonic()
+        if entry.refresh_is_requested:
+            return Requested(entry.reads.requested(entry.identity.refresh_requested_at, now=now))
         # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
-        max_age = 0.0 if entry.refresh_is_requested else interval / 2
-        if reads.failed_at is not None:
-            # An answer from before the failure does not disprove it.
-            max_age = min(max_age, self._clock.monotonic() - reads.failed_at)
+        since = now - reference.refresh_interval / 2
+        # An answer from before a failure does not disprove it.
+        return Routine(since if entry.reads.failed_at is None else max(since, entry.reads.failed_at))
+
+    async def _observe(self, entry: Entry, reference: Reference) -> Observation:
+        reads, wanted = entry.reads, self._wanted(entry, reference)
         account: Account | None = None
+        answered = False
         try:
             doubtful = entry.refresh_is_requested or isinstance(reads.cause, (TokenSecretMissing, *_OF_THE_TOKEN))
             token = await self._tokens.find(reference, fresh=doubtful)
@@ -221,26 +243,28 @@ class Reconciler:
             account = self._accounts.of(token)
             asks_often = isinstance(reads.cause, _OF_THE_TOKEN) and not entry.refresh_is_requested
             if asks_often and (wait := reads.ask_again_at - self._clock.monotonic()) > 0:
-                return Waiting(min(wait, LOCAL_CAP))
-            if wait := account.seconds_to_wait(reference, max_age=max_age):
-                return Waiting(wait)
-            snapshot = await self._read(entry, reference, token=token, max_age=max_age)
+                return Waiting(min(wait, LOCAL_CAP), "the cluster")
+            snapshot = await self._read(entry, reference, token=token, wanted=wanted)
+            if isinstance(snapshot, Queued):
+                return Waiting(snapshot.seconds, snapshot.what)
+            answered = snapshot.unread is None
             snapshot = replace(snapshot, password=await self._passwords.find(reference))
             rendition = Rendition.of(reference, snapshot)
         except Cause as raised:
             if account and (answer := account.last_answer(reference.cluster_uuid)):
                 reads.saw(answer.packed, read_at=answer.read_at)
             guard = account.deletion_guard if account else None
-            return Failed(self._confirmed(entry, reference, raised, guard=guard))
+            cause = self._confirmed(entry, reference, raised, guard=guard)
+            return Failed(cause, answered=answered or isinstance(cause, _ANSWERS))
         account.deletion_guard.found(reference.cluster_uuid, now=self._clock.monotonic())
-        return Read(rendition, account.next_look(reference, snapshot))
+        return Read(rendition, account.next_look(reference, snapshot), snapshot.unread)
 
-    async def _read(self, entry: Entry, reference: Reference, *, token: str, max_age: float) -> Snapshot:
+    async def _read(self, entry: Entry, reference: Reference, *, token: str, wanted: Freshness) -> Snapshot | Queued:
         """Read with the token; where it is refused, with the one that has taken its place since it was looked up."""
 
-        async def read_with(token: str) -> Snapshot:
+        async def read_with(token: str) -> Snapshot | Queued:
             account = self._accounts.of(token)
-            return await account.read(reference, max_age=max_age, known_ca=lambda: self._publisher.known_ca(entry, reference))
+            return await account.read(reference, wanted=wanted, known_ca=lambda: self._publisher.known_ca(entry, reference))
 
         try:
             return await read_with(token)

@@ -71,7 +71,7 @@ class Bench:
         return entry
 
     def answered(self, uuid: str = UUID, *, token: str = TOKEN) -> None:
-        self.accounts.of(token)._answers.put(uuid, b"", now=self.clock())
+        self.accounts.of(token)._cache.put(uuid, b"", now=self.clock())
 
     def scrape(self) -> None:
         self.measurements.take()

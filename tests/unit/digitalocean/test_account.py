@@ -1,16 +1,20 @@
 import asyncio
+import traceback
 from typing import Any
 
 import pytest
 
-from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.account import Account, Accounts, Queued
 from dbclusterref.digitalocean.ca_schedule import CA_MAX_AGE, NO_CA_MAX_AGE
+from dbclusterref.digitalocean.demand import LOOK, Requested, Routine
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.model import User
-from dbclusterref.digitalocean.rate_limit import BURST, DEFAULT_LIMIT, QUOTA_PAUSE, SHARE
+from dbclusterref.digitalocean.planner import Plan
+from dbclusterref.digitalocean.rate_limit import QUOTA_PAUSE
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable
+from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, UserNotFound
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from tests.support.fakes import (
     OTHER_UUID,
@@ -61,11 +65,27 @@ def a_reference(**spec: Any) -> Reference:
     return Reference.from_body(reference_body(**spec))
 
 
-async def read(account: Account, *, max_age: float = 30.0, known: bytes = b"", **spec: Any) -> Snapshot:
+async def look(
+    account: Account, *, requested: bool = False, known: bytes = b"", max_age: float = 29.99, **spec: Any
+) -> Snapshot | Queued:
     async def known_ca() -> bytes:
         return known
 
-    return await account.read(a_reference(**spec), max_age=max_age, known_ca=known_ca)
+    now = account._now()
+    wanted = Requested(now) if requested else Routine(now - max_age)
+    return await account.read(a_reference(**spec), wanted=wanted, known_ca=known_ca)
+
+
+async def read(account: Account, **how: Any) -> Snapshot:
+    snapshot = await look(account, **how)
+    assert isinstance(snapshot, Snapshot)
+    return snapshot
+
+
+async def wait(account: Account, **how: Any) -> float:
+    queued = await look(account, **how)
+    assert isinstance(queued, Queued)
+    return queued.seconds
 
 
 def kinds(upstream: FakeUpstream) -> list[str]:
@@ -102,15 +122,63 @@ async def test_an_answer_is_shared_for_as_long_as_it_is_young_enough(
     assert kinds(upstream) == ["cluster", "ca", "cluster"]
 
 
-async def test_a_forced_read_takes_no_kept_answer(account: Account, upstream: FakeUpstream) -> None:
+async def test_a_requested_refresh_takes_no_kept_answer_and_reads_the_ca_and_what_else_the_secret_needs(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    upstream.pools["orders-pool"] = a_pool()
+    upstream.users["late"] = User.from_api({"name": "late", "password": "x"}, path="user")
+    await read(account, pool="orders-pool", user="late")
+    clock.advance(1)
+    upstream.cas[UUID] = OLD_PEM
+    upstream.pools["orders-pool"] = a_pool(password="pw-2")
+    snapshot = await read(account, requested=True, pool="orders-pool", user="late")
+    assert kinds(upstream) == ["cluster", "user", "pool", "ca"] * 2
+    assert (snapshot.ca, snapshot.pool) == (OLD_PEM, a_pool(password="pw-2"))
+
+
+async def test_refreshes_that_are_requested_before_a_read_share_it(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    async def no_ca() -> bytes:
+        return b""
+
+    requested = Requested(clock())
+    clock.advance(1)
+    for key in ("a", "b", "c"):
+        reference = Reference.from_body(reference_body(key=ObjectKey("shop", key)))
+        await account.read(reference, wanted=requested, known_ca=no_ca)
+    assert kinds(upstream) == ["cluster", "ca"]
+
+
+async def test_a_requested_refresh_does_not_share_a_read_that_began_before_it(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    upstream.gate = asyncio.Event()
+    routine = asyncio.create_task(read(account))
+    await settle()
+    clock.advance(1)
+    refresh = asyncio.create_task(read(account, requested=True))
+    await settle()
+    upstream.gate.set()
+    await asyncio.gather(routine, refresh)
+    assert kinds(upstream).count("cluster") == 2
+
+
+async def test_a_requested_refresh_whose_ca_fails_gives_the_rest_and_says_what_is_older(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
     await read(account)
-    await read(account, max_age=0.0)
-    assert kinds(upstream) == ["cluster", "ca", "cluster"]
+    clock.advance(1)
+    upstream.trouble["ca"] = UpstreamUnavailable("down")
+    upstream.clusters[UUID] = a_cluster(password="pw-2")
+    snapshot = await read(account, requested=True)
+    assert (snapshot.cluster, snapshot.ca) == (a_cluster(password="pw-2"), PEM)
+    assert isinstance(snapshot.unread, UpstreamUnavailable)
 
 
 async def test_who_asks_while_a_read_is_under_way_gets_that_reads_answer(account: Account, upstream: FakeUpstream) -> None:
     upstream.gate = asyncio.Event()
-    many = [asyncio.create_task(read(account, max_age=0.0)) for _ in range(50)]
+    many = [asyncio.create_task(read(account)) for _ in range(50)]
     await settle()
     upstream.gate.set()
     snapshots = await asyncio.gather(*many)
@@ -185,13 +253,129 @@ async def test_a_pool_is_read_and_a_missing_one_says_so(account: Account, upstre
         await read(account, pool="another")
 
 
+async def test_a_pool_is_kept_within_the_refresh_interval_and_while_its_cluster_is_unchanged(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    upstream.pools["orders-pool"] = a_pool()
+    for _ in range(3):
+        await read(account, pool="orders-pool")
+    assert kinds(upstream).count("pool") == 1
+    clock.advance(15)
+    upstream.pools["orders-pool"] = a_pool(password="pw-2")
+    await read(account, pool="orders-pool")
+    assert kinds(upstream).count("pool") == 1
+    clock.advance(15)
+    assert (await read(account, pool="orders-pool")).pool == a_pool(password="pw-2"), "its cluster is unchanged"
+    upstream.clusters[UUID] = a_cluster(password="pw-2")
+    upstream.pools["orders-pool"] = a_pool(password="pw-3")
+    clock.advance(0.1)
+    await read(account, max_age=0.0)
+    assert (await read(account, pool="orders-pool")).pool == a_pool(password="pw-3"), "the cluster has changed"
+
+
+async def test_a_reference_with_a_pool_looks_at_every_refresh_interval_however_its_cluster_is_read(
+    account: Account, upstream: FakeUpstream
+) -> None:
+    upstream.pools["orders-pool"] = a_pool()
+    plain, with_pool = await read(account), await read(account, pool="orders-pool")
+    account._poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
+    assert account.next_look(a_reference(), plain) == LOOK
+    assert account.next_look(a_reference(pool="orders-pool"), with_pool) == 60.0
+
+
+async def test_a_missing_name_is_asked_for_rarely_and_by_all_together(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    async def is_missing(**spec: Any) -> int:
+        before = len(upstream.requests)
+        with pytest.raises((PoolNotFound, UserNotFound)):
+            await read(account, max_age=1e9, **spec)
+        return [kind for kind, _ in upstream.requests[before:]].count("pool" if "pool" in spec else "user")
+
+    await read(account)
+    assert [await is_missing(pool="x"), await is_missing(pool="x")] == [1, 0]
+    assert [await is_missing(user="x"), await is_missing(user="x")] == [1, 0]
+    clock.advance(299)
+    assert await is_missing(pool="x") == 0
+    clock.advance(2)
+    assert await is_missing(pool="x") == 1
+    assert await is_missing(user="x") == 0, "its cluster's list would show it"
+    clock.advance(3301)
+    assert await is_missing(user="x") == 1
+    clock.advance(1)
+    with pytest.raises(UserNotFound):
+        await read(account, requested=True, user="x")
+    assert kinds(upstream).count("user") == 3
+    upstream.clusters[UUID] = a_cluster(password="pw-2")
+    clock.advance(1)
+    await read(account, max_age=0.0)
+    assert await is_missing(user="x") == 1, "the cluster has changed"
+
+
+async def test_users_and_pools_wait_for_their_turn_like_any_other_read(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    upstream.pools["orders-pool"] = a_pool()
+    await read(account)
+    turn = use_up(account, clock)
+    before = len(upstream.requests)
+    assert await wait(account, pool="orders-pool") == pytest.approx(turn)
+    assert await wait(account, user="nobody") == pytest.approx(2 * turn)
+    assert len(upstream.requests) == before
+    clock.advance(turn)
+    assert (await read(account, pool="orders-pool")).pool == a_pool()
+
+
+async def test_a_rejected_token_costs_one_request_a_minute_and_a_requested_refresh_asks_at_once(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    upstream.trouble["*"] = TokenInvalid("no")
+    for _ in range(3):
+        with pytest.raises(TokenInvalid):
+            await read(account)
+    assert len(upstream.requests) == 1
+    clock.advance(59)
+    with pytest.raises(TokenInvalid):
+        await read(account, clusterUUID=OTHER_UUID)
+    assert len(upstream.requests) == 1
+    with pytest.raises(TokenInvalid):
+        await read(account, requested=True)
+    assert len(upstream.requests) == 2
+    clock.advance(61)
+    upstream.trouble.clear()
+    await read(account)
+    assert account.rejected_at == 0.0
+
+
+async def test_an_unexpected_exception_in_a_read_is_a_cause_and_is_handed_on_as_a_bug(
+    account: Account, upstream: FakeUpstream
+) -> None:
+    upstream.trouble["cluster"] = KeyError("dop_v1_secret")
+    with pytest.raises(UpstreamUnavailable) as raised:
+        await read(account)
+    assert "dop_v1" not in raised.value.message
+    assert [type(bug) for bug in account.take_bugs()] == [KeyError]
+    assert account.take_bugs() == []
+
+
+async def test_a_cause_that_is_raised_again_does_not_grow(account: Account, upstream: FakeUpstream) -> None:
+    lengths = set()
+    await read(account)
+    for _ in range(5):
+        with pytest.raises(PoolNotFound) as raised:
+            await read(account, pool="x")
+        lengths.add(len(traceback.extract_tb(raised.value.__traceback__)))
+    assert len(upstream.requests) == 3
+    assert max(lengths) < 12
+
+
 # --- the CA ----------------------------------------------------------------------------------------------------------------
 
 
 async def own_work(account: Account, clock: FakeClock, *, seconds: float) -> None:
     """Does what the account's own task would do within the time."""
     end = clock.seconds + seconds
-    while (step := account._sweep._next_step(clock.seconds)) and clock.seconds + step[0] <= end:
+    while (step := account._poller._next_step(clock.seconds)) and clock.seconds + step[0] <= end:
         clock.advance(step[0])
         await step[1]()
     clock.seconds = end
@@ -214,11 +398,16 @@ async def test_a_ca_that_cannot_be_read_now_is_the_one_last_read(
     assert (await read(account, known=OLD_PEM)).ca == PEM
 
 
-async def test_a_ca_that_cannot_be_read_after_a_restart_is_the_known_one(account: Account, upstream: FakeUpstream) -> None:
+async def test_after_a_restart_the_known_ca_serves_and_a_new_one_is_read_soon(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
     upstream.trouble["ca"] = UpstreamUnavailable("down")
     assert (await read(account, known=OLD_PEM)).ca == OLD_PEM
+    assert (await read(account, known=OLD_PEM, clusterUUID=OTHER_UUID)).ca == OLD_PEM
     upstream.trouble.clear()
-    assert (await read(account)).ca == PEM
+    await own_work(account, clock, seconds=5)
+    assert kinds(upstream) == ["cluster", "cluster", "ca", "ca"]
+    assert (await read(account, known=OLD_PEM)).ca == PEM
 
 
 async def test_without_any_ca_known_its_failure_is_the_reads_failure(account: Account, upstream: FakeUpstream) -> None:
@@ -261,7 +450,6 @@ async def test_after_a_429_nothing_is_asked_until_the_time_it_named(
         await read(account)
     upstream.trouble.clear()
     clock.advance(16.5)
-    assert account.seconds_to_wait(a_reference(), max_age=0.0) == 0.0
     with pytest.raises(RateLimited) as raised:
         await read(account, clusterUUID=OTHER_UUID)
     assert raised.value.retry_after == pytest.approx(0.5)
@@ -302,15 +490,23 @@ async def test_a_kept_answer_serves_while_the_budget_is_used_up(account: Account
     assert (await read(account)).cluster == a_cluster()
 
 
+def use_up(account: Account, clock: FakeClock) -> float:
+    """Spend the burst; return in how many seconds the next request may go."""
+    budget = account._reader.budget
+    budget.spend(clock())
+    budget._left = 0.0
+    return 1 / budget.pace
+
+
 async def test_the_pace_holds_reads_back_once_the_burst_is_used(account: Account, clock: FakeClock) -> None:
-    for _ in range(int(DEFAULT_LIMIT * BURST) - 1):  # the first read is two: the cluster and its CA
-        assert account.seconds_to_wait(a_reference(), max_age=0.0) == 0.0
-        await read(account, max_age=0.0)
-    wait = account.seconds_to_wait(a_reference(), max_age=0.0)
-    assert 0 < wait <= 2 * 3600 / (DEFAULT_LIMIT * SHARE)
-    assert account.seconds_to_wait(a_reference(), max_age=30.0) == 0.0, "a kept answer needs no turn"
-    clock.advance(wait)
-    assert account.seconds_to_wait(a_reference(), max_age=0.0) == pytest.approx(0.0)
+    await read(account)
+    clock.advance(1)
+    turn = use_up(account, clock)
+    assert await wait(account, requested=True) == pytest.approx(2 * turn), "the cluster and its CA"
+    assert await wait(account, clusterUUID=OTHER_UUID) == pytest.approx(3 * turn), "one place ahead"
+    await read(account)
+    clock.advance(2 * turn)
+    await read(account, requested=True)
 
 
 async def test_who_was_never_read_or_is_asked_for_goes_before_who_is_only_to_be_refreshed(
@@ -318,34 +514,37 @@ async def test_who_was_never_read_or_is_asked_for_goes_before_who_is_only_to_be_
 ) -> None:
     await read(account)
     clock.advance(60)
-    upstream.remaining = 1  # the slowest pace there is
-    await read(account, max_age=0.0)
-    clock.advance(30)
-    while account._reads.budget.may_spend(clock.seconds):
-        account._reads.budget.spend(clock.seconds)
-    account._reads.budget._left = 0.0
-    routine, new = a_reference(), a_reference(clusterUUID=OTHER_UUID)
-    turn = 1 / account._reads.budget.pace
-    assert account.seconds_to_wait(routine, max_age=30.0) == pytest.approx(turn)
-    assert account.seconds_to_wait(new, max_age=30.0) == pytest.approx(turn)
-    assert account.seconds_to_wait(routine, max_age=30.0) == pytest.approx(2 * turn)
-    assert account.seconds_to_wait(routine, max_age=0.0) == pytest.approx(2 * turn), "behind who came first of those"
-    clock.advance(2 * turn)
-    assert account.seconds_to_wait(new, max_age=30.0) == 0.0
-    await read(account, clusterUUID=OTHER_UUID)
-    assert account.seconds_to_wait(new, max_age=30.0) == 0.0, "it has its answer"
+    turn = use_up(account, clock)
+    assert await wait(account) == pytest.approx(turn)
+    assert await wait(account, clusterUUID=OTHER_UUID, known=PEM) == pytest.approx(turn)
+    assert await wait(account) == pytest.approx(2 * turn)
+    assert await wait(account, requested=True) == pytest.approx(3 * turn), "behind who came first of those, for two requests"
+    clock.advance(turn)
+    await read(account, clusterUUID=OTHER_UUID, known=PEM)
+    assert await wait(account, requested=True) == pytest.approx(2 * turn)
 
 
 async def test_who_waits_for_long_looks_again_in_between_and_keeps_its_place(account: Account, clock: FakeClock) -> None:
-    budget = account._reads.budget
-    budget.limit = 50
-    budget.spend(clock.seconds)
-    budget._left = 0.0
-    turn = 1 / budget.pace
-    assert account.seconds_to_wait(a_reference(), max_age=0.0) == LOOK_AGAIN < turn
+    account._reader.budget.limit = 50
+    turn = use_up(account, clock)
+    assert await wait(account, known=PEM) == LOOK_AGAIN < turn
     clock.advance(LOOK_AGAIN)
-    assert account.seconds_to_wait(a_reference(clusterUUID=OTHER_UUID), max_age=0.0) == LOOK_AGAIN
-    assert account.seconds_to_wait(a_reference(), max_age=0.0) == pytest.approx(turn - LOOK_AGAIN)
+    assert await wait(account, clusterUUID=OTHER_UUID, known=PEM) == LOOK_AGAIN
+    assert await wait(account, known=PEM) == pytest.approx(turn - LOOK_AGAIN)
+
+
+async def test_a_limit_too_small_for_all_reads_of_a_refresh_at_once_still_serves_it(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    account._reader.budget.limit = 50
+    upstream.pools["orders-pool"] = a_pool()
+    turn = use_up(account, clock)
+    for _ in range(10):
+        found = await look(account, pool="orders-pool")
+        if isinstance(found, Snapshot):
+            break
+        clock.advance(turn / 2)
+    assert kinds(upstream) == ["cluster", "pool", "ca"]
 
 
 async def test_a_minute_of_full_pace_stays_within_the_providers_250(
@@ -353,12 +552,22 @@ async def test_a_minute_of_full_pace_stays_within_the_providers_250(
 ) -> None:
     end = clock.seconds + 60
     while clock.seconds < end:
-        wait = account.seconds_to_wait(a_reference(), max_age=0.0)
-        if wait:
-            clock.advance(wait + 1e-6)
-        else:
-            await read(account, max_age=0.0)
+        found = await look(account, requested=True)
+        clock.advance(found.seconds + 1e-6 if isinstance(found, Queued) else 1e-3)
     assert 150 <= len(upstream.requests) <= 250
+
+
+async def test_what_is_queued_is_named(account: Account, upstream: FakeUpstream, clock: FakeClock) -> None:
+    upstream.pools["orders-pool"] = a_pool()
+    await read(account, pool="orders-pool")
+    use_up(account, clock)
+    clock.advance(0.1)
+    found = await look(account, pool="another")
+    assert isinstance(found, Queued)
+    assert found.what == "connection pool another"
+    found = await look(account, clusterUUID=OTHER_UUID, pool="another")
+    assert isinstance(found, Queued)
+    assert found.what == "the cluster"
 
 
 async def test_every_reply_is_told_with_what_is_left(
@@ -367,7 +576,7 @@ async def test_every_reply_is_told_with_what_is_left(
     await read(account)
     upstream.trouble["cluster"] = RateLimited("slow down")
     with pytest.raises(RateLimited):
-        await read(account, max_age=0.0)
+        await read(account, clusterUUID=OTHER_UUID)
     assert replies == [(200, 4999), (200, 4999), (429, 0)]
 
 
@@ -419,6 +628,6 @@ async def test_an_account_that_is_read_once_a_day_is_kept_in_between_and_no_long
 
 async def test_neither_token_nor_password_is_in_a_representation(account: Account) -> None:
     snapshot = await read(account)
-    for shown in (repr(account), repr(account._answers._answers), repr(account._reads), repr(snapshot)):
+    for shown in (repr(account), repr(account._cache._answers), repr(account._reader), repr(snapshot)):
         assert TOKEN not in shown
         assert "pw-1" not in shown

@@ -4,13 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.digitalocean.demand import LAPSE, LOOK, Demand
 from dbclusterref.digitalocean.planner import AHEAD, plan
-from dbclusterref.resource.objects import ObjectKey
 from tests.support.builders import BOUNDED
-from tests.support.fakes import UUID
-
-KEY, OTHER = ObjectKey("shop", "one"), ObjectKey("shop", "two")
 
 
 @pytest.mark.parametrize(
@@ -45,49 +40,3 @@ def test_a_plan_never_costs_more_than_single_reads_and_serves_everyone(wanted: d
 def test_ten_thousand_references_fit_the_hour_with_their_cas() -> None:
     pages_per_hour = plan({60.0: 10_000}, pages=50).per_second * 3600
     assert pages_per_hour + 10_000 / 24 < 5000
-
-
-def test_a_cluster_is_wanted_as_often_as_its_most_impatient_reference_wants_it() -> None:
-    demand = Demand()
-    demand.want(UUID, KEY, interval=60.0, now=0.0)
-    demand.want(UUID, OTHER, interval=10.0, now=0.0)
-    assert demand.interval(UUID) == 10.0
-    assert demand.intervals() == {10.0: 1}
-    assert set(demand.followers(UUID)) == {KEY, OTHER}
-
-
-def test_an_interest_lapses_when_nobody_looks_any_more() -> None:
-    demand = Demand()
-    demand.want(UUID, KEY, interval=60.0, now=0.0)
-    demand.want(UUID, OTHER, interval=60.0, now=LOOK)
-    assert not demand.lapse(LAPSE * LOOK)
-    assert demand.lapse(LAPSE * LOOK + 1)
-    assert demand.followers(UUID) == (OTHER,)
-    demand.lapse(2 * LAPSE * LOOK)
-    assert UUID not in demand
-
-
-def test_only_a_new_wish_is_a_reason_to_plan_anew() -> None:
-    demand = Demand()
-    assert demand.want(UUID, KEY, interval=60.0, now=0.0)
-    assert not demand.want(UUID, KEY, interval=60.0, now=5.0)
-    assert demand.want(UUID, KEY, interval=30.0, now=6.0)
-
-
-looks = st.tuples(st.integers(0, 3), st.sampled_from([10.0, 60.0, 600.0]), st.floats(0, 3000))
-
-
-@BOUNDED
-@given(st.lists(looks, min_size=1, max_size=30))
-def test_a_cluster_is_wanted_as_often_as_the_hastiest_of_its_references_wants_it(steps: list[tuple[int, float, float]]) -> None:
-    demand, now = Demand(), 0.0
-    known: dict[int, tuple[float, float]] = {}
-    for who, interval, wait in steps:
-        now += wait
-        demand.lapse(now)
-        known = {one: (every, at) for one, (every, at) in known.items() if now - at <= LAPSE * max(LOOK, every)}
-        assert demand.want("uuid", ObjectKey("shop", f"db-{who}"), interval=interval, now=now) == (
-            known.get(who, (0.0, 0.0))[0] != interval
-        )
-        known[who] = (interval, now)
-        assert demand.interval("uuid") == min(every for every, _ in known.values())

@@ -7,15 +7,17 @@ from typing import cast
 
 import pytest
 
-from dbclusterref.digitalocean.poller import LISTING_TRIES
+from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE, CA_MAX_AGE
+from dbclusterref.digitalocean.model import ClusterPage
+from dbclusterref.digitalocean.poller import LISTING_TRIES, REPLAN
 from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from sandbox.digitalocean.api import Paging
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.world import Recipe
-from tests.support.fakes import TOKEN, FakeTimeLoop, FakeUpstream, a_cluster, in_fake_time
-from tests.support.fleet import Fleet, fleet, in_memory
+from tests.support.fakes import PEM, TOKEN, FakeTimeLoop, FakeUpstream, a_cluster, a_pool, in_fake_time
+from tests.support.fleet import Fleet, a_reference, fleet, fleet_of, in_memory
 
 MINUTE = 60.0
 
@@ -45,8 +47,15 @@ async def simulated(count: int) -> tuple[Fleet, Simulator]:
     return fleet(in_memory(simulator), list(ids), clock=clock), simulator
 
 
+def password_of(found: Fleet, uuid: str) -> str:
+    key = next(key for key, reference in found.references.items() if reference.cluster_uuid == uuid)
+    private = found.snapshots[key].cluster.endpoints.private
+    assert private is not None
+    return private.password
+
+
 def oldest(found: Fleet) -> float:
-    return max(now() - kept.read_at for kept in found.account._answers._answers.values())
+    return max(now() - kept.read_at for kept in found.account._cache._answers.values())
 
 
 @pytest.mark.simulation
@@ -228,7 +237,7 @@ async def test_a_listing_that_leads_in_a_circle_is_done_without() -> None:
 @in_fake_time
 async def test_where_the_listing_stays_broken_a_thousand_clusters_are_read_in_turn() -> None:
     found, simulator = await simulated(1000)
-    await found.run(5 * MINUTE)
+    await found.run(20 * MINUTE)  # all CAs have come
     simulator.faults.add(Fault(kind=FaultKind.STATUS, path=r"per_page=", status=500))
     await found.run(10 * MINUTE)
     looks = found.looks
@@ -264,7 +273,7 @@ async def test_a_listing_whose_later_page_keeps_failing_is_done_without() -> Non
 async def test_a_low_hour_stretches_the_walks_and_says_so() -> None:
     found, upstream = small(100, per_page=2)
     await found.run(3 * MINUTE)
-    found.account._reads.budget.limit, upstream.per_page = 5000, 2
+    found.account._reader.budget.limit, upstream.per_page = 5000, 2
     before = len(upstream.requests)
     upstream.remaining = 10
     await found.run(10 * MINUTE)
@@ -282,3 +291,122 @@ async def test_who_wants_a_cluster_often_reads_it_singly_beside_slow_walks() -> 
     await found.run(5 * MINUTE)
     assert kinds(upstream)["page"] <= 2
     assert not any(isinstance(cause, ClusterNotFound) for cause in found.causes.values())
+
+
+@in_fake_time
+async def test_a_bug_that_a_page_provokes_is_a_cause_and_the_clusters_are_read_singly() -> None:
+    found, upstream = small(20)
+    await found.run(3 * MINUTE)
+    upstream.trouble["page"] = UnicodeEncodeError("utf-8", "?\ud800", 1, 2, "surrogates not allowed")
+    changed = uuids(20)[7]
+    upstream.clusters[changed] = a_cluster(uuid=changed, password="pw-2")
+    await found.run(2 * MINUTE)
+    assert not found.causes
+    assert password_of(found, changed) == "pw-2"
+    assert {type(bug) for bug in found.account.take_bugs()} == {UnicodeEncodeError}
+    assert found.account.problems() == [], "its task has not ended"
+    upstream.trouble.clear()
+    await found.run(20 * MINUTE)
+    assert oldest(found) <= MINUTE
+    found.account.close()
+
+
+@in_fake_time
+async def test_a_bug_in_what_is_done_with_a_page_is_a_cause_too() -> None:
+    found, _ = small(20)
+    await found.run(3 * MINUTE)
+
+    def take(page: ClusterPage) -> tuple[tuple[str, ...], bool]:
+        raise KeyError(page.next)
+
+    found.account._poller._walk.take = take  # type: ignore[method-assign]
+    await found.run(5 * MINUTE)
+    assert not found.causes
+    assert oldest(found) <= 1.25 * MINUTE
+    assert KeyError in {type(bug) for bug in found.account.take_bugs()}
+    found.account.close()
+
+
+@pytest.mark.parametrize("method", ["_tell_late", "_next_step"])
+@in_fake_time
+async def test_a_task_that_keeps_dying_is_a_problem_and_the_clusters_are_read_singly(method: str) -> None:
+    found, upstream = small(20)
+    await found.run(3 * MINUTE)
+    poller = found.account._poller
+
+    def die(now: float) -> None:
+        raise KeyError(now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(poller, method, die)
+        for _ in range(24):
+            await found.run(5)
+            found.account.keep_going()
+        assert found.account.problems() == ["the background reads of an API token keep ending unexpectedly (KeyError)"]
+        changed = uuids(20)[7]
+        upstream.clusters[changed] = a_cluster(uuid=changed, password="pw-2")
+        await found.run(MINUTE)
+        assert password_of(found, changed) == "pw-2"
+    pages = kinds(upstream)["page"]
+    for _ in range(150):
+        await found.run(5)
+        found.account.keep_going()
+    assert not found.causes
+    assert found.account.problems() == []
+    assert kinds(upstream)["page"] > pages
+    found.account.close()
+
+
+@in_fake_time
+async def test_clusters_that_do_not_exist_start_no_walk_after_walk() -> None:
+    found, upstream = small(20)
+    for uuid in uuids(20)[10:]:
+        del upstream.clusters[uuid]
+    await found.run(5 * MINUTE)
+    assert {type(cause) for cause in found.causes.values()} == {UnconfirmedNotFound}
+    assert kinds(upstream)["page"] <= 8
+    found.account.close()
+
+
+@in_fake_time
+async def test_who_relied_on_walks_reads_singly_when_they_are_no_longer_worthwhile() -> None:
+    found, upstream = small(20)
+    await found.run(3 * MINUTE)
+    for key in list(found.references)[2:]:
+        found.queue.forget(key)
+    demand = found.account._cache.demand
+    for uuid in uuids(20)[2:]:
+        demand._by_cluster.pop(uuid, None)
+    upstream.clusters[uuids(20)[0]] = a_cluster(uuid=uuids(20)[0], password="pw-2")
+    upstream.trouble["page"] = UpstreamUnavailable("nobody needs it")
+    found.account._poller.plan_again()
+    await found.run(MINUTE + REPLAN)
+    assert password_of(found, uuids(20)[0]) == "pw-2"
+    found.account.close()
+
+
+@in_fake_time
+async def test_a_pool_that_is_made_again_is_noticed_within_the_interval_although_its_cluster_is_unchanged() -> None:
+    upstream = FakeUpstream(clusters={uuid: a_cluster(uuid=uuid) for uuid in uuids(100)}, pools={"orders-pool": a_pool()})
+    wanted = [a_reference(number, uuid, pool="orders-pool") for number, uuid in enumerate(uuids(20))]
+    others = [a_reference(number + 100, uuid) for number, uuid in enumerate(uuids(100)[20:])]
+    found = fleet_of(upstream, [*wanted, *others], clock=asyncio.get_running_loop().time)
+    await found.run(20 * MINUTE)
+    upstream.pools["orders-pool"] = a_pool(password="pw-2")
+    await found.run(MINUTE)
+    assert all(found.snapshots[reference.key].pool == a_pool(password="pw-2") for reference in wanted)
+    found.account.close()
+
+
+@in_fake_time
+async def test_a_failed_read_of_a_known_ca_is_tried_again() -> None:
+    found, upstream = small(1)
+    await found.run(MINUTE)
+    upstream.trouble["ca"] = UpstreamUnavailable("down")
+    await found.run(CA_MAX_AGE)
+    assert 1 < kinds(upstream)["ca"] < 30
+    upstream.trouble.clear()
+    upstream.cas[uuids(1)[0]] = PEM + b"new"
+    await found.run(AFTER_FAILURE + MINUTE)
+    assert [snapshot.ca for snapshot in found.snapshots.values()] == [PEM + b"new"]
+    found.account.close()

@@ -558,7 +558,7 @@ async def test_a_secret_that_vanished_unseen_is_written_anew(bench: Bench) -> No
 
 def use_up(bench: Bench) -> None:
     """The token's hour is nearly over: requests go twenty times slower, and the burst is spent."""
-    budget = bench.account._reads.budget
+    budget = bench.account._reader.budget
     budget.remaining, budget._left = 0, -5.0
 
 
@@ -582,7 +582,7 @@ async def test_a_new_resource_that_waits_for_a_short_budget_says_so_and_then_is_
 
 async def test_a_read_that_waits_again_and_again_says_so_after_a_while(bench: Bench) -> None:
     await bench.reconcile()
-    budget = bench.account._reads.budget
+    budget = bench.account._reader.budget
     for waited, after in ((0, 60), (5, 5), (10, 5)):
         bench.clock.advance(after)
         budget.seconds_until(bench.clock())
@@ -634,7 +634,7 @@ async def test_a_listing_that_stays_broken_is_made_up_for_in_turn_and_whose_answ
     looks, requests, old = 0, len(upstream.requests), uuids
     for _ in range(36):
         looks += await bench.work(queue, seconds=15)
-        found = [(uuid, bench.account._answers.get(uuid)) for uuid in uuids]
+        found = [(uuid, bench.account._cache.get(uuid)) for uuid in uuids]
         ages = {uuid: bench.clock() - answer.read_at for uuid, answer in found if answer}
         old = [uuid for uuid, age in ages.items() if age > LATE * 60]
         assert {bench.fresh_of(ObjectKey("shop", uuid)) for uuid in old} <= {(False, "RateLimited")}

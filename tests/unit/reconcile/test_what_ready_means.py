@@ -368,7 +368,7 @@ async def test_two_processes_that_disagree_do_not_overwrite_each_others_status_w
     async def unreachable(*_: Any, **__: Any) -> None:
         raise DOWN
 
-    bench.account._reads._upstream = type("Down", (), {"get_cluster": unreachable, "get_page": unreachable})()
+    bench.account._reader._upstream = type("Down", (), {"get_cluster": unreachable, "get_page": unreachable})()
     await both(bench, other, seconds=60)
     assert len(bench.kubernetes.writes) <= 14
     assert len(bench.kubernetes.events) <= 14

@@ -1,0 +1,77 @@
+"""A refresh that a person requests reads all that the Secret is made from, and is acknowledged when that was read."""
+
+import pytest
+
+from dbclusterref.errors import Cause, Forbidden, RateLimited, TokenInvalid, UpstreamUnavailable
+from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
+from tests.support.bench import Bench, a_bench
+from tests.support.fakes import KEY, PEM, UUID, a_pool, reference_body, settle
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return a_bench()
+
+
+async def ask_for_refresh(bench: Bench, value: str = "now") -> None:
+    bench.clock.advance(1)
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: value}
+    bench.kubernetes.put_reference(body)
+    await settle()
+
+
+@pytest.mark.parametrize(
+    "cause", [RateLimited("slow down", retry_after=17.0), UpstreamUnavailable("down"), TokenInvalid("no"), Forbidden("no")]
+)
+async def test_a_requested_refresh_is_acknowledged_only_when_it_was_read(bench: Bench, cause: Cause) -> None:
+    await bench.reconcile()
+    bench.rotate("pw-2")
+    bench.upstream.trouble["*"] = cause
+    await ask_for_refresh(bench)
+    wait = await bench.reconcile()
+    assert bench.status().last_handled_refresh_at == ""
+    requests = len(bench.upstream.requests)
+    await bench.reconcile()
+    assert len(bench.upstream.requests) == requests, "its wait is kept, however often it looks"
+    bench.upstream.trouble.clear()
+    assert wait is not None
+    await bench.refresh(after=max(wait, 60.0))
+    assert bench.status().last_handled_refresh_at == "now"
+    assert bench.password == "pw-2"
+
+
+async def test_a_requested_refresh_brings_a_new_ca(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.cas[UUID] = PEM + b"new"
+    await ask_for_refresh(bench)
+    await bench.reconcile()
+    assert bench.kubernetes.data()["ca.crt"] == (PEM + b"new").decode()
+    assert bench.status().last_handled_refresh_at == "now"
+
+
+async def test_a_requested_refresh_whose_ca_cannot_be_read_publishes_the_rest_and_says_so(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.rotate("pw-2")
+    bench.upstream.trouble["ca"] = UpstreamUnavailable("down")
+    await ask_for_refresh(bench)
+    wait = await bench.reconcile()
+    assert bench.password == "pw-2"
+    assert bench.fresh == (False, "UpstreamUnavailable")
+    assert bench.ready == (True, "Synced")
+    assert bench.status().last_handled_refresh_at == ""
+    bench.upstream.trouble.clear()
+    assert wait is not None
+    await bench.refresh(after=wait)
+    assert bench.fresh == (True, "Synced")
+    assert bench.status().last_handled_refresh_at == "now"
+
+
+async def test_a_requested_refresh_brings_a_pools_new_password_although_its_cluster_is_unchanged(bench: Bench) -> None:
+    bench.upstream.pools["orders-pool"] = a_pool()
+    bench.kubernetes.put_reference(reference_body(pool="orders-pool"))
+    await bench.reconcile()
+    bench.upstream.pools["orders-pool"] = a_pool(password="pw-2")
+    await ask_for_refresh(bench)
+    await bench.reconcile()
+    assert bench.password == "pw-2"
