@@ -16,6 +16,10 @@ MAX_AGE = 10.0
 next read, and long enough that a namespace full of references asks once."""
 
 
+OPAQUE = "Opaque"
+"""The only type of Secret that a token is taken from."""
+
+
 class SecretReader(Protocol):
     """Read Secrets from the Kubernetes API."""
 
@@ -33,8 +37,8 @@ class OperatorToken:
         """Raises TokenSecretMissing where there is none."""
         if not self.file and not self.value:
             raise TokenSecretMissing(
-                "This resource names no spec.apiTokenSecretRef and the operator has no token of its own; make a Secret with a "
-                "DigitalOcean API token and name it there."
+                "This resource names no spec.apiTokenSecretRef and the operator has no token of its own. Create a Secret with "
+                "a DigitalOcean API token and name it there, or have the operator's owner create the Secret dbclusterref-token."
             )
         if not self.file:
             return self.value
@@ -42,12 +46,13 @@ class OperatorToken:
             token = Path(self.file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise TokenSecretMissing(
-                f"The operator's own token file cannot be read ({type(error).__name__}); mend --token-file, or name a Secret "
-                "in spec.apiTokenSecretRef."
+                f"The operator's own token file cannot be read ({type(error).__name__}). Have the operator's owner create "
+                "the Secret dbclusterref-token with the key token in its namespace, or name a Secret in spec.apiTokenSecretRef."
             ) from None
         if not token:
             raise TokenSecretMissing(
-                "The operator's own token file is empty; put a token there, or name spec.apiTokenSecretRef."
+                "The operator's own token is empty. Have the operator's owner put it under the key token of the Secret "
+                "dbclusterref-token, or name a Secret in spec.apiTokenSecretRef."
             )
         return token
 
@@ -86,6 +91,14 @@ class Tokens:
             )
         return _usable(self._own.read(), where="the operator's own token")
 
+    def rejected(self, reference: Reference) -> TokenInvalid:
+        """Return the cause for which DigitalOcean answered 401: it names where the token came from."""
+        ref = reference.token_secret
+        where = f"Secret {ref.name}, key {ref.key}" if ref else "the operator's own token (Secret dbclusterref-token)"
+        return TokenInvalid(
+            f"DigitalOcean rejected the API token (401) from {where}. Replace it there; the operator picks it up automatically."
+        )
+
     async def _from_secret(self, namespace: str, ref: SecretKeyRef, *, fresh: bool) -> str:
         data = await self._data(ObjectKey(namespace, ref.name), fresh=fresh)
         if data is None:
@@ -118,6 +131,13 @@ class Tokens:
                     "verb get on it."
                 ) from None
             raise
+        kind = (secret or {}).get("type") or OPAQUE
+        if kind != OPAQUE:
+            # It holds credentials for something else, which must never be sent to DigitalOcean.
+            raise TokenSecretMissing(
+                f"Secret {key.name} has the type {kind}, which was made for something else; its content is not used. Create a "
+                f"Secret of type {OPAQUE} with the API token and name it in spec.apiTokenSecretRef."
+            )
         data = (secret.get("data") or {}) if secret else None
         assert data is None or isinstance(data, Mapping)
         now = self._clock()
@@ -129,11 +149,12 @@ def _usable(token: str, *, where: str) -> str:
     # What cannot stand in a header is no token, and must not reach an error message of the HTTP library.
     if not token.isascii() or not token.isprintable() or " " in token:
         raise TokenInvalid(
-            f"{where[0].upper()}{where[1:]} holds no API token (spaces or special characters); put the bare token there."
+            f"{where[0].upper()}{where[1:]} does not contain a valid API token (spaces or special characters); store only "
+            "the token itself."
         )
     return token
 
 
 def may_use_operator_token(namespace: str, *, allowed: Sequence[str]) -> bool:
-    """Tells whether one of the globs (`team-*`) in `allowed` names the namespace; none does where the list is empty."""
+    """Return whether one of the globs (`team-*`) in `allowed` names the namespace; none does where the list is empty."""
     return any(fnmatchcase(namespace, pattern) for pattern in allowed)

@@ -271,7 +271,7 @@ class Reconciler:
         except TokenInvalid:
             newer = await self._tokens.find(reference, fresh=True)
             if newer == token:
-                raise
+                raise self._tokens.rejected(reference) from None
             return await read_with(newer)
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, guard: DeletionGuard | None) -> Cause:

@@ -112,6 +112,29 @@ async def test_where_the_operator_may_not_read_it_says_which_right_is_missing(
         assert word in raised.value.message
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "kubernetes.io/service-account-token",
+        "kubernetes.io/dockerconfigjson",
+        "kubernetes.io/basic-auth",
+        "kubernetes.io/tls",
+        "bootstrap.kubernetes.io/token",
+        "helm.sh/release.v1",
+        "servicebinding.io/postgresql",
+    ],
+)
+async def test_a_secret_made_for_something_else_is_refused_and_never_sent(
+    kubernetes: FakeKubernetes, clock: FakeClock, kind: str
+) -> None:
+    kubernetes.put_secret({**secret_body({"token": "canary"}, key=SECRET), "type": kind})
+    with pytest.raises(TokenSecretMissing) as raised:
+        await finder(kubernetes, clock).find(a_reference())
+    for word in ("Secret do-token", f"type {kind}", "Opaque", "spec.apiTokenSecretRef"):
+        assert word in raised.value.message
+    assert "canary" not in shown(raised.value)
+
+
 async def test_an_api_server_in_trouble_is_no_missing_token(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
     kubernetes.trouble["get_secret"] = KubernetesError("down", status=0)
     with pytest.raises(KubernetesError):
@@ -214,7 +237,7 @@ async def test_an_operator_without_a_token_says_so(kubernetes: FakeKubernetes, c
 
 async def test_the_operators_own_hostile_token_is_refused_unseen(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
     tokens = finder(kubernetes, clock, own=OperatorToken(value="can ary"), allowed=("*",))
-    with pytest.raises(TokenInvalid, match=r"^The operator's own token holds no API token") as raised:
+    with pytest.raises(TokenInvalid, match=r"^The operator's own token does not contain a valid API token") as raised:
         await tokens.find(without_secret())
     assert "can ary" not in shown(raised.value)
 
@@ -248,3 +271,15 @@ def test_the_operators_token_is_in_no_representation() -> None:
 
 def shown(cause: Cause) -> str:
     return "".join(traceback.format_exception(cause, chain=True)) + repr(cause)
+
+
+@pytest.mark.parametrize(
+    ("own", "where"), [(False, "Secret do-token, key token"), (True, "Secret dbclusterref-token")], ids=["Secret", "operator"]
+)
+def test_a_rejected_token_is_named_by_its_secret_and_key(
+    kubernetes: FakeKubernetes, clock: FakeClock, *, own: bool, where: str
+) -> None:
+    reference = without_secret() if own else a_reference()
+    message = finder(kubernetes, clock).rejected(reference).message
+    assert where in message
+    assert "(401)" in message
