@@ -186,7 +186,7 @@ def test_a_change_of_the_cluster_refreshes_the_status(
     assert {key: facts.get(key) for key in shown} == shown
 
 
-def test_a_resource_deleted_and_made_anew_gets_its_secret_again(tenant: Tenant, cluster: Cluster) -> None:
+def test_a_resource_deleted_and_made_again_gets_its_secret_again(tenant: Tenant, cluster: Cluster) -> None:
     first = tenant.ready(cluster["id"])
     tenant.admin.delete(tenant.path())
     tenant.refer(cluster["id"])

@@ -239,7 +239,7 @@ def test_an_empty_listing_is_not_believed(world: World, tenant: Tenant, cluster:
     rotate_and_wait(world, tenant, cluster["id"], "second")
 
 
-def test_a_silent_watch_is_started_anew_and_seen_in_metrics(world: World, tenant: Tenant, cluster: Json) -> None:
+def test_a_silent_watch_is_started_again_and_seen_in_metrics(world: World, tenant: Tenant, cluster: Json) -> None:
     tenant.ready(cluster["id"])
     restarts = world.operator.metric("dbclusterref_watch_restarts_total")
     world.proxy.add(ProxyFault.HANG, path="databaseclusterrefs.*watch=true")
@@ -323,7 +323,7 @@ def test_a_fight_with_another_writer_is_bounded_told_once_and_ends(world: World,
 # --- the resource itself changes under the operator's hands
 
 
-def test_a_resource_made_anew_while_a_read_is_in_flight_gets_its_own_secret(world: World, tenant: Tenant) -> None:
+def test_a_resource_made_again_while_a_read_is_in_flight_gets_its_own_secret(world: World, tenant: Tenant) -> None:
     slow = world.control.create_cluster(password=f"{CANARY}-slow")["id"]
     quick = world.control.create_cluster(password=f"{CANARY}-quick")["id"]
     delayed = world.control.add_fault("delay", cluster=slow, delay=3.0)

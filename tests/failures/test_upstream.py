@@ -263,7 +263,7 @@ def test_a_missing_cluster_is_believed_after_a_second_look_and_its_secret_stays(
     check()
 
 
-def test_a_cluster_made_anew_under_another_uuid_leaves_the_old_secret_in_service(
+def test_a_cluster_made_again_under_another_uuid_leaves_the_old_secret_in_service(
     world: World, tenant: Tenant, cluster: Json
 ) -> None:
     tenant.ready(cluster["id"], refreshInterval="10s")

@@ -38,7 +38,7 @@ class Account:
     def __init__(self, reader: Reader, *, on_change: Callable[[ObjectKey], object] = lambda _: None) -> None:
         self._now = reader.clock.monotonic
         self._reader = reader
-        self._cache = ClusterCache(on_news=on_change)
+        self._cache = ClusterCache(on_change=on_change)
         self._poller = Poller(reader, self._cache)
         self.deletion_guard = DeletionGuard()
         self.used_at = self._now()

@@ -21,13 +21,13 @@ class CachedCluster:
 
 
 class ClusterCache:
-    """The last answer for each cluster. `on_news` receives each reference whose cluster changed, or has its answer now.
+    """The last answer for each cluster. `on_change` receives each reference whose cluster changed, or has its answer now.
 
     `waiting` holds the clusters whose answer a caller waits for, `late` those whose answer should have come by now.
     """
 
-    def __init__(self, *, on_news: Callable[[ObjectKey], object]) -> None:
-        self._on_news = on_news
+    def __init__(self, *, on_change: Callable[[ObjectKey], object]) -> None:
+        self._on_change = on_change
         self._answers: dict[str, CachedCluster] = {}
         self.demand = Demand()
         self.waiting: set[str] = set()
@@ -80,7 +80,7 @@ class ClusterCache:
     def tell(self, uuid: str) -> None:
         """Mark the references to a cluster."""
         for key in self.demand.followers(uuid):
-            self._on_news(key)
+            self._on_change(key)
 
     def tell_all(self) -> None:
         """Mark all references."""

@@ -40,7 +40,7 @@ def is_fresh(asked_at: float, wanted: Freshness) -> bool:
 
 @dataclass(slots=True)
 class _Interest:
-    """Who wants one cluster: by reference, how often and when it last said so; and the shortest of the intervals."""
+    """The references that want one cluster, how often and since when each; and the shortest of their intervals."""
 
     looks: dict[ObjectKey, tuple[float, float]] = field(default_factory=dict)
     interval: float = math.inf

@@ -133,7 +133,7 @@ class Endpoints:
 
     @classmethod
     def from_shape(cls, shape: wire.ClusterShape | wire.PoolShape, *, path: str) -> "Endpoints":
-        """Parse the four connections, each by itself."""
+        """Parse the four connections, each on its own."""
         found: dict[EndpointName, Connection | None] = {}
         faults: dict[EndpointName, str] = {}
         for name, member in _MEMBERS.items():

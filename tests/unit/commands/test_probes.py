@@ -61,7 +61,7 @@ async def test_ready_and_healthy_are_two_questions(served: Served) -> None:
     assert (await served.get("/healthz")).status_code == 200
 
 
-async def test_a_probe_is_asked_anew_each_time(served: Served) -> None:
+async def test_a_probe_is_asked_again_each_time(served: Served) -> None:
     assert (await served.get("/healthz")).status_code == 200
     served.unhealthy = ["late"]
     assert (await served.get("/healthz")).status_code == 503

@@ -16,7 +16,7 @@ def told() -> list[ObjectKey]:
 
 @pytest.fixture
 def answers(told: list[ObjectKey]) -> ClusterCache:
-    known = ClusterCache(on_news=told.append)
+    known = ClusterCache(on_change=told.append)
     known.demand.want(UUID, KEY, interval=60.0, now=T)
     return known
 

@@ -14,7 +14,7 @@ def page(number: int, *, after: str | None) -> ClusterPage:
     return ClusterPage(clusters=(cluster,), length=1, next=after, total=0, digest=bytes([number % 256]))
 
 
-def test_a_walk_goes_from_page_to_page_and_then_begins_anew() -> None:
+def test_a_walk_goes_from_page_to_page_and_then_begins_again() -> None:
     walk = Cursor()
     assert walk.pages == UNKNOWN_PAGES
     assert walk.take(page(1, after="two")) == (("1",), False)

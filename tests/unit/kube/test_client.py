@@ -116,7 +116,7 @@ async def test_a_status_replaces_that_very_objects(api: KubernetesApi, server: S
 
 
 @pytest.mark.sockets
-async def test_a_status_for_an_object_made_anew_meanwhile_is_a_conflict(api: KubernetesApi, server: Server) -> None:
+async def test_a_status_for_an_object_made_again_meanwhile_is_a_conflict(api: KubernetesApi, server: Server) -> None:
     server.status = 422
     server.body = {"message": "the server rejected our request due to an error in our request"}
     with pytest.raises(KubernetesError) as caught:

@@ -224,7 +224,7 @@ async def test_an_api_server_in_trouble_is_tried_more_and_more_slowly() -> None:
 
 
 @in_fake_time
-async def test_after_a_success_the_pauses_begin_anew() -> None:
+async def test_after_a_success_the_pauses_begin_again() -> None:
     bench = Bench()
     answers = iter([KubernetesError("down", status=0)] * 4 + [None] + [KubernetesError("down", status=0)] * 100)
 

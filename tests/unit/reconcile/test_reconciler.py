@@ -384,7 +384,7 @@ async def test_a_missing_token_secret_is_named_and_its_appearance_is_enough(benc
     assert bench.ready == (True, "Synced")
 
 
-async def test_a_refused_token_is_looked_up_anew_at_once(bench: Bench) -> None:
+async def test_a_refused_token_is_looked_up_again_at_once(bench: Bench) -> None:
     await bench.reconcile()
     bench.upstream.trouble["*"] = TokenInvalid("no")
     await bench.refresh()
@@ -421,7 +421,7 @@ async def test_two_404s_closer_together_are_one(bench: Bench) -> None:
     assert bench.says(ConditionType.STALLED) == (False, "ClusterNotFound")
 
 
-async def test_another_answer_between_two_404s_begins_the_count_anew(bench: Bench) -> None:
+async def test_another_answer_between_two_404s_begins_the_count_again(bench: Bench) -> None:
     del bench.upstream.clusters[UUID]
     await bench.reconcile()
     bench.upstream.trouble["*"] = UpstreamUnavailable("down")
@@ -542,7 +542,7 @@ async def test_a_secret_that_was_replaced_unseen_is_looked_at_again(bench: Bench
     assert bench.ready == (False, "SecretConflict")
 
 
-async def test_a_secret_that_vanished_unseen_is_written_anew(bench: Bench) -> None:
+async def test_a_secret_that_vanished_unseen_is_written_again(bench: Bench) -> None:
     await bench.reconcile()
     bench.kubernetes.watchers.clear()
     bench.kubernetes.remove_secret(KEY)

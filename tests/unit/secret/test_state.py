@@ -310,7 +310,7 @@ def test_a_secret_that_only_looks_like_ours_is_not(metadata: dict[str, object]) 
     assert not foreign(**metadata).belongs_to(reference())
 
 
-def test_a_resource_that_was_deleted_and_made_anew_does_not_own_the_old_ones_secret() -> None:
+def test_a_resource_that_was_deleted_and_made_again_does_not_own_the_old_ones_secret() -> None:
     assert live(echo()).belongs_to(reference())
     assert not live(echo()).belongs_to(Reference.from_body(reference_body(uid="5f0c1d8e-0000-4000-8000-000000000002")))
 

@@ -153,7 +153,7 @@ async def test_a_resource_that_a_listing_lacks_is_not_given_up_while_it_can_be_r
     assert bench.missed == 0
 
 
-async def test_a_resource_made_anew_takes_the_place_of_the_former() -> None:
+async def test_a_resource_made_again_takes_the_place_of_the_former() -> None:
     bench = Bench()
     bench.put(uid="first")
     await bench.resync.run(first=True)
