@@ -21,6 +21,7 @@ mariadbd mariadb-server tests/clients with MariaDB and MySQL
 redis-server redis-server tests/clients with Redis and Valkey
 javac default-jdk-headless tests/clients with JDBC, Spring and Kafka
 mvn maven tests/clients with JDBC, Spring and Kafka
+prometheus prometheus tests/monitoring with Prometheus
 LIST
 }
 

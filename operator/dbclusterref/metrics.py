@@ -135,7 +135,7 @@ class Metrics:
             self.references_overdue.labels(str(intervals))
         self.ca_not_after = self._gauge(
             "ca_not_after_timestamp_seconds",
-            "When the first of the CA certificates in use expires, in Unix time; 0 where there is none.",
+            "When the first of the CA certificates in use expires, in Unix time; 0 where no CA is in use.",
             "DigitalOcean renews its CAs. If this comes near, check that applications read `ca.crt` again.",
         )
         self.end_of_life = self._gauge(

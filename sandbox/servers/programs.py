@@ -24,6 +24,8 @@ PACKAGES = {
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
     "mvn": "maven",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
 }
 
 
