@@ -6,7 +6,7 @@ CONTEXT ?=
 SIZE ?= 100,1000,10000
 DIST ?= dist
 
-.PHONY: .helm help setup demo up test check unit e2e chaos matrix chart manifests image bench mutation format lock clean
+.PHONY: .helm help setup demo up node test check unit e2e chaos matrix chart manifests image bench mutation format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ demo: setup ## the main job, shown on a real Kubernetes API server (CONTEXT=name
 
 up: setup ## the demo's world left running, with lines to paste in another terminal
 	@$(PY) -m sandbox.demo --keep
+
+node: setup ## a real Kubernetes node with the operator's image on it, left running (root on Linux)
+	@$(PY) -m sandbox.node up --operator
 
 test: setup .helm ## every test
 	@$(PY) -m pytest $(ARGS)

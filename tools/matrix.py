@@ -67,7 +67,7 @@ def passes(version: str, pytest_arguments: Sequence[str]) -> bool:
         name=f"the official archives of Kubernetes {version}",
         fetch=lambda stage: download(stage, pins=pins, origins=Origins(), say=say_on_stderr),
     )
-    directory = fetch_once(cache=Cache.of_user(os.environ), pins=pins, ways=(way,), say=say_on_stderr)
+    directory = fetch_once(cache=Cache.of_user(os.environ), key=pins.key, ways=(way,), say=say_on_stderr)
     say_on_stderr(f"Kubernetes {version}")
     command = [sys.executable, "-m", "pytest", "-m", "e2e and not slow", "tests/e2e", "tests/failures", *pytest_arguments]
     environ = {**os.environ, "KUBEBUILDER_ASSETS": str(directory)}

@@ -22,6 +22,15 @@ redis-server redis-server tests/clients with Redis and Valkey
 javac default-jdk-headless tests/clients with JDBC, Spring and Kafka
 mvn maven tests/clients with JDBC, Spring and Kafka
 prometheus prometheus tests/monitoring with Prometheus
+mariadb mariadb-client tests/node
+buildah buildah tests/node
+busybox busybox-static tests/node
+containerd containerd tests/node
+/usr/lib/cni/bridge containernetworking-plugins tests/node
+ip iproute2 tests/node
+mmdebstrap mmdebstrap tests/node
+nft nftables tests/node
+runc runc tests/node
 LIST
 }
 

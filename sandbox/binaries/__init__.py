@@ -1,23 +1,23 @@
-"""The programs of the control plane, found or brought: see `ensure_assets`."""
+"""The programs of the control plane and of a node, found or brought: see `ensure_assets` and `ensure_node_programs`."""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.binaries.assets import PROGRAMS, AssetsError, find_fault, require_whole
+from sandbox.binaries.assets import NODE_PROGRAMS, PROGRAMS, AssetsError, find_fault, require_whole
 from sandbox.binaries.cache import Cache
-from sandbox.binaries.compiled import build
-from sandbox.binaries.official import Origins, download
-from sandbox.binaries.pins import Pins, read_pins
+from sandbox.binaries.compiled import NODE_TARGETS, build
+from sandbox.binaries.official import Origins, download, download_programs
+from sandbox.binaries.pins import read_pins
 from sandbox.progress import Say, say_on_stderr
 
-__all__ = ["PROGRAMS", "AssetsError", "Way", "ensure_assets"]
+__all__ = ["NODE_PROGRAMS", "PROGRAMS", "AssetsError", "Way", "ensure_assets", "ensure_node_programs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way to get the programs. `fetch` puts all four into the directory it is given, or raises `AssetsError`."""
+    """One way to get the programs. `fetch` puts all of them into the directory it is given, or raises `AssetsError`."""
 
     name: str
     fetch: Callable[[Path], None]
@@ -43,7 +43,30 @@ def ensure_assets(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_
             fetch=lambda stage: build(stage, pins=pins, cache=cache, environ=environ, say=say),
         ),
     )
-    return fetch_once(cache=cache, pins=pins, ways=ways, say=say)
+    return fetch_once(cache=cache, key=pins.key, programs=PROGRAMS, ways=ways, say=say)
+
+
+def ensure_node_programs(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_stderr) -> Path:
+    """The directory that holds kubelet and kube-scheduler; brings them if need be.
+
+    In this order: `KUBEBUILDER_ASSETS` where that directory has both, the user's cache, the official programs, a build from Go
+    modules. Blocks, in the last case for about a minute and a half. Raises `AssetsError`.
+    """
+    if (chosen := environ.get("KUBEBUILDER_ASSETS")) and not find_fault(Path(chosen), programs=NODE_PROGRAMS):
+        return Path(chosen).absolute()
+    pins = read_pins()
+    cache = Cache.of_user(environ)
+    ways = (
+        Way(
+            name=f"the official programs of Kubernetes {pins.kubernetes}",
+            fetch=lambda stage: download_programs(stage, *NODE_PROGRAMS, pins=pins, origins=Origins(), say=say),
+        ),
+        Way(
+            name=f"a build of Kubernetes {pins.kubernetes} from Go modules",
+            fetch=lambda stage: build(stage, pins=pins, cache=cache, environ=environ, say=say, targets=NODE_TARGETS),
+        ),
+    )
+    return fetch_once(cache=cache, key=pins.node_key, programs=NODE_PROGRAMS, ways=ways, say=say)
 
 
 def use_chosen(directory: Path) -> Path:
@@ -59,34 +82,34 @@ def use_chosen(directory: Path) -> Path:
     return directory
 
 
-def fetch_once(*, cache: Cache, pins: Pins, ways: tuple[Way, ...], say: Say) -> Path:
+def fetch_once(*, cache: Cache, key: str, ways: tuple[Way, ...], say: Say, programs: tuple[str, ...] = PROGRAMS) -> Path:
     """Each way in turn until one works; one process at a time, the others wait and find the result."""
-    final = cache.root / pins.key
+    final = cache.root / key
     if final.is_dir():
         return final
     answers = []
-    with cache.locked(pins.key, say=say):
+    with cache.locked(key, say=say):
         if final.is_dir():
             return final
         for way in ways:
-            say(f"Control-plane programs: trying {way.name}")
+            say(f"{', '.join(programs)}: trying {way.name}")
             try:
                 with cache.staged(final) as stage:
                     way.fetch(stage)
-                    require_whole(stage)
+                    require_whole(stage, programs=programs)
             except AssetsError as error:
                 say(f"  not this way: {error}")
                 answers.append(f"  - {way.name}: {error}")
             else:
-                say(f"Control-plane programs: ready in {final}")
+                say(f"{', '.join(programs)}: ready in {final}")
                 return final
     raise AssetsError(
         "\n".join(
             [
-                "The control plane's programs could not be had. Tried:",
+                f"{', '.join(programs)} could not be had. Tried:",
                 *answers,
-                f"Remedy: put {', '.join(PROGRAMS)} (Kubernetes {pins.kubernetes} or near it) into one directory",
-                "and set KUBEBUILDER_ASSETS to it; or make one of the ways above work and try again.",
+                f"Remedy: put {', '.join(PROGRAMS)} (for a node, {', '.join(NODE_PROGRAMS)} too), all of one version, into one",
+                "directory and set KUBEBUILDER_ASSETS to it; or make one of the ways above work and try again.",
             ]
         )
     )

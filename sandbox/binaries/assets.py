@@ -1,17 +1,14 @@
-"""What a directory of control-plane programs must hold."""
+"""What a directory of programs must hold: the control plane's four, or a node's two."""
 
 import os
 import subprocess
 from pathlib import Path
 
 # Each with the arguments that make it tell its version and do nothing else.
-_VERSION_ARGUMENTS = {
-    "etcd": ("--version",),
-    "kube-apiserver": ("--version",),
-    "kube-controller-manager": ("--version",),
-    "kubectl": ("version", "--client"),
-}
-PROGRAMS = tuple(_VERSION_ARGUMENTS)
+_VERSION_ARGUMENTS = {"kubectl": ("version", "--client")}
+_VERSION_FLAG = ("--version",)
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+NODE_PROGRAMS = ("kubelet", "kube-scheduler")
 ANSWER_SECONDS = 30
 
 
@@ -19,21 +16,21 @@ class AssetsError(Exception):
     """The programs cannot be had (this way); the message says why, and what to do where a person can do something."""
 
 
-def find_fault(directory: Path) -> str:
-    """Why the directory will not do; empty if all four programs are there and run on this machine."""
+def find_fault(directory: Path, *, programs: tuple[str, ...] = PROGRAMS) -> str:
+    """Why the directory will not do; empty if all the programs are there and run on this machine."""
     if not directory.is_dir():
         return "there is no such directory"
-    if missing := [name for name in PROGRAMS if not (directory / name).is_file()]:
+    if missing := [name for name in programs if not (directory / name).is_file()]:
         return f"{', '.join(missing)} missing"
-    for name in PROGRAMS:
+    for name in programs:
         if fault := _find_program_fault(directory / name):
             return f"{name} {fault}"
     return ""
 
 
-def require_whole(directory: Path) -> None:
+def require_whole(directory: Path, *, programs: tuple[str, ...] = PROGRAMS) -> None:
     """Raise `AssetsError` with the fault, if there is one."""
-    if fault := find_fault(directory):
+    if fault := find_fault(directory, programs=programs):
         raise AssetsError(fault)
 
 
@@ -42,7 +39,10 @@ def _find_program_fault(program: Path) -> str:
         return "is not executable"
     try:
         answer = subprocess.run(
-            [program, *_VERSION_ARGUMENTS[program.name]], capture_output=True, timeout=ANSWER_SECONDS, check=False
+            [program, *_VERSION_ARGUMENTS.get(program.name, _VERSION_FLAG)],
+            capture_output=True,
+            timeout=ANSWER_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"does not run here ({error})"

@@ -21,11 +21,11 @@ class Cache:
     root: Path
 
     @classmethod
-    def of_user(cls, environ: Mapping[str, str]) -> Self:
-        """`$XDG_CACHE_HOME` or `~/.cache`; a relative `XDG_CACHE_HOME` is ignored, as its specification says."""
+    def of_user(cls, environ: Mapping[str, str], *, name: str = "controlplane") -> Self:
+        """Below `$XDG_CACHE_HOME` or `~/.cache`; a relative `XDG_CACHE_HOME` is ignored, as its specification says."""
         chosen = Path(environ.get("XDG_CACHE_HOME", ""))
         home = chosen if chosen.is_absolute() else Path.home() / ".cache"
-        return cls(root=home / "dbclusterref" / "controlplane")
+        return cls(root=home / "dbclusterref" / name)
 
     @contextmanager
     def locked(self, key: str, *, say: Say) -> Iterator[None]:
@@ -35,7 +35,7 @@ class Cache:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say("Another process is bringing the control plane's programs; waiting for it")
+                say(f"Another process is making {key}; waiting for it")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -38,17 +38,32 @@ TARGETS = (
     Target(program="kubectl", package="k8s.io/kubernetes/cmd/kubectl"),
     Target(program="etcd", package="go.etcd.io/etcd/server/v3"),
 )
+NODE_TARGETS = (
+    Target(program="kubelet", package="k8s.io/kubernetes/cmd/kubelet"),
+    Target(program="kube-scheduler", package="k8s.io/kubernetes/cmd/kube-scheduler"),
+)
 
 
-def build(stage: Path, *, pins: Pins, cache: Cache, environ: Mapping[str, str], say: Say) -> None:
-    """Fills `stage` with the four programs; about five minutes on two cores, less if Go's own cache knows parts of them."""
+def build(
+    stage: Path,
+    *,
+    pins: Pins,
+    cache: Cache,
+    environ: Mapping[str, str],
+    say: Say,
+    targets: tuple[Target, ...] = TARGETS,
+) -> None:
+    """Fills `stage` with the programs: the control plane's take about five minutes on two cores, a node's two after them.
+
+    Less if Go's own cache knows parts of them.
+    """
     toolchain = ensure_go(needed=pins.go, cache=cache, environ=environ, say=say)
-    say(f"  building {len(TARGETS)} programs with {toolchain.go}; about five minutes on two cores, most of it for the first")
+    say(f"  building {len(targets)} programs with {toolchain.go}; minutes on two cores, most of them for the first")
     environ = build_environment(toolchain.environment(environ))
-    for number, target in enumerate(TARGETS, start=1):
+    for number, target in enumerate(targets, start=1):
         command = build_command(target, go=toolchain.go, to=stage / target.program, kubernetes=pins.kubernetes)
         log = stage / "build.log"
-        _run(command, label=f"[{number} of {len(TARGETS)}] {target.program}", log=log, environ=environ, say=say)
+        _run(command, label=f"[{number} of {len(targets)}] {target.program}", log=log, environ=environ, say=say)
         log.unlink()
     toolchain.remove()
 

@@ -27,9 +27,13 @@ class Origins:
     index: str = "https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml"
     kubernetes: str = "https://dl.k8s.io"
 
+    def program(self, name: str, pins: Pins) -> str:
+        """Of those that are published for Linux alone: all but kubectl and etcd."""
+        return f"{self.kubernetes}/v{pins.kubernetes}/bin/{pins.os}/{pins.arch}/{name}"
+
     def controller_manager(self, pins: Pins) -> str:
-        """Published for Linux alone."""
-        return f"{self.kubernetes}/v{pins.kubernetes}/bin/{pins.os}/{pins.arch}/kube-controller-manager"
+        """The one that envtest's archive does not hold."""
+        return self.program("kube-controller-manager", pins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +51,22 @@ def download(stage: Path, *, pins: Pins, origins: Origins, say: Say) -> None:
         raise AssetsError(f"there is no official kube-controller-manager for {pins.os}")
     with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
         archive = find_archive(_get_text(client, origins.index), pins=pins)
-        url = origins.controller_manager(pins)
-        digest = _get_text(client, f"{url}.sha256").strip()
-        controller_manager = Published(url=url, algorithm="sha256", hash=digest)
+        controller_manager = _find_program(client, origins.controller_manager(pins))
         packed = stage / "envtest.tar.gz"
         _fetch(client, archive, to=packed, say=say)
         _unpack(packed, stage)
         packed.unlink()
-        _fetch(client, controller_manager, to=stage / "kube-controller-manager", say=say)
-        (stage / "kube-controller-manager").chmod(0o755)
+        _fetch_program(client, controller_manager, to=stage / "kube-controller-manager", say=say)
+
+
+def download_programs(stage: Path, *names: str, pins: Pins, origins: Origins, say: Say) -> None:
+    """Fills `stage` with single programs as Kubernetes publishes them, each checked against its published hash."""
+    if pins.os != "linux":
+        raise AssetsError(f"there is no official {names[0]} for {pins.os}")
+    with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
+        for name in names:
+            published = _find_program(client, origins.program(name, pins))
+            _fetch_program(client, published, to=stage / name, say=say)
 
 
 def find_archive(index: str, *, pins: Pins) -> Published:
@@ -66,6 +77,15 @@ def find_archive(index: str, *, pins: Pins) -> Published:
         return Published(url=entry["selfLink"], algorithm="sha512", hash=entry["hash"])
     except (yaml.YAMLError, KeyError, TypeError):
         raise AssetsError(f"the list of envtest releases has no {name}") from None
+
+
+def _find_program(client: httpx.Client, url: str) -> Published:
+    return Published(url=url, algorithm="sha256", hash=_get_text(client, f"{url}.sha256").strip())
+
+
+def _fetch_program(client: httpx.Client, published: Published, *, to: Path, say: Say) -> None:
+    _fetch(client, published, to=to, say=say)
+    to.chmod(0o755)
 
 
 def _get_text(client: httpx.Client, url: str) -> str:

@@ -26,6 +26,11 @@ class Pins:
         """Names the directory in the cache: other versions or another machine's programs never meet."""
         return f"kubernetes-v{self.kubernetes}-etcd-v{self.etcd}-{self.os}-{self.arch}"
 
+    @property
+    def node_key(self) -> str:
+        """As `key`, for a node's programs: who needs the control plane alone waits for no kubelet."""
+        return f"node-v{self.kubernetes}-{self.os}-{self.arch}"
+
 
 def read_pins(go_mod: Path = GO_MODULE / "go.mod") -> Pins:
     """Of this machine."""

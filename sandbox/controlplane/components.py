@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sandbox.controlplane.ports import LOOPBACK
 
-# What deletes namespaces, collects owned objects and makes ServiceAccounts work. Nothing here runs pods.
+# What deletes namespaces, collects owned objects and makes ServiceAccounts work.
 CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",
@@ -17,7 +17,18 @@ CONTROLLERS = (
     "serviceaccount-token-controller",
     "validatingadmissionpolicy-status-controller",
 )
+# What a node needs besides: pods are made, found by Services, and moved off a node that is gone.
+NODE_CONTROLLERS = (
+    "deployment-controller",
+    "disruption-controller",
+    "endpointslice-controller",
+    "node-lifecycle-controller",
+    "pod-garbage-collector-controller",
+    "replicaset-controller",
+    "taint-eviction-controller",
+)
 SERVICE_ADDRESSES = "10.96.0.0/24"
+APISERVER_SERVICE = "10.96.0.1"
 ETCD_QUOTA_BYTES = 8 * 2**30
 
 
@@ -30,6 +41,14 @@ class Component(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLink:
+    """The one node of a control plane: its name, and the address at which it and its pods reach the API server."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where one control plane keeps its files and listens. The files are only named here."""
 
@@ -38,11 +57,12 @@ class Layout:
     etcd_port: int
     apiserver_port: int
     controller_manager_port: int
+    node: NodeLink | None = None
 
     @property
     def url(self) -> str:
         """Of the API server."""
-        return f"https://{LOOPBACK}:{self.apiserver_port}"
+        return f"https://{self.node.address if self.node else LOOPBACK}:{self.apiserver_port}"
 
     @property
     def etcd_url(self) -> str:
@@ -64,8 +84,18 @@ class Layout:
         """The controller manager's own way in."""
         return self.state / "controller-manager.kubeconfig"
 
+    @property
+    def kubelet_kubeconfig(self) -> Path:
+        """The node's, which may what the Node authorizer lets it."""
+        return self.state / "kubelet.kubeconfig"
+
+    @property
+    def scheduler_kubeconfig(self) -> Path:
+        """The scheduler's."""
+        return self.state / "scheduler.kubeconfig"
+
     def certificate(self, name: str) -> Path:
-        """`server`, `etcd-client` or `service-account`, the last being a bare public key."""
+        """Of `server`, `etcd-client` or `service-account` (a bare public key); of `kubelet` and `kubelet-client`."""
         return self.state / f"{name}.crt"
 
     def key(self, name: str) -> Path:
@@ -112,22 +142,23 @@ def apiserver_command(layout: Layout, *, flags: Sequence[str] = ()) -> list[str]
         f"--etcd-cafile={layout.ca}",
         f"--etcd-certfile={layout.certificate('etcd-client')}",
         f"--etcd-keyfile={layout.key('etcd-client')}",
-        f"--bind-address={LOOPBACK}",
-        f"--advertise-address={LOOPBACK}",
+        f"--bind-address={'0.0.0.0' if layout.node else LOOPBACK}",  # noqa: S104
+        f"--advertise-address={layout.node.address if layout.node else LOOPBACK}",
         f"--secure-port={layout.apiserver_port}",
         "--permit-port-sharing",
         f"--tls-cert-file={layout.certificate('server')}",
         f"--tls-private-key-file={layout.key('server')}",
         f"--client-ca-file={layout.ca}",
-        "--authorization-mode=RBAC",
+        f"--authorization-mode={'Node,RBAC' if layout.node else 'RBAC'}",
         # as on most clusters: Pod Security is what refuses privileged pods, not this
         "--allow-privileged",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={layout.certificate('service-account')}",
         f"--service-account-signing-key-file={layout.key('service-account')}",
         f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
-        # endpoints may not be loopback addresses, and nothing calls kubernetes.default from inside
-        "--endpoint-reconciler-type=none",
+        # endpoints may not be loopback addresses, and without a node nothing calls kubernetes.default from inside
+        f"--endpoint-reconciler-type={'lease' if layout.node else 'none'}",
+        *(_kubelet_flags(layout) if layout.node else ()),
         # a load test should find the operator's limits, not these (defaults: 400 and 200)
         "--max-requests-inflight=3000",
         "--max-mutating-requests-inflight=1000",
@@ -137,8 +168,20 @@ def apiserver_command(layout: Layout, *, flags: Sequence[str] = ()) -> list[str]
     ]
 
 
+def _kubelet_flags(layout: Layout) -> tuple[str, ...]:
+    """How the API server reaches the kubelet (logs, exec, proxy); and a kubelet may change its own node's objects alone."""
+    return (
+        "--enable-admission-plugins=NodeRestriction",
+        f"--kubelet-client-certificate={layout.certificate('kubelet-client')}",
+        f"--kubelet-client-key={layout.key('kubelet-client')}",
+        f"--kubelet-certificate-authority={layout.ca}",
+        "--kubelet-preferred-address-types=InternalIP",
+    )
+
+
 def controller_manager_command(layout: Layout) -> list[str]:
     """A leader without an election: there is one."""
+    controllers = (*CONTROLLERS, *(NODE_CONTROLLERS if layout.node else ()))
     return [
         layout.program(Component.CONTROLLER_MANAGER),
         f"--kubeconfig={layout.controller_manager_kubeconfig}",
@@ -149,7 +192,7 @@ def controller_manager_command(layout: Layout) -> list[str]:
         f"--tls-private-key-file={layout.key('server')}",
         f"--root-ca-file={layout.ca}",
         f"--service-account-private-key-file={layout.key('service-account')}",
-        f"--controllers={','.join(CONTROLLERS)}",
+        f"--controllers={','.join(controllers)}",
         "--leader-elect=false",
         # the defaults (20 a second) make the deletion of large namespaces a matter of minutes
         "--kube-api-qps=500",

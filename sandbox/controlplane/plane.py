@@ -15,10 +15,12 @@ from typing import Self
 
 import httpx
 
-from sandbox.controlplane.certificates import Authority, create_signing_key
+from sandbox.controlplane.certificates import Authority, Credential, create_signing_key
 from sandbox.controlplane.components import (
+    APISERVER_SERVICE,
     Component,
     Layout,
+    NodeLink,
     apiserver_command,
     controller_manager_command,
     etcd_command,
@@ -52,10 +54,11 @@ class ControlPlane:
 
     An async context manager; `start` and `stop` do the same by hand and belong to no event loop. It takes its ports and its
     directory when it is made, and gives them back at `stop`. `assets` is the directory that `sandbox.binaries.ensure_assets`
-    returns; `apiserver_flags` are added to kube-apiserver's command line, where they win.
+    returns; `apiserver_flags` are added to kube-apiserver's command line, where they win. With `node`, it serves that node as
+    well: it listens on all addresses, runs the controllers that make pods, and writes what the kubelet and the scheduler need.
     """
 
-    def __init__(self, *, assets: Path, apiserver_flags: Sequence[str] = ()) -> None:
+    def __init__(self, *, assets: Path, apiserver_flags: Sequence[str] = (), node: NodeLink | None = None) -> None:
         self._ports = [ReservedPort() for _ in Component]
         self._directory = StateDirectory()
         etcd_port, apiserver_port, controller_manager_port = (port.number for port in self._ports)
@@ -65,6 +68,7 @@ class ControlPlane:
             etcd_port=etcd_port,
             apiserver_port=apiserver_port,
             controller_manager_port=controller_manager_port,
+            node=node,
         )
         commands = {
             Component.ETCD: etcd_command(layout),
@@ -101,6 +105,11 @@ class ControlPlane:
     def state(self) -> Path:
         """The directory of data, logs (`<component>.log`) and certificates; it goes with the control plane."""
         return self._layout.state
+
+    @property
+    def layout(self) -> Layout:
+        """Where its files are, for who runs a node beside it."""
+        return self._layout
 
     async def start(self) -> None:
         """Returns when the API server is ready and the controllers have done their first work; stops all of it on failure."""
@@ -257,21 +266,31 @@ class ControlPlane:
 def _write_credentials(layout: Layout) -> None:
     authority = Authority(name="sandbox-ca")
     layout.ca.write_bytes(authority.certificate)
-    admin = authority.issue("sandbox-admin", organization="system:masters")
-    server_names = (LOOPBACK, "localhost", "kubernetes.default.svc")
+    node = layout.node
+    server_names = (LOOPBACK, "localhost", "kubernetes.default.svc", *((node.address, APISERVER_SERVICE) if node else ()))
     credentials = {
-        "admin": admin,
+        "admin": authority.issue("sandbox-admin", organization="system:masters"),
         "server": authority.issue("sandbox", hosts=server_names),
         "etcd-client": authority.issue("kube-apiserver"),
         "service-account": create_signing_key(),
+        "controllers": authority.issue("system:kube-controller-manager", organization="system:masters"),
     }
+    files = {"admin": layout.admin_kubeconfig, "controllers": layout.controller_manager_kubeconfig}
+    if node:
+        credentials |= _node_credentials(authority, node)
+        files |= {"kubelet": layout.kubelet_kubeconfig, "scheduler": layout.scheduler_kubeconfig}
     for name, credential in credentials.items():
         layout.certificate(name).write_bytes(credential.certificate)
         layout.key(name).touch(mode=0o600)
         layout.key(name).write_bytes(credential.key)
-    controllers = authority.issue("system:kube-controller-manager", organization="system:masters")
-    for path, credential in (
-        (layout.admin_kubeconfig, admin),
-        (layout.controller_manager_kubeconfig, controllers),
-    ):
-        write_kubeconfig(path, url=layout.url, ca=authority.certificate, user=by_certificate(credential))
+    for name, path in files.items():
+        write_kubeconfig(path, url=layout.url, ca=authority.certificate, user=by_certificate(credentials[name]))
+
+
+def _node_credentials(authority: Authority, node: NodeLink) -> dict[str, Credential]:
+    """The kubelet's is good on both ends: it calls the API server, and is called by it."""
+    return {
+        "kubelet": authority.issue(f"system:node:{node.name}", organization="system:nodes", hosts=(node.name, node.address)),
+        "kubelet-client": authority.issue("kube-apiserver-kubelet-client", organization="system:masters"),
+        "scheduler": authority.issue("system:kube-scheduler"),
+    }

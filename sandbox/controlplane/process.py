@@ -4,7 +4,7 @@ import asyncio
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox.tether import tethered
@@ -20,10 +20,11 @@ class ComponentDiedError(Exception):
 class Process:
     """Bound to no event loop, as `asyncio.subprocess` is: a test may stop in its loop what a fixture started in another."""
 
-    def __init__(self, *, name: str, command: Sequence[str], log: Path) -> None:
+    def __init__(self, *, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.command = tuple(command)
         self.log = log
+        self._environ = dict(environ or {})
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -41,7 +42,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 # nothing of the user's environment (ETCD_*, GODEBUG, proxies) may change what a sandbox is
-                env={"HOME": str(self.log.parent), "TMPDIR": str(self.log.parent)},
+                env={"HOME": str(self.log.parent), "TMPDIR": str(self.log.parent), **self._environ},
                 # Ctrl-C in a terminal reaches the sandbox alone, which then ends its parts
                 start_new_session=True,
             )

@@ -14,5 +14,17 @@ from sandbox.servers.pgbouncer import PgBouncer
 from sandbox.servers.postgresql import Pair, PostgreSql
 from sandbox.servers.programs import MissingProgramError, find_program
 from sandbox.servers.redis import Redis
+from sandbox.servers.server import LOOPBACK_ALONE, Place
 
-__all__ = ["MariaDb", "MissingProgramError", "Nursery", "Pair", "PgBouncer", "PostgreSql", "Redis", "find_program"]
+__all__ = [
+    "LOOPBACK_ALONE",
+    "MariaDb",
+    "MissingProgramError",
+    "Nursery",
+    "Pair",
+    "PgBouncer",
+    "Place",
+    "PostgreSql",
+    "Redis",
+    "find_program",
+]

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from sandbox.controlplane.certificates import Credential
-from sandbox.controlplane.ports import LOOPBACK
 from sandbox.servers.programs import find_program
-from sandbox.servers.server import Server, ServerError, run_tool, write, write_credential
+from sandbox.servers.server import LOOPBACK_ALONE, Place, Server, ServerError, run_tool, write, write_credential
 
 _ADMINISTRATOR = "root"
 
@@ -13,12 +12,14 @@ _ADMINISTRATOR = "root"
 class MariaDb(Server):
     """One server; unencrypted connections are refused."""
 
-    # To MySQL's clients `localhost` is a socket's name, and never an address.
-    host = LOOPBACK
-
-    def __init__(self, *, directory: Path, name: str = "mariadb") -> None:
-        super().__init__(name=name, directory=directory)
+    def __init__(self, *, directory: Path, name: str = "mariadb", place: Place = LOOPBACK_ALONE) -> None:
+        super().__init__(name=name, directory=directory, place=place)
         self._socket = directory / f"{name}.sock"
+
+    @property
+    def host(self) -> str:
+        """An address: to MySQL's clients `localhost` is a socket's name."""
+        return self.place.address
 
     def start(self, credential: Credential, *, authority: bytes) -> None:
         """Makes an empty database and serves it."""
@@ -33,7 +34,8 @@ class MariaDb(Server):
         self.run(
             [
                 find_program("mariadbd"), *options, f"--socket={self._socket}", f"--port={self.port}",
-                "--bind-address=127.0.0.1", "--skip-log-bin", "--require-secure-transport=ON", "--innodb-flush-method=fsync",
+                f"--bind-address={self.place.address}",
+                "--skip-log-bin", "--require-secure-transport=ON", "--innodb-flush-method=fsync",
                 "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=16M", "--character-set-server=utf8mb4",
                 f"--ssl-cert={certificate}", f"--ssl-key={key}", f"--ssl-ca={ca}",
                 f"--pid-file={self.directory / self.name}.pid",

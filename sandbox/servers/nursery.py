@@ -12,14 +12,18 @@ from sandbox.servers.mariadb import MariaDb
 from sandbox.servers.pgbouncer import PgBouncer
 from sandbox.servers.postgresql import Pair, PostgreSql, start_primary, start_standby
 from sandbox.servers.redis import Redis
-from sandbox.servers.server import HOST, own
+from sandbox.servers.server import HOST, LOOPBACK_ALONE, Place, own
 
 
 class Nursery:
-    """A context manager: what was started in it ends with it."""
+    """A context manager: what was started in it ends with it.
 
-    def __init__(self) -> None:
+    `place` says where the servers listen: on loopback, unless they are to serve pods.
+    """
+
+    def __init__(self, *, place: Place = LOOPBACK_ALONE) -> None:
         self._authority = Authority(name="Private Project CA")
+        self._place = place
         self._stack = ExitStack()
 
     @property
@@ -36,7 +40,7 @@ class Nursery:
     def postgresql(self, *, user: str, password: str, database: str) -> Pair:
         """A primary with one database, and a standby that streams from it."""
         directory = self._directory()
-        primary = start_primary(directory, self.credential())
+        primary = start_primary(directory, self.credential(), place=self._place)
         self._stack.callback(primary.stop)
         primary.add_user(user, password)
         primary.add_database(database, owner=user)
@@ -53,7 +57,7 @@ class Nursery:
 
     def mariadb(self, *, user: str, password: str, database: str) -> MariaDb:
         """A server with one database."""
-        server = MariaDb(directory=self._directory())
+        server = MariaDb(directory=self._directory(), place=self._place)
         self._stack.callback(server.stop)
         server.start(self.credential(), authority=self._authority.certificate)
         server.add_user(user, password)
@@ -62,14 +66,14 @@ class Nursery:
 
     def redis(self, *, password: str) -> Redis:
         """An empty server."""
-        server = Redis(directory=self._directory())
+        server = Redis(directory=self._directory(), place=self._place)
         self._stack.callback(server.stop)
         server.start(self.credential(), authority=self._authority.certificate, password=password)
         return server
 
     def credential(self) -> Credential:
         """A server's certificate and key."""
-        return self._authority.issue(HOST, hosts=(HOST, LOOPBACK))
+        return self._authority.issue(HOST, hosts=tuple({HOST, LOOPBACK, self._place.address}))
 
     def _directory(self) -> Path:
         # Not below a test's own directory, which nobody but its owner may enter. A socket's path must be short, too.

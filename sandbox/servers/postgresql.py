@@ -6,12 +6,12 @@ from pathlib import Path
 
 from sandbox.controlplane.certificates import Credential
 from sandbox.servers.programs import find_program
-from sandbox.servers.server import HOST, Server, ServerError, own, run_tool, write, write_credential
+from sandbox.servers.server import HOST, LOOPBACK_ALONE, Place, Server, ServerError, own, run_tool, write, write_credential
 
 SUPERUSER = "postgres"
 
 _CONFIGURATION = """
-listen_addresses = '127.0.0.1'
+listen_addresses = '{address}'
 unix_socket_directories = '{directory}'
 ssl = on
 ssl_cert_file = '{certificate}'
@@ -33,14 +33,14 @@ hostssl all all all scram-sha-256
 class PostgreSql(Server):
     """One node."""
 
-    def __init__(self, *, name: str, directory: Path) -> None:
-        super().__init__(name=name, directory=directory, end_with=signal.SIGINT)
+    def __init__(self, *, name: str, directory: Path, place: Place = LOOPBACK_ALONE) -> None:
+        super().__init__(name=name, directory=directory, end_with=signal.SIGINT, place=place)
         self.data = directory / name
 
     def start(self, credential: Credential) -> None:
         """Starts the node on the data directory that is there."""
         certificate, key = write_credential(self.data, credential)
-        own_part = _CONFIGURATION.format(directory=self.directory, certificate=certificate, key=key)
+        own_part = _CONFIGURATION.format(address=self.place.address, directory=self.directory, certificate=certificate, key=key)
         write(self.data / "postgresql.auto.conf", f"{self._streaming()}{own_part}port = {self.port}\n")
         write(self.data / "pg_hba.conf", _ACCESS)
         self.run([find_program("postgres"), "-D", self.data], is_ready=self._answers)
@@ -93,9 +93,9 @@ class Pair:
     standby: PostgreSql
 
 
-def start_primary(directory: Path, credential: Credential) -> PostgreSql:
+def start_primary(directory: Path, credential: Credential, *, place: Place = LOOPBACK_ALONE) -> PostgreSql:
     """Makes an empty database and serves it."""
-    primary = PostgreSql(name="primary", directory=directory)
+    primary = PostgreSql(name="primary", directory=directory, place=place)
     options = ["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C.UTF-8", f"--username={SUPERUSER}"]
     run_tool([find_program("initdb"), *options, "-D", primary.data], directory=directory)
     primary.start(credential)
@@ -104,7 +104,7 @@ def start_primary(directory: Path, credential: Credential) -> PostgreSql:
 
 def start_standby(primary: PostgreSql, credential: Credential) -> PostgreSql:
     """Copies the primary and serves the copy, which streams from it."""
-    standby = PostgreSql(name="standby", directory=primary.directory)
+    standby = PostgreSql(name="standby", directory=primary.directory, place=primary.place)
     run_tool(
         [
             find_program("pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-D", standby.data,

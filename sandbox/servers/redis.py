@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sandbox.controlplane.certificates import Credential
 from sandbox.servers.programs import find_program
-from sandbox.servers.server import Server, run_tool, write, write_credential
+from sandbox.servers.server import LOOPBACK_ALONE, Place, Server, run_tool, write, write_credential
 
 _CONFIGURATION = """
-bind 127.0.0.1
+bind {address}
 port 0
 tls-port {port}
 tls-cert-file {certificate}
@@ -26,8 +26,8 @@ requirepass {password}
 class Redis(Server):
     """One server that speaks TLS alone; its user is `default`."""
 
-    def __init__(self, *, directory: Path) -> None:
-        super().__init__(name="redis", directory=directory)
+    def __init__(self, *, directory: Path, place: Place = LOOPBACK_ALONE) -> None:
+        super().__init__(name="redis", directory=directory, place=place)
         self._ca = directory / "authority.crt"
 
     def start(self, credential: Credential, *, authority: bytes, password: str) -> None:
@@ -35,8 +35,9 @@ class Redis(Server):
         certificate, key = write_credential(self.directory, credential)
         write(self._ca, authority, mode=0o644)
         configuration = _CONFIGURATION.format(
-            port=self.port, certificate=certificate, key=key, ca=self._ca, directory=self.directory, password=_quoted(password)
-        )
+            address=self.place.address, port=self.port, certificate=certificate, key=key, ca=self._ca,
+            directory=self.directory, password=_quoted(password),
+        )  # fmt: skip
         path = write(self.directory / "redis.conf", configuration)
         self.run([find_program("redis-server"), path], is_ready=self._speaks)
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.controlplane.certificates import Credential
@@ -43,17 +44,39 @@ class KeptPort:
         self._socket.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a server listens, and what goes before its command line so that it does so there (`nsenter …`)."""
+
+    address: str
+    prefix: tuple[str, ...] = ()
+
+
+LOOPBACK_ALONE = Place(address=LOOPBACK)
+
+
 class Server:
     """A server's life. `is_ready` is asked until it agrees; `end_with` is the signal for a quick and orderly end."""
 
-    def __init__(self, *, name: str, directory: Path, end_with: signal.Signals = signal.SIGTERM) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        directory: Path,
+        end_with: signal.Signals = signal.SIGTERM,
+        place: Place = LOOPBACK_ALONE,
+    ) -> None:
         self.name = name
+        self.place = place
         self.directory = directory
         self._port = KeptPort()
         self._end_with = end_with
         self._process: Process | None = None
 
-    host = HOST
+    @property
+    def host(self) -> str:
+        """What clients call it by; its certificate has the name."""
+        return HOST if self.place is LOOPBACK_ALONE else self.place.address
 
     @property
     def port(self) -> int:
@@ -68,7 +91,8 @@ class Server:
     def run(self, command: Sequence[str | Path], *, is_ready: Callable[[], bool]) -> None:
         """Starts it and waits until it serves. Raises ServerError with the end of its log."""
         log = self.directory / f"{self.name}.log"
-        self._process = Process(name=self.name, command=unprivileged(command, dies_with_us=True), log=log)
+        placed = [*self.place.prefix, *unprivileged(command, dies_with_us=True)]
+        self._process = Process(name=self.name, command=placed, log=log)
         self._process.start()
         deadline = time.monotonic() + READY_WITHIN
         while not is_ready():

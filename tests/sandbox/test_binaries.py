@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from sandbox.__main__ import main
-from sandbox.binaries import PROGRAMS, AssetsError, Way, ensure_assets, fetch_once
+from sandbox.binaries import NODE_PROGRAMS, PROGRAMS, AssetsError, Way, ensure_assets, fetch_once
 from sandbox.binaries.assets import find_fault
 from sandbox.binaries.cache import Cache
-from sandbox.binaries.compiled import TARGETS, build, build_command, build_environment
-from sandbox.binaries.official import Origins, download, find_archive
+from sandbox.binaries.compiled import NODE_TARGETS, TARGETS, build, build_command, build_environment
+from sandbox.binaries.official import Origins, download, download_programs, find_archive
 from sandbox.binaries.pins import GO_MODULE, Pins, read_pins
 from sandbox.binaries.toolchain import REQUIREMENTS, Toolchain, ensure_go, install_go, is_new_enough
 from sandbox.progress import in_words
@@ -134,26 +134,26 @@ def test_an_interrupted_fetch_does_not_look_like_a_success(
 
 def test_what_is_in_the_cache_is_not_fetched_again(cache: Cache, said: list[str]) -> None:
     ways = (Way(name="filling", fetch=fill), Way(name="refusing", fetch=refuse))
-    first = fetch_once(cache=cache, pins=PINS, ways=ways, say=said.append)
-    again = fetch_once(cache=cache, pins=PINS, ways=ways[1:], say=said.append)
+    first = fetch_once(cache=cache, key=PINS.key, ways=ways, say=said.append)
+    again = fetch_once(cache=cache, key=PINS.key, ways=ways[1:], say=said.append)
     assert first == again == cache.root / "kubernetes-v1.36.2-etcd-v3.6.8-linux-amd64"
     assert find_fault(first) == ""
 
 
 def test_the_next_way_is_tried_when_one_fails(cache: Cache, said: list[str]) -> None:
     ways = (Way(name="the archive", fetch=refuse), Way(name="the build", fetch=fill))
-    fetch_once(cache=cache, pins=PINS, ways=ways, say=said.append)
+    fetch_once(cache=cache, key=PINS.key, ways=ways, say=said.append)
     assert said[:3] == [
-        "Control-plane programs: trying the archive",
+        f"{', '.join(PROGRAMS)}: trying the archive",
         "  not this way: the wall says no",
-        "Control-plane programs: trying the build",
+        f"{', '.join(PROGRAMS)}: trying the build",
     ]
 
 
 def test_when_no_way_works_one_error_lists_each_answer_and_the_remedy(cache: Cache, said: list[str]) -> None:
     ways = (Way(name="the archive", fetch=refuse), Way(name="the build", fetch=refuse))
     with pytest.raises(AssetsError) as caught:
-        fetch_once(cache=cache, pins=PINS, ways=ways, say=said.append)
+        fetch_once(cache=cache, key=PINS.key, ways=ways, say=said.append)
     message = str(caught.value)
     assert "- the archive: the wall says no" in message
     assert "- the build: the wall says no" in message
@@ -163,7 +163,7 @@ def test_when_no_way_works_one_error_lists_each_answer_and_the_remedy(cache: Cac
 def test_a_way_that_brings_only_some_programs_has_failed(cache: Cache, said: list[str]) -> None:
     half = Way(name="half", fetch=lambda stage: write_program(stage / "etcd"))
     with pytest.raises(AssetsError, match="half: kube-apiserver, kube-controller-manager, kubectl missing"):
-        fetch_once(cache=cache, pins=PINS, ways=(half,), say=said.append)
+        fetch_once(cache=cache, key=PINS.key, ways=(half,), say=said.append)
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, AssetsError], ids=lambda kind: kind.__name__)
@@ -175,14 +175,14 @@ def test_an_interrupted_fetch_leaves_nothing_half_done(
         raise interruption
 
     with pytest.raises(interruption):
-        fetch_once(cache=cache, pins=PINS, ways=(Way(name="interrupted", fetch=interrupt),), say=said.append)
+        fetch_once(cache=cache, key=PINS.key, ways=(Way(name="interrupted", fetch=interrupt),), say=said.append)
     assert [path.name for path in cache.root.iterdir()] == [f"{PINS.key}.lock"]
 
 
 def test_what_a_killed_fetch_left_is_swept_away_by_the_next(cache: Cache, said: list[str]) -> None:
     abandoned = cache.root / f".incomplete-{PINS.key}-x1y2"
     write_program(abandoned / "etcd")
-    fetch_once(cache=cache, pins=PINS, ways=(Way(name="filling", fetch=fill),), say=said.append)
+    fetch_once(cache=cache, key=PINS.key, ways=(Way(name="filling", fetch=fill),), say=said.append)
     assert not abandoned.exists()
 
 
@@ -200,7 +200,7 @@ def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(cache: Cache) 
         if "waiting for it" in line:
             waiting.set()
 
-    run = partial(fetch_once, cache=cache, pins=PINS, ways=(Way(name="slow", fetch=fetch),), say=say)
+    run = partial(fetch_once, cache=cache, key=PINS.key, ways=(Way(name="slow", fetch=fetch),), say=say)
     first, second = threading.Thread(target=run), threading.Thread(target=run)
     first.start()
     assert begun.wait(10)
@@ -285,6 +285,18 @@ def test_the_official_archives_give_all_four_programs_and_nothing_else(
     assert sorted(path.name for path in stage.iterdir()) == sorted(PROGRAMS)
     assert find_fault(stage) == ""
     assert list(tmp_path.iterdir()) == [stage]
+
+
+@pytest.mark.sockets
+def test_a_nodes_programs_are_taken_from_kubernetes_own_releases(
+    tmp_path: Path, origins: Origins, pages: dict[str, bytes], said: list[str]
+) -> None:
+    for name in NODE_PROGRAMS:
+        path = f"/v1.36.2/bin/linux/amd64/{name}"
+        pages |= {path: WORKS.encode(), f"{path}.sha256": hashlib.sha256(WORKS.encode()).hexdigest().encode()}
+    download_programs(tmp_path, *NODE_PROGRAMS, pins=PINS, origins=origins, say=said.append)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NODE_PROGRAMS)
+    assert find_fault(tmp_path, programs=NODE_PROGRAMS) == ""
 
 
 @pytest.mark.sockets
@@ -409,7 +421,8 @@ def test_the_users_proxy_and_flags_reach_the_compiler_and_cross_compiling_does_n
 def test_every_program_is_built_and_go_mod_pins_its_source() -> None:
     go_mod = (GO_MODULE / "go.mod").read_text()
     assert sorted(target.program for target in TARGETS) == sorted(PROGRAMS)
-    assert {target.package for target in TARGETS} == set(re.findall(r"^\t(\S+)$", go_mod, re.MULTILINE))
+    assert sorted(target.program for target in NODE_TARGETS) == sorted(NODE_PROGRAMS)
+    assert {target.package for target in (*TARGETS, *NODE_TARGETS)} == set(re.findall(r"^\t(\S+)$", go_mod, re.MULTILINE))
 
 
 def test_the_versions_come_from_go_mod_and_all_of_kubernetes_has_the_same() -> None:

@@ -1,0 +1,30 @@
+"""Applies `deploy/` to a node as it is, with the one thing that a sandbox must say: where DigitalOcean's API is."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from sandbox.node.node import ROOT, Node
+
+SYSTEM = "dbclusterref-system"
+ROLLOUT_SECONDS = 60
+
+
+def install(node: Node, *, folder: str = "base", patches: tuple[str, ...] = (), wait: bool = True) -> None:
+    """`kubectl apply -k` on a folder of deploy/; `patches` are further ones to the Deployment (JSON patches, as text)."""
+    with tempfile.TemporaryDirectory() as name:
+        resource = os.path.relpath(ROOT / "deploy" / folder, Path(name).resolve())
+        here = {"op": "add", "path": "/spec/template/spec/containers/0/env/-"}
+        api = json.dumps([{**here, "value": {"name": "DIGITALOCEAN_API_URL", "value": node.digitalocean}}])
+        target = {"kind": "Deployment", "name": "dbclusterref"}
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [resource],
+            "patches": [{"target": target, "patch": patch} for patch in (api, *patches)],
+        }
+        (Path(name) / "kustomization.yaml").write_text(json.dumps(kustomization))
+        node.kubectl("apply", "-k", name)
+    if wait:
+        node.kubectl("-n", SYSTEM, "rollout", "status", "deployment/dbclusterref", f"--timeout={ROLLOUT_SECONDS}s")
