@@ -1,12 +1,13 @@
-# The operator's image: built with hash-locked requirements, run without pip, without a shell's help, as nobody in particular.
-#   docker build -t ghcr.io/dbclusterref/dbclusterref:v0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
+# The operator's image: Python, the operator and its hash-locked requirements. No shell, no package manager, no setuid file.
+#   docker build -t ghcr.io/dbclusterref/dbclusterref:v0.1.0 \
+#     --build-arg REVISION="$(git rev-parse HEAD)" --build-arg CREATED="$(date -u +%Y-%m-%dT%H:%M:%SZ)" .
 #
 # Pinned by tag: a digest could not be looked up where this was written. Pin it where you build:
 #   --build-arg PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie@sha256:...
 ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONHASHSEED=0
 WORKDIR /src
 
 # What changes least comes first, so that a change of the code rebuilds the last steps only.
@@ -18,34 +19,42 @@ RUN python -m venv /build \
       -r requirements/runtime.txt
 
 COPY pyproject.toml README.md LICENSE ./
+COPY tools/image tools/image
 COPY operator operator
 # `--no-index` everywhere: nothing but the locked requirements above ever comes from outside. `pip check` proves the lock whole.
-# Compiled here, since the running container cannot write; by content, since time stamps do not survive every copy.
 RUN /build/bin/python -m pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
  && /build/bin/python -m pip --python /app/bin/python install --no-index --no-deps --no-compile /dist/*.whl \
  && /build/bin/python -m pip --python /app/bin/python check \
- && /app/bin/python -m compileall -q --invalidation-mode unchecked-hash /app/lib
+ && PYTHONDONTWRITEBYTECODE=1 /app/bin/python -P tools/image/trim.py \
+ && python -P tools/image/assemble.py /app /rootfs \
+ # Compiled here, since the running container cannot write; by content, since time stamps do not survive every copy.
+ && python -m compileall -q -s /rootfs --invalidation-mode unchecked-hash /rootfs/app/lib /rootfs/usr \
+ && chroot /rootfs /app/bin/python -P - <tools/image/prove.py \
+ && chroot /rootfs /app/bin/python -P -m dbclusterref --version
+# The same input gives the same layer, whenever it is built.
+ARG SOURCE_DATE_EPOCH=0
+RUN find /rootfs -depth -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
 
-FROM ${PYTHON_IMAGE}
+FROM scratch
+ARG PYTHON_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG CREATED=unknown
 LABEL org.opencontainers.image.title="dbclusterref" \
-      org.opencontainers.image.description="Keeps a Secret true to a DigitalOcean managed database cluster" \
+      org.opencontainers.image.description="Keeps a Kubernetes Secret in sync with a DigitalOcean managed database cluster" \
+      org.opencontainers.image.source="https://github.com/dbclusterref/dbclusterref" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 
-# The base image's own pip: nothing is installed here any more.
-RUN python -m pip uninstall --yes --quiet --root-user-action ignore pip \
- && rm -rf /usr/local/lib/python3.*/ensurepip /root/.cache
-
-COPY --from=build /app /app
-ENV PATH=/app/bin:$PATH \
+COPY --from=build /rootfs /
+ENV PATH=/app/bin \
+    LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# A name for the number, for whatever asks for one; any other number (OpenShift's) works without.
-RUN echo 'nonroot:x:65532:' >>/etc/group \
- && echo 'nonroot:x:65532:65532:nonroot:/nonexistent:/sbin/nologin' >>/etc/passwd
+# By number, so that `runAsNonRoot` can judge it; /etc/passwd calls it nonroot.
 USER 65532:65532
 WORKDIR /
 EXPOSE 8080

@@ -27,7 +27,7 @@ __all__ = ["BuildError", "Images", "prepare_images"]
 
 KEPT = 3
 """Of each kind, the newest: branches are changed between."""
-COPIED = ("LICENSE", "README.md", "pyproject.toml", "requirements", "operator")
+COPIED = ("LICENSE", "README.md", "pyproject.toml", "requirements", "operator", "tools/image")
 OPERATOR_INPUTS = ("Dockerfile", ".dockerignore", *COPIED)
 
 
