@@ -30,7 +30,7 @@ check: .venv/.ready ## format, lint, types, wings, words, workflows, unit tests 
 	@tools/check.sh
 
 unit: .venv/.ready ## unit tests alone
-	@$(PY) -m pytest -m "not e2e and not slow and not clients" $(ARGS)
+	@$(PY) -m pytest -m "not e2e and not slow and not clients and not node" $(ARGS)
 
 e2e: setup .helm ## tests on the sandbox alone
 	@$(PY) -m pytest -m e2e $(ARGS)

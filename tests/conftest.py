@@ -6,7 +6,7 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
 
-MAY_OPEN_SOCKETS = ("sockets", "e2e", "clients")
+MAY_OPEN_SOCKETS = ("sockets", "e2e", "clients", "node")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,7 +23,7 @@ step() {
   step workflows python -m tools.workflows
   step pre-commit pre-commit validate-config
   step types mypy
-  step simulations python -m pytest -q -m "simulation and not e2e and not slow and not clients"
+  step simulations python -m pytest -q -m "simulation and not e2e and not slow and not clients and not node"
   [ -z "$failed" ] || { printf 'check: failed:%s\n' "$failed"; exit 1; }
 } >"$said" 2>&1 &
 step unit tools/coverage.sh

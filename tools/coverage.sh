@@ -5,6 +5,6 @@ set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
 coverage erase
-coverage run -m pytest -q -n auto -m "not simulation and not e2e and not slow and not clients" "$@"
+coverage run -m pytest -q -n auto -m "not simulation and not e2e and not slow and not clients and not node" "$@"
 coverage combine --quiet
 python tools/coverage_floor.py

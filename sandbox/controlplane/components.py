@@ -21,6 +21,7 @@ CONTROLLERS = (
 NODE_CONTROLLERS = (
     "deployment-controller",
     "disruption-controller",
+    "endpoints-controller",
     "endpointslice-controller",
     "node-lifecycle-controller",
     "pod-garbage-collector-controller",

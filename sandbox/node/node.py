@@ -131,6 +131,8 @@ class Node:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            assert self._process.stdin
+            self._process.stdin.close()
             self._process = None
         if self._sweeper is not None:
             assert self._sweeper.stdin

@@ -327,11 +327,17 @@ def test_the_sample_of_a_token_is_no_token() -> None:
     assert load(SAMPLES / "token-secret.yaml")["stringData"] == {"token": "REPLACE-WITH-YOUR-DIGITALOCEAN-TOKEN"}
 
 
-def test_the_sample_application_uses_the_secret_of_the_minimal_sample_both_ways() -> None:
-    name = load(SAMPLES / "minimal.yaml")["metadata"]["name"]
-    pod = load(SAMPLES / "application.yaml")["spec"]["template"]["spec"]
+APPLICATIONS = {"application": "minimal", "mysql": "mysql", "redis": "redis"}
+
+
+@pytest.mark.parametrize(("application", "described"), APPLICATIONS.items())
+def test_a_sample_application_uses_the_secret_of_its_reference_both_ways(application: str, described: str) -> None:
+    (name,) = (one["metadata"]["name"] for one in load_all(SAMPLES / f"{described}.yaml") if one["kind"] == "DatabaseClusterRef")
+    pod = load_all(SAMPLES / f"{application}.yaml")[-1]["spec"]["template"]["spec"]
     assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": name}}]
     assert pod["volumes"] == [{"name": name, "secret": {"secretName": name}}]
+    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == f"/bindings/{name}"
+    assert pod["securityContext"]["runAsGroup"] == pod["securityContext"]["runAsUser"]
 
 
 # --- Argo CD
