@@ -13,10 +13,11 @@ ROLLOUT_SECONDS = 60
 
 def install(node: Node, *, folder: str = "base", patches: tuple[str, ...] = (), wait: bool = True) -> None:
     """`kubectl apply -k` on a folder of deploy/; `patches` are further ones to the Deployment (JSON patches, as text)."""
-    with tempfile.TemporaryDirectory() as name:
-        resource = os.path.relpath(ROOT / "deploy" / folder, Path(name).resolve())
+    with tempfile.TemporaryDirectory() as scratch:
+        resource = os.path.relpath(ROOT / "deploy" / folder, Path(scratch).resolve())
         here = {"op": "add", "path": "/spec/template/spec/containers/0/env/-"}
-        api = json.dumps([{**here, "value": {"name": "DIGITALOCEAN_API_URL", "value": node.digitalocean}}])
+        variables = {"DIGITALOCEAN_API_URL": node.digitalocean, "DBCLUSTERREF_ALLOW_INSECURE_API_URL": "true"}
+        api = json.dumps([{**here, "value": {"name": name, "value": value}} for name, value in variables.items()])
         target = {"kind": "Deployment", "name": "dbclusterref"}
         kustomization = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -24,7 +25,7 @@ def install(node: Node, *, folder: str = "base", patches: tuple[str, ...] = (), 
             "resources": [resource],
             "patches": [{"target": target, "patch": patch} for patch in (api, *patches)],
         }
-        (Path(name) / "kustomization.yaml").write_text(json.dumps(kustomization))
-        node.kubectl("apply", "-k", name)
+        (Path(scratch) / "kustomization.yaml").write_text(json.dumps(kustomization))
+        node.kubectl("apply", "-k", scratch)
     if wait:
         node.kubectl("-n", SYSTEM, "rollout", "status", "deployment/dbclusterref", f"--timeout={ROLLOUT_SECONDS}s")

@@ -332,7 +332,9 @@ APPLICATIONS = {"application": "minimal", "mysql": "mysql", "redis": "redis"}
 
 @pytest.mark.parametrize(("application", "described"), APPLICATIONS.items())
 def test_a_sample_application_uses_the_secret_of_its_reference_both_ways(application: str, described: str) -> None:
-    (name,) = (one["metadata"]["name"] for one in load_all(SAMPLES / f"{described}.yaml") if one["kind"] == "DatabaseClusterRef")
+    (name,) = (
+        one["metadata"]["name"] for one in load_all(SAMPLES / f"{described}.yaml") if one["kind"] == "DatabaseClusterRef"
+    )
     pod = load_all(SAMPLES / f"{application}.yaml")[-1]["spec"]["template"]["spec"]
     assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": name}}]
     assert pod["volumes"] == [{"name": name, "secret": {"secretName": name}}]

@@ -11,7 +11,7 @@ from sandbox.binaries import ensure_assets, ensure_node_programs
 from sandbox.digitalocean import Control
 from sandbox.node import Images, Node, find_missing, prepare_images
 from sandbox.node.images.names import PAUSE
-from sandbox.node.install import SYSTEM
+from sandbox.node.install import SYSTEM, install
 from sandbox.servers import MissingProgramError, Nursery, find_program
 from tests.e2e.cluster import Administrator, Json, Tenant, wait_until
 from tests.node.measured import Report
@@ -28,6 +28,7 @@ kind: Pod
 metadata: {{name: warm-up, namespace: default}}
 spec: {{containers: [{{name: warm-up, image: "{PAUSE}"}}]}}
 """
+READY_WITHIN = 30
 # The first test waits for programs and images to be made, where nothing of them is in the cache.
 TIMEOUT = 1200
 
@@ -102,6 +103,15 @@ def cluster(images: Images) -> Iterator[Cluster]:
             node.kubectl("delete", "pod", "warm-up", "--grace-period=1")
             yield Cluster(node=node, admin=admin, control=control)
         admin.close()
+
+
+@pytest.fixture(scope="session")
+def first_start(cluster: Cluster) -> Json:
+    """`deploy/` is applied for the first time: the pod, Ready within half a minute, and what was warned of until then."""
+    with Report.timed("deploy/ applied for the first time until the operator's pod is Ready"):
+        install(cluster.node, wait=False)
+        cluster.node.kubectl("-n", SYSTEM, "rollout", "status", "deployment/dbclusterref", f"--timeout={READY_WITHIN}s")
+    return {"pod": cluster.pod(), "warnings": cluster.warnings()}
 
 
 @pytest.fixture(scope="session")

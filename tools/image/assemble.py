@@ -1,9 +1,9 @@
 """Puts together the root of an image that has Python and the operator, and nothing else: no shell, no package manager, no tool.
 
-`python assemble.py APP ROOT`, by the base image's Python, in the base image. What is copied: the environment APP, the interpreter
-with its standard library, the shared libraries that these are linked with, certificates, and a few files of /etc. The Debian
-packages that the files come from are listed in /var/lib/dpkg/status.d, as scanners expect of an image without dpkg, with their
-licences in /usr/share/doc.
+`python assemble.py APP ROOT`, by the base image's Python, in the base image. What is copied: the environment APP, the
+interpreter with its standard library, the shared libraries that these are linked with, certificates, and a few files of /etc.
+The Debian packages that the files come from are listed in /var/lib/dpkg/status.d, as scanners expect of an image without dpkg,
+with their licences in /usr/share/doc.
 """
 
 import re
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 NOT_NEEDED = {
@@ -24,9 +24,15 @@ LIBRARIES_NOT_NEEDED = re.compile(r"(_curses|_curses_panel|_dbm|_gdbm|_sqlite3|_
 # Loaded by name, and so in no list of what a program is linked with.
 LOADED_LATER = ("libgcc_s.so.1", "libnss_dns.so.2", "libnss_files.so.2")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-FILES = (Path("/etc/ld.so.conf"), Path("/etc/nsswitch.conf"), Path("/etc/os-release"), Path("/etc/ssl/openssl.cnf"), CERTIFICATES)
+FILES = (
+    Path("/etc/ld.so.conf"),
+    Path("/etc/nsswitch.conf"),
+    Path("/etc/os-release"),
+    Path("/etc/ssl/openssl.cnf"),
+    CERTIFICATES,
+)
 # A name for the number, for whatever asks for one; any other number (OpenShift's) works without.
-PASSWD = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/nonexistent:/sbin/nologin\n"
+USERS = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/nonexistent:/sbin/nologin\n"
 GROUP = "root:x:0:\nnonroot:x:65532:\n"
 
 
@@ -82,7 +88,8 @@ class Root:
 def main(app: Path, new: Path) -> None:
     """Fill the new root."""
     root = Root(new)
-    shutil.copytree(app, new / app.relative_to("/"), symlinks=True)
+    # Of the scripts that packages bring nothing is left but the operator's own: there is no shell to run them from.
+    shutil.copytree(app, new / app.relative_to("/"), symlinks=True, ignore=_other_scripts(app / "bin"))
     root.copy_chain(app / "bin" / "python")
     library = Path(sysconfig.get_path("stdlib"))
     root.copy_tree(library)
@@ -97,12 +104,19 @@ def main(app: Path, new: Path) -> None:
     # OpenSSL's own default, where nothing names another file.
     root.write("usr/lib/ssl/openssl.cnf", (new / "etc/ssl/openssl.cnf").read_text())
     (new / "usr/lib/ssl/cert.pem").symlink_to(CERTIFICATES)
-    root.write("etc/passwd", PASSWD)
+    root.write("etc/passwd", USERS)
     root.write("etc/group", GROUP)
     (new / "tmp").mkdir()
     (new / "tmp").chmod(0o1777)
     subprocess.run(["/sbin/ldconfig", "-r", new], check=True)
     write_packages(root)
+
+
+def _other_scripts(folder: Path) -> Callable[[str, list[str]], list[str]]:
+    def others(where: str, names: list[str]) -> list[str]:
+        return [name for name in names if not name.startswith(("python", "dbclusterref"))] if Path(where) == folder else []
+
+    return others
 
 
 def linked_libraries(binaries: Iterable[Path]) -> set[Path]:

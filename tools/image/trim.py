@@ -1,7 +1,7 @@
 """Removes the Kubernetes client's generated classes that the operator never imports: two thirds of what pip installed.
 
-`python trim.py`, by the interpreter of the environment that is to be trimmed. It imports all of the operator, and keeps what that
-brought; `prove.py` shows that what is left is enough.
+`python trim.py`, by the interpreter of the environment that is to be trimmed. It imports all of the operator, and keeps what
+that brought; `prove.py` shows that what is left is enough.
 """
 
 import importlib
@@ -9,8 +9,9 @@ import pkgutil
 import sys
 from pathlib import Path
 
-import dbclusterref
 import kubernetes
+
+import dbclusterref
 
 GENERATED = ("models", "api")
 
@@ -20,7 +21,7 @@ def main() -> None:
     for module in pkgutil.walk_packages(dbclusterref.__path__, "dbclusterref."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    imported = {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    imported = {Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
     removed = size = 0
     for client in ("client", "aio/client"):
         for folder in GENERATED:
@@ -30,7 +31,7 @@ def main() -> None:
                     path.unlink()
     if not removed:
         sys.exit("trim: found no generated classes; has the Kubernetes client another layout?")
-    print(f"trim: {removed} modules removed, {size // 1_000_000} MB of source")  # noqa: T201
+    print(f"trim: {removed} modules removed, {size // 1_000_000} MB of source")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sandbox.binaries.cache import Cache
@@ -75,7 +76,8 @@ def _make(cache: Cache, kind: str, key: str, make: Callable[[Path], None], *, sa
 def _build_operator(buildah: Buildah, to: Path, *, say: Say) -> None:
     base = ensure_base(base_image(), buildah=buildah, say=say)
     # The image is known by what it is made of: it is the same for every commit that leaves that alone.
-    arguments = {"PYTHON_IMAGE": base, "REVISION": _operator_key()}
+    created = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    arguments = {"PYTHON_IMAGE": base, "REVISION": _operator_key(), "CREATED": created}
     with tempfile.TemporaryDirectory() as context:
         for name in OPERATOR_INPUTS:
             _copy_input(ROOT / name, Path(context) / name)

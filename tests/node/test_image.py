@@ -1,0 +1,135 @@
+"""What a stranger's scanner looks for in the operator's image, read from the archive that the Dockerfile's build gave."""
+
+import json
+import re
+import stat
+import tarfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sandbox.node import Images
+from tests.e2e.cluster import ROOT
+from tests.node.measured import Report
+
+LARGEST = 120_000_000
+SHELLS_AND_TOOLS = re.compile(
+    r"(usr/)?s?bin/(sh|bash|dash|busybox|apt.*|dpkg.*|perl.*|mount|su|passwd)|.*/pip3?(\.\d+)?|.*/ensurepip/.*"
+)
+LABELS = {"title", "description", "source", "licenses", "version", "revision", "created", "base.name"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """Its configuration, its size in bytes, and the files of its one layer by path."""
+
+    config: Mapping[str, Any]
+    created: str
+    size: int
+    files: Mapping[str, tarfile.TarInfo]
+    layers: int
+    texts: Mapping[str, str]
+
+    def labels(self) -> dict[str, str]:
+        prefix = "org.opencontainers.image."
+        return {key.removeprefix(prefix): value for key, value in self.config["Labels"].items() if key.startswith(prefix)}
+
+
+@pytest.fixture(scope="module")
+def image(images: Images) -> Image:
+    with tarfile.open(images.operator_archive) as archive:
+
+        def read(name: str) -> Any:
+            content = archive.extractfile(name)
+            assert content
+            return json.load(content)
+
+        (manifest,) = read("manifest.json")
+        described = read(manifest["Config"])
+        files: dict[str, tarfile.TarInfo] = {}
+        texts: dict[str, str] = {}
+        for name in manifest["Layers"]:
+            with tarfile.open(fileobj=archive.extractfile(name)) as layer:
+                for member in layer:
+                    files[member.name] = member
+                    if member.name in {"etc/passwd", "etc/group"}:
+                        content = layer.extractfile(member)
+                        assert content
+                        texts[member.name] = content.read().decode()
+    size = sum(member.size for member in files.values())
+    return Image(
+        config=described["config"],
+        created=described["created"],
+        size=size,
+        files=files,
+        layers=len(manifest["Layers"]),
+        texts=texts,
+    )
+
+
+def test_it_is_small(image: Image) -> None:
+    Report.add(f"operator's image: {image.size / 1e6:.0f} MB in {len(image.files)} files, {image.layers} layers")
+    assert image.size < LARGEST
+
+
+def test_it_has_no_setuid_and_no_setgid_file(image: Image) -> None:
+    assert [
+        name for name, member in image.files.items() if member.isfile() and member.mode & (stat.S_ISUID | stat.S_ISGID)
+    ] == []
+
+
+def test_it_has_no_shell_no_package_manager_and_no_pip(image: Image) -> None:
+    assert [name for name in image.files if SHELLS_AND_TOOLS.fullmatch(name)] == []
+
+
+def test_nobody_but_root_may_change_its_files(image: Image) -> None:
+    writable = [
+        name for name, member in image.files.items() if not member.issym() and member.mode & (stat.S_IWOTH | stat.S_IWGRP)
+    ]
+    assert writable == ["tmp"]
+    assert {(member.uid, member.gid) for member in image.files.values()} == {(0, 0)}
+
+
+def test_its_user_is_a_number_with_a_name(image: Image) -> None:
+    assert image.config["User"] == "65532:65532"
+    assert "nonroot:x:65532:65532:" in image.texts["etc/passwd"]
+    assert "nonroot:x:65532:" in image.texts["etc/group"]
+
+
+def test_its_labels_say_what_it_is_made_of(image: Image) -> None:
+    labels = image.labels()
+    assert set(labels) == LABELS
+    assert "unknown" not in labels.values()
+    assert labels["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert labels["licenses"] == "Apache-2.0"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", labels["created"])
+
+
+def test_the_generated_client_is_not_in_it(image: Image) -> None:
+    generated = re.compile(r".*/kubernetes/(aio/)?client/(models|api)/.*\.py")
+    kept = [name for name in image.files if generated.fullmatch(name) and not name.endswith("__init__.py")]
+    assert len(kept) < 10
+
+
+def test_every_module_is_compiled(image: Image) -> None:
+    """The container cannot write what it compiles, and would do it at each start."""
+    sources = [name for name in image.files if name.endswith(".py") and name.startswith("app/lib")]
+    (tag,) = {name.rsplit(".", 2)[1] for name in image.files if name.endswith(".pyc")}
+    missing = [name for name in sources if re.sub(r"([^/]+)\.py$", rf"__pycache__/\1.{tag}.pyc", name) not in image.files]
+    assert len(sources) > 500
+    assert missing == []
+
+
+def test_it_names_the_debian_packages_that_its_files_are_from_with_their_licences(image: Image) -> None:
+    prefix = "var/lib/dpkg/status.d/"
+    packages = {name.removeprefix(prefix) for name in image.files if name.startswith(prefix)} - {""}
+    assert {"libc6", "libssl3t64"} <= packages
+    licences = {name.split("/")[3] for name in image.files if re.fullmatch(r"usr/share/doc/[^/]+/copyright", name)}
+    assert packages - licences <= {"libpython3.13-stdlib", "libpython3.13-minimal", "python3.13-minimal"}
+
+
+def test_its_layer_does_not_depend_on_when_it_was_built(image: Image) -> None:
+    assert {member.mtime for member in image.files.values() if member.name} == {0}
