@@ -6,7 +6,7 @@ CONTEXT ?=
 SIZE ?= 100,1000,10000
 DIST ?= dist
 
-.PHONY: .helm help setup demo up node test check unit e2e chaos matrix chart manifests image bench mutation format lock clean
+.PHONY: .helm help setup demo up node test check unit e2e chaos matrix chart manifests image bench mutation audit format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ mutation: .venv/.ready ## mutation testing of secret/ and resource/, about ten m
 
 format: .venv/.ready ## formats the code, fixes what ruff can fix
 	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .
+
+audit: .venv/.ready ## a bill of materials with licences (dist/), and whether a vulnerability of any package is known
+	@$(PY) -m tools.audit
 
 lock: .venv/.ready ## writes requirements/*.txt from pyproject.toml
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/lock.sh
