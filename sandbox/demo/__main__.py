@@ -5,10 +5,16 @@ import signal
 import sys
 import threading
 
+from sandbox.binaries import AssetsError
+from sandbox.demo.ending import tell_the_end
 from sandbox.demo.screen import Screen
 from sandbox.demo.stage import Stage, StoryError, open_stage
 from sandbox.demo.story import begin, create, install_step, tell
 from sandbox.digitalocean import DEFAULT_TOKEN
+from sandbox.node import NodeError
+from sandbox.node.images import BuildError
+from sandbox.node.link import LinkError
+from sandbox.servers.server import ServerError
 
 LINES_TO_PASTE = """
 This world stays until Ctrl-C. In another terminal:
@@ -39,7 +45,9 @@ def main() -> int:
                 _keep(stage)
             else:
                 tell(stage)
-    except StoryError as error:
+        if not options.context:
+            tell_the_end(screen)
+    except (StoryError, AssetsError, BuildError, LinkError, NodeError, ServerError) as error:
         sys.stderr.write(f"\ndemo: {error}\n")
         return 1
     except KeyboardInterrupt:
