@@ -84,8 +84,6 @@ class _Ending:
         connections: dict[str, dict[str, Json]] = {
             kind: {"host": server.host, "port": server.port} for kind, server in ends.items()
         }
-            kind: {"host": server.host, "port": server.port} for kind, server in ends.items()
-        }
         created = self._control.create_cluster(
             id=uuid,
             name="orders-prod",

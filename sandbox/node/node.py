@@ -27,7 +27,7 @@ POLL_SECONDS = 0.05
 SYNC_SECONDS = 60
 """The kubelet's own default."""
 # The shell's own number goes into every group before the shell becomes the program.
-_ENTER_GROUPS = 'while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@"'
+_ENTER_GROUPS = 'while [ "$1" != -- ]; do printf %s $$ >"$1"; shift; done; shift; exec "$@"'
 _NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup")
 
 
