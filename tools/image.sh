@@ -30,11 +30,13 @@ fi
 
 say "Building $image with $engine"
 revision=$(git rev-parse HEAD 2>/dev/null || printf unknown)
+created=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 case $engine in
   # Docker's format, because some clusters' loaders do not read the other one.
-  buildah) buildah build --format docker --build-arg "REVISION=$revision" --build-arg "VERSION=$version" --tag "$image" . ;;
-  docker) docker build --build-arg "REVISION=$revision" --build-arg "VERSION=$version" --tag "$image" . ;;
+  buildah) set -- buildah build --format docker ;;
+  docker) set -- docker build ;;
 esac
+"$@" --build-arg "REVISION=$revision" --build-arg "VERSION=$version" --build-arg "CREATED=$created" --tag "$image" .
 
 if [ -n "$push" ]; then
   say "Pushing $image"

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 IMAGE = f"ghcr.io/dbclusterref/dbclusterref:v{VERSION}"
-SYSTEM_PROGRAMS = ("sh", "sed", "git", "mktemp", "rm", "dirname", "cat")
+SYSTEM_PROGRAMS = ("sh", "sed", "git", "mktemp", "rm", "dirname", "cat", "date")
 
 
 class Bench:
@@ -38,7 +38,10 @@ class Bench:
 
     def calls(self) -> list[str]:
         lines = self.log.read_text().splitlines()
-        return [re.sub(r"/\S+/image\.tar", "ARCHIVE", re.sub(r"=[0-9a-f]{40}\b", "=REVISION", line)) for line in lines]
+        names = {r"/\S+/image\.tar": "ARCHIVE", r"=[0-9a-f]{40}\b": "=REVISION", r"=\d{4}(-\d\d){2}T\d\d(:\d\d){2}Z": "=NOW"}
+        for pattern, name in names.items():
+            lines = [re.sub(pattern, name, line) for line in lines]
+        return lines
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-BUILD = f"--build-arg REVISION=REVISION --build-arg VERSION={VERSION} --tag {IMAGE} ."
+BUILD = f"--build-arg REVISION=REVISION --build-arg VERSION={VERSION} --build-arg CREATED=NOW --tag {IMAGE} ."
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,13 @@ class Cluster:
         return wait_until(only, what=f"one pod of {app}")
 
     def warnings(self, namespace: str = SYSTEM) -> list[str]:
+        """What is warned of pods and what makes them; the API server warns of its own Service addresses while it starts."""
         items = self.admin.get(f"/api/v1/namespaces/{namespace}/events")["items"]
-        return [f"{one['involvedObject']['name']}: {one['message']}" for one in items if one["type"] == "Warning"]
+        return [
+            f"{one['involvedObject']['name']}: {one['message']}"
+            for one in items
+            if one["type"] == "Warning" and one["involvedObject"]["kind"] != "Service"
+        ]
 
     def process(self, pod: Json) -> int:
         """The number that a pod's one container has inside the node."""
