@@ -12,7 +12,8 @@ ROLLOUT_SECONDS = 60
 
 
 def install(node: Node, *, folder: str = "base", patches: tuple[str, ...] = (), wait: bool = True) -> None:
-    """`kubectl apply -k` on a folder of deploy/; `patches` are further ones to the Deployment (JSON patches, as text)."""
+    """Apply the CRD, then a folder of deploy/; `patches` are further ones to the Deployment (JSON patches, as text)."""
+    node.kubectl("apply", "-f", str(ROOT / "crds"))
     with tempfile.TemporaryDirectory() as scratch:
         resource = os.path.relpath(ROOT / "deploy" / folder, Path(scratch).resolve())
         here = {"op": "add", "path": "/spec/template/spec/containers/0/env/-"}
