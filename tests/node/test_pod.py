@@ -148,11 +148,6 @@ def test_killed_at_its_memory_limit_it_comes_back_and_has_lost_nothing(cluster: 
     assert {name for name, version in versions.items() if now.get(name) != version} == {"db-7"}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Controller.expect() counts resources whose first reconciliation ended before the listing did as not yet seen: "
-    "Ready comes with their next refresh",
-)
 def test_restarted_with_a_thousand_references_it_is_ready_again(cluster: Cluster, crowd: Tenant) -> None:
     cluster.node.kubectl("-n", SYSTEM, "delete", "pod", cluster.pod()["metadata"]["name"])
     cluster.node.kubectl("-n", SYSTEM, "rollout", "status", "deployment/dbclusterref", f"--timeout={READY_WITHIN}s")

@@ -65,6 +65,7 @@ class Controller:
         self._api_failures: dict[ObjectKey, int] = {}
         self._api_failure_is_logged = False
         self._unvisited: set[ObjectKey] | None = None
+        self._visited_early: set[ObjectKey] = set()
 
     @property
     def is_busy(self) -> bool:
@@ -74,7 +75,9 @@ class Controller:
     def expect(self, keys: Iterable[ObjectKey]) -> None:
         """Name the resources whose first reconciliations make the first pass."""
         if self._unvisited is None:
-            self._unvisited = set(keys)
+            # The workers begin with the listing's first page; what they did before its last one counts as well.
+            self._unvisited = set(keys) - self._visited_early
+            self._visited_early.clear()
 
     @property
     def first_pass_is_done(self) -> bool:
@@ -147,9 +150,15 @@ class Controller:
             if step.after is not None:
                 self._queue.schedule(key, at=self._clock() + step.after)
             if key not in self._reading:
-                (self._unvisited or set()).discard(key)
+                self._visit(key)
             # Also without a deadline: the key may have been marked meanwhile, and the worker that waits did not see that.
             self._changed.set()
+
+    def _visit(self, key: ObjectKey) -> None:
+        if self._unvisited is None:
+            self._visited_early.add(key)
+        else:
+            self._unvisited.discard(key)
 
     def _read(self, key: ObjectKey, read: PendingRead) -> None:
         self._reading.add(key)

@@ -290,6 +290,20 @@ async def test_a_trouble_is_told_once_and_again_after_it_was_over(caplog: pytest
 
 
 @in_fake_time
+async def test_the_first_pass_counts_what_was_worked_on_before_the_listing_ended() -> None:
+    bench = Bench()
+    bench.controller.start()
+    bench.controller.mark(A)
+    await settle()
+    assert bench.reconciler.ended == [A]
+    bench.controller.expect([A, B])
+    bench.controller.mark(B)
+    await settle()
+    assert bench.controller.first_pass_is_done
+    await bench.controller.stop(grace=1)
+
+
+@in_fake_time
 async def test_a_standby_keeps_what_is_marked_and_begins_when_it_leads() -> None:
     bench = Bench()
     bench.leading = False
