@@ -170,6 +170,7 @@ def test_another_user_and_another_database_are_connected_to(
     rotating_mariadb.server.add_user(user, ASCII_HOSTILE)
     rotating_mariadb.server.add_database(database)
     cloud.control.add_user(rotating_mariadb.cluster, user, password=ASCII_HOSTILE)
+    cloud.control.add_database(rotating_mariadb.cluster, database)
     recipe = "mysql+pymysql://{userinfo}@{hostport}/{database:url}?ssl_ca={ca-path:url}"
     binding = mount(rotating_mariadb.cluster, user=user, database=database, secret={"template": {"SQLALCHEMY_URL": recipe}})
     assert binding.python(SQLALCHEMY, WHO) == f"{user}@{database}"

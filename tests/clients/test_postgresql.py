@@ -99,6 +99,7 @@ def test_another_user_and_another_database_are_connected_to(cloud: Cloud, rotati
     rotating_postgres.pair.primary.add_user(user, HOSTILE)
     rotating_postgres.pair.primary.add_database(database, owner=user)
     cloud.control.add_user(rotating_postgres.cluster, user, password=HOSTILE)
+    cloud.control.add_database(rotating_postgres.cluster, database)
     binding = mount(rotating_postgres.cluster, user=user, database=database)
     expected = f"{user}@{database}:true:false"
     assert binding.run(*PSQL) == expected
