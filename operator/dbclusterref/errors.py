@@ -152,6 +152,12 @@ class InvalidSpec(Blocked):
     reason = "InvalidSpec"
 
 
+class TooLarge(InvalidSpec):
+    """The resources of its namespace take more memory together than one namespace may."""
+
+    reason = "TooLarge"
+
+
 class KubernetesError(Exception):
     """The Kubernetes API did not do what it was asked; `status` is the HTTP status, 0 if no answer came."""
 

@@ -43,15 +43,16 @@ class Operator:
         environ: Mapping[str, str] | None = None,
         user: int | None = None,
         source: Path | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         """`user` is a numeric user that it believes to be, in a user namespace of its own.
 
-        `source` is a source root to run instead of this tree's `operator/`.
+        `source` is a source root to run instead of this tree's `operator/`, `under` a command to run it by.
         """
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
-        as_user = [] if user is None else ["unshare", f"--map-user={user}", f"--map-group={user}"]
+        as_user = [*under] if user is None else [*under, "unshare", f"--map-user={user}", f"--map-group={user}"]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*as_user, sys.executable, "-P", "-m", "dbclusterref", "run", f"--metrics-address=127.0.0.1:{port}", *flags],

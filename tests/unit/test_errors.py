@@ -24,11 +24,13 @@ REASONS = {
     "SecretRefused": ("SecretRefused", True),
     "AccessDenied": ("AccessDenied", True),
     "InvalidSpec": ("InvalidSpec", True),
+    "TooLarge": ("TooLarge", True),
 }
 
 
 def causes() -> list[type[Cause]]:
-    return [*Transient.__subclasses__(), *Blocked.__subclasses__()]
+    kinds = [*Transient.__subclasses__(), *Blocked.__subclasses__()]
+    return [*kinds, *(narrower for kind in kinds for narrower in kind.__subclasses__())]
 
 
 def test_every_cause_has_the_reason_and_the_patience_that_are_documented() -> None:

@@ -102,4 +102,9 @@ REASONS: Mapping[str, Explanation] = {
     "InvalidSpec": Explanation(
         "The resource asks for something that cannot be.", "Correct the field that the message names.", "Nothing until then."
     ),
+    "TooLarge": Explanation(
+        "The DatabaseClusterRefs of the namespace hold more text than one namespace may.",
+        "Shorten their templates, labels and annotations, or use several namespaces.",
+        "The others are served; this one when there is room, which is looked at within a quarter of an hour.",
+    ),
 }

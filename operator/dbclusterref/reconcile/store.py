@@ -5,17 +5,25 @@ that a late one cannot undo the answer to a write. What was read afterwards is b
 the API server's storage is restored from a backup.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
+import msgspec
+
 from dbclusterref.digitalocean.snapshot import PackedSnapshot
-from dbclusterref.errors import InvalidSpec
+from dbclusterref.errors import InvalidSpec, TooLarge
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, key_of, metadata_of, uid_of, version_of
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resource.status import Status, pack_status
 from dbclusterref.secret.state import REFERENCE_UID, LiveSecret
+
+FREE_BYTES = 1024
+"""Of a spec, as JSON: what counts towards its namespace's share of memory is what is beyond."""
+NAMESPACE_BYTES = 4 * 1024 * 1024
+"""What the specs of one namespace may have beyond that together; the resources that come after are not served."""
 
 
 class Store:
@@ -27,6 +35,8 @@ class Store:
         self._secrets: dict[ObjectKey, LiveSecret] = {}
         # Tuples: nearly always there is one, and a set of one is four times as large.
         self._by_secret: dict[ObjectKey, tuple[ObjectKey, ...]] = {}
+        self._sizes: dict[ObjectKey, int] = {}
+        self._held: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Counts the resources."""
@@ -64,7 +74,7 @@ class Store:
             return None
         if known and known.identity.uid == identity.uid:
             status = Status.from_body(body)
-            if known.identity == identity:
+            if known.identity == identity and not (isinstance(known.invalid, TooLarge) and self._has_room(body, identity.key)):
                 known.resource_version = version
                 before, known.status = known.packed_status, status
                 if before == known.packed_status:
@@ -72,7 +82,11 @@ class Store:
                 known.status_was_overwritten = True
                 known.reads.believe(status, generation=identity.generation)
                 return identity.key
-        self._replace(_entry(body, identity=identity, version=version), known=known)
+        entry = _entry(body, identity=identity, version=version)
+        if not self._has_room(body, identity.key):
+            entry.reference, entry.invalid = None, _too_large(identity.key.namespace)
+        self._replace(entry, known=known)
+        self._count(identity.key, _size_of(body) if entry.reference else 0)
         return identity.key
 
     def observe_secret(
@@ -119,6 +133,7 @@ class Store:
         known = self._entries.get(key)
         if known and known.identity.uid == uid:
             self._unlink(known)
+            self._count(key, 0)
             del self._entries[key]
 
     def is_current(self, entry: Entry) -> bool:
@@ -163,6 +178,15 @@ class Store:
         self._entries[entry.identity.key] = entry
         self._link(entry)
 
+    def _has_room(self, body: Mapping[str, object], key: ObjectKey) -> bool:
+        size = _size_of(body)
+        return not size or self._held[key.namespace] - self._sizes.get(key, 0) + size <= NAMESPACE_BYTES
+
+    def _count(self, key: ObjectKey, size: int) -> None:
+        self._held[key.namespace] += size - self._sizes.pop(key, 0)
+        if size:
+            self._sizes[key] = size
+
     def _link(self, entry: Entry) -> None:
         for secret in entry.secret_keys:
             self._by_secret[secret] = (*self._by_secret.get(secret, ()), entry.identity.key)
@@ -189,6 +213,17 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str) ->
         packed_status=pack_status(status),
         summary=status.summary,
         resource_version=version,
+    )
+
+
+def _size_of(body: Mapping[str, object]) -> int:
+    return max(0, len(msgspec.json.encode(body.get("spec"))) - FREE_BYTES)
+
+
+def _too_large(namespace: str) -> TooLarge:
+    return TooLarge(
+        f"The DatabaseClusterRefs of namespace {namespace} hold more than {NAMESPACE_BYTES // 2**20} MiB of templates, labels "
+        "and annotations together. This resource is not served. Shorten them, or use several namespaces."
     )
 
 

@@ -276,7 +276,8 @@ class Informer:
         """Compare versions where a watch began: a watch from a version that is still to come stays silent, and is alive."""
         try:
             for path in sorted(self._to_compare):
-                if self._versions.went_back(path, await self._kubernetes.latest_version(path)):
+                before = self._versions.highest(path)
+                if self._versions.went_back(path, await self._kubernetes.latest_version(path), than=before):
                     self._resync.start_over()
                     break
                 self._to_compare.discard(path)

@@ -201,12 +201,12 @@ class Resync:
     @contextmanager
     def _listing(self, path: str) -> Iterator[Callable[[str], None]]:
         """Give what a listing's version is told to; it counts as listed once it was read to its end."""
-        version = ""
+        version, before = "", self._versions.highest(path)
 
         def listed_at(its_version: str) -> None:
             nonlocal version
             version = its_version
-            if self._versions.went_back(path, version):
+            if self._versions.went_back(path, version, than=before):
                 raise _WentBackError
 
         yield listed_at

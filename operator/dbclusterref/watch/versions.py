@@ -7,13 +7,14 @@ class Versions:
     def __init__(self) -> None:
         self._highest: dict[str, int] = {}
 
-    def went_back(self, path: str, version: str) -> bool:
-        """Record the version of a consistent listing; return whether a higher one was seen before."""
-        number = _number(version)
-        if 0 < number < self._highest.get(path, 0):
-            return True
+    def highest(self, path: str) -> int:
+        """Return the highest version seen, 0 for none; asked before a listing is, since what is seen meanwhile is newer."""
+        return self._highest.get(path, 0)
+
+    def went_back(self, path: str, version: str, *, than: int) -> bool:
+        """Record the version of a consistent listing; return whether it is lower than one that was seen before."""
         self.saw(path, version)
-        return False
+        return 0 < _number(version) < than
 
     def saw(self, path: str, version: str) -> None:
         """Record a version that a watch begins at."""

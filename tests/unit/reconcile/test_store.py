@@ -1,6 +1,9 @@
+import hashlib
+
 import pytest
 
 from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.errors import TooLarge
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
@@ -363,3 +366,67 @@ def test_a_version_that_is_no_number_is_taken_for_newer(versions: tuple[str, str
         body = reference_body(generation=number)
         body["metadata"]["resourceVersion"] = version
         assert store.observe_reference(body) == KEY
+
+
+# --- what a namespace may hold
+
+
+def large(number: int, *, namespace: str = "shop", version: int = 1, size: int = 15_000) -> dict[str, object]:
+    """A resource whose template has `size` characters that compress badly."""
+    key = ObjectKey(namespace, f"db-{number}")
+    text = "".join(hashlib.sha256(f"{number} {part}".encode()).hexdigest() for part in range(size // 64 + 1))[:size]
+    pieces = {f"k{part}": text[part : part + 4000] for part in range(0, size, 4000)}
+    return reference_body(key=key, uid=f"{namespace}-{number}", version=version, secret={"template": pieces})
+
+
+def fill(store: Store, *, namespace: str = "shop") -> int:
+    """Add resources until one is not served; return its number."""
+    for number in range(1000):
+        store.observe_reference(large(number, namespace=namespace))
+        entry = store.get(ObjectKey(namespace, f"db-{number}"))
+        assert entry is not None
+        if entry.reference is None:
+            assert isinstance(entry.invalid, TooLarge)
+            assert f"namespace {namespace} hold more than 4 MiB" in entry.invalid.message
+            return number
+    raise AssertionError("no end")
+
+
+def test_a_namespace_that_holds_too_much_is_named_and_the_others_are_served() -> None:
+    store = Store()
+    last = fill(store)
+    assert 250 < last < 350
+    store.observe_reference(large(1, namespace="other"))
+    store.observe_reference(reference_body())
+    for key in (ObjectKey("other", "db-1"), KEY, ObjectKey("shop", "db-0")):
+        entry = store.get(key)
+        assert entry is not None
+        assert entry.reference is not None, "a resource of ordinary size has room in any namespace"
+
+
+def test_a_resource_that_had_no_room_is_served_once_there_is_some() -> None:
+    store = Store()
+    last = fill(store)
+    key = ObjectKey("shop", f"db-{last}")
+    assert store.observe_reference(large(last, version=2)) is None, "nothing has changed"
+    store.drop(ObjectKey("shop", "db-0"), uid="shop-0")
+    assert store.observe_reference(large(last, version=3)) == key
+    entry = store.get(key)
+    assert entry is not None
+    assert entry.reference is not None
+
+
+def test_a_resource_that_becomes_smaller_makes_room_and_one_that_is_seen_again_takes_none() -> None:
+    store = Store()
+    last = fill(store)
+    for version in range(2, 10):
+        store.observe_reference(large(0, version=version))
+    store.observe_reference(reference_body(key=ObjectKey("shop", "db-0"), uid="shop-0", generation=2, version=20))
+    assert store.observe_reference(large(last, version=21)) == ObjectKey("shop", f"db-{last}")
+
+
+def test_ten_thousand_ordinary_resources_have_room_in_one_namespace() -> None:
+    store = Store()
+    for number in range(10_000):
+        store.observe_reference(large(number, size=600))
+    assert all(entry.reference for entry in store)
