@@ -152,7 +152,7 @@ class InvalidSpec(Blocked):
     reason = "InvalidSpec"
 
 
-class TooLarge(InvalidSpec):
+class TooLarge(Blocked):
     """The resources of its namespace take more memory together than one namespace may."""
 
     reason = "TooLarge"

@@ -13,6 +13,7 @@ from dbclusterref.errors import (
     SecretContested,
     SecretRefused,
     TokenSecretMissing,
+    TooLarge,
     UnconfirmedNotFound,
 )
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta
@@ -21,7 +22,7 @@ from dbclusterref.resource.spec_digest import same_reads
 from dbclusterref.resource.status import ConditionType, Status, Summary, pack_status, unpack_status
 from dbclusterref.secret.rendering import Rendition
 
-_OF_THIS_SIDE = (AccessDenied, InvalidSpec, SecretConflict, SecretContested, SecretRefused, TokenSecretMissing)
+_OF_THIS_SIDE = (AccessDenied, InvalidSpec, SecretConflict, SecretContested, SecretRefused, TokenSecretMissing, TooLarge)
 """Causes that are found out here, at each try; every other one that waits for a person was an answer of DigitalOcean's."""
 _BY_ANSWER = {kind.reason: kind for kind in Blocked.__subclasses__() if kind not in _OF_THIS_SIDE}
 
@@ -188,7 +189,7 @@ class Entry:
 
     identity: ObjectMeta
     reference: Reference | None
-    invalid: InvalidSpec | None
+    invalid: InvalidSpec | TooLarge | None
     packed_status: bytes
     summary: Summary
     resource_version: str

@@ -200,7 +200,7 @@ class Store:
 
 def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str) -> Entry:
     reference: Reference | None = None
-    invalid: InvalidSpec | None = None
+    invalid: InvalidSpec | TooLarge | None = None
     try:
         reference = Reference.from_body(body, identity=identity)
     except InvalidSpec as cause:

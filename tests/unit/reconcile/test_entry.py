@@ -12,6 +12,7 @@ from dbclusterref.errors import (
     SecretRefused,
     TokenInvalid,
     TokenSecretMissing,
+    TooLarge,
     UnconfirmedNotFound,
     UpstreamUnavailable,
     UserNotFound,
@@ -23,7 +24,7 @@ from tests.support.builders import reference
 from tests.support.fakes import a_cluster
 
 DOWN = UpstreamUnavailable("down")
-HERE = (AccessDenied, InvalidSpec, SecretConflict, SecretContested, SecretRefused, TokenSecretMissing)
+HERE = (AccessDenied, InvalidSpec, SecretConflict, SecretContested, SecretRefused, TokenSecretMissing, TooLarge)
 
 
 def rendition(*, read_at: float = 0.0) -> Rendition:
