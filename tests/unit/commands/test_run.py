@@ -1,11 +1,13 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import kopf
 import pytest
 
-from dbclusterref.commands.run import TASK_FAILED, run
+from dbclusterref.commands.run import TASK_FAILED, TLS_BUFFER, run
 from dbclusterref.commands.settings import Settings
 from tests.support.empty_cluster import empty_cluster
 
@@ -37,3 +39,27 @@ async def test_the_process_ends_with_a_status_of_its_own_where_a_task_ends_unexp
     assert len(lines) == 1
     assert lines[0].startswith("Task watch: unexpected OSError")
     assert "_watch_once" in lines[0]
+
+
+_PROGRAM = """
+import asyncio
+from asyncio import sslproto
+from dbclusterref.commands import run
+
+before = sslproto.SSLProtocol.max_size
+run._save_memory()
+
+async def buffer():
+    import ssl
+    loop = asyncio.get_running_loop()
+    protocol = sslproto.SSLProtocol(loop, asyncio.Protocol(), ssl.create_default_context(), None, server_hostname="x")
+    return len(protocol.get_buffer(-1))
+
+print(before, asyncio.run(buffer()))
+"""
+
+
+def test_a_tls_connection_has_the_small_buffer() -> None:
+    # asyncio does not document it: this fails where the buffer comes from somewhere else.
+    said = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True).stdout.split()
+    assert said == [str(256 * 1024), str(TLS_BUFFER)]
