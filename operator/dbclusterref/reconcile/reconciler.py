@@ -25,7 +25,6 @@ from dbclusterref.errors import (
     Forbidden,
     InvalidSpec,
     MissingScope,
-    PoolNotFound,
     RateLimited,
     SecretConflict,
     SecretRefused,
@@ -33,7 +32,6 @@ from dbclusterref.errors import (
     TokenSecretMissing,
     UnconfirmedNotFound,
     UpstreamUnavailable,
-    UserNotFound,
 )
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended
@@ -57,9 +55,6 @@ LOCAL_FAILURES = 6
 
 _OF_THE_TOKEN = (TokenInvalid, Forbidden, MissingScope)
 """Causes that another token ends: its Secret is looked up often, while DigitalOcean is rarely asked about the same one."""
-
-_ANSWERS = (ClusterNotFound, UserNotFound, PoolNotFound)
-"""Failures that are an answer all the same: they acknowledge a requested refresh, as a read does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +250,8 @@ class Reconciler:
                 reads.saw(answer.packed, read_at=answer.read_at)
             guard = account.deletion_guard if account else None
             cause = self._confirmed(entry, reference, raised, guard=guard)
-            return Failed(cause, answered=answered or isinstance(cause, _ANSWERS))
+            # A failed attempt is acknowledged too, with its cause in the same status; one that the rate limit delays was none.
+            return Failed(cause, answered=answered or not isinstance(cause, RateLimited))
         account.deletion_guard.found(reference.cluster_uuid, now=self._clock.monotonic())
         return Read(rendition, account.next_look(reference, snapshot), snapshot.unread)
 

@@ -21,13 +21,20 @@ async def ask_for_refresh(bench: Bench, value: str = "now") -> None:
     await settle()
 
 
-@pytest.mark.parametrize(
-    "cause", [RateLimited("slow down", retry_after=17.0), UpstreamUnavailable("down"), TokenInvalid("no"), Forbidden("no")]
-)
-async def test_a_requested_refresh_is_acknowledged_only_when_it_was_read(bench: Bench, cause: Cause) -> None:
+@pytest.mark.parametrize("cause", [UpstreamUnavailable("down"), TokenInvalid("no"), Forbidden("no")])
+async def test_an_attempt_that_failed_is_acknowledged_with_its_cause(bench: Bench, cause: Cause) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = cause
+    await ask_for_refresh(bench)
+    await bench.reconcile()
+    assert bench.status().last_handled_refresh_at == "now"
+    assert bench.fresh == (False, cause.reason)
+
+
+async def test_a_requested_refresh_that_the_rate_limit_delays_is_acknowledged_only_when_it_was_read(bench: Bench) -> None:
     await bench.reconcile()
     bench.rotate("pw-2")
-    bench.upstream.trouble["*"] = cause
+    bench.upstream.trouble["*"] = RateLimited("slow down", retry_after=17.0)
     await ask_for_refresh(bench)
     wait = await bench.reconcile()
     assert bench.status().last_handled_refresh_at == ""
