@@ -6,6 +6,7 @@ import gzip
 import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -159,18 +160,18 @@ async def test_any_reply_becomes_a_value_or_a_cause(content: bytes, status: int,
         }
     ),
     st.sampled_from([200, 200, 401, 403, 404, 500]),
-    st.binary(max_size=3),
+    st.tuples(st.floats(0, 1), st.binary(max_size=3)),
     st.sampled_from([{}, {"content-encoding": "gzip"}]),
 )
 @FUZZ
 async def test_a_damaged_reply_becomes_a_value_or_a_cause_without_a_leak(
-    body: dict[str, Any], status: int, junk: bytes, headers: dict[str, str]
+    body: dict[str, Any], status: int, junk: tuple[float, bytes], headers: dict[str, str]
 ) -> None:
     if isinstance(body.get("databases"), dict):
         body["databases"] = list(body["databases"].values())
     content = json.dumps(body).encode()
-    middle = len(content) // 2
-    content = content[:middle] + junk + content[middle:]
+    place = int(junk[0] * len(content))
+    content = content[:place] + junk[1] + content[place:]
     for call in calls(edge_answering(status, gzip.compress(content) if headers else content, headers)):
         try:
             value = await call()
@@ -180,6 +181,22 @@ async def test_a_damaged_reply_becomes_a_value_or_a_cause_without_a_leak(
             assert not leaks(repr(value))
             if isinstance(value, DatabaseCluster):
                 assert unpack_cluster(pack_cluster(value)) == value
+
+
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 500])
+@pytest.mark.parametrize("reply", [file.read_bytes() for file in CORPUS], ids=[file.name for file in CORPUS])
+async def test_a_reply_that_was_trouble_once_becomes_a_value_or_a_cause_without_a_leak(reply: bytes, status: int) -> None:
+    """The corpus: each file is a body that some parser of ours once failed on, or that was made to try one."""
+    for call in calls(edge_answering(status, reply, {})):
+        try:
+            value = await call()
+        except Cause as cause:
+            assert not leaks(str(cause) + repr(cause) + "".join(traceback.format_exception(cause)))
+        else:
+            assert not leaks(repr(value))
 
 
 urls = st.text(max_size=30) | st.from_regex(r"https?://[^/]{0,12}/v2/databases\?\S{0,12}", fullmatch=True)

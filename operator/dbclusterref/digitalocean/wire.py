@@ -125,6 +125,8 @@ class ReplyShape(Struct, kw_only=True):
     meta: Raw = ABSENT
 
 
+_UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises: for bad JSON or a wrong type, for bytes that are not UTF-8, for depth."""
 _REPLY = Decoder(ReplyShape)
 _TEXT = Decoder(str | None)
 _ESCAPE = re.compile(
@@ -139,7 +141,7 @@ def read_reply(content: bytes) -> ReplyShape:
         raise invalid("it has too many values")
     try:
         return _REPLY.decode(content)
-    except (DecodeError, RecursionError):
+    except _UNREADABLE:
         return decode(_REPLY, _without_half_characters(content), path="")
 
 
@@ -154,7 +156,7 @@ def decode(decoder: Decoder[V], content: bytes | Raw, *, path: str) -> V:
         return decoder.decode(content)
     except ValidationError as error:
         raise _mismatch(str(error), path=path) from None
-    except (DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         raise invalid(f"{path or 'the body'} is not valid JSON") from None
 
 
@@ -162,7 +164,7 @@ def shown(content: Raw, *, at_most: int = 256) -> str:
     """Decode text that is only shown: clipped, without control characters, and empty where it is not text at all."""
     try:
         text = _TEXT.decode(content) or ""
-    except (DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return ""
     text = text if len(text) <= at_most else f"{text[: at_most - 1]}…"
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
@@ -172,7 +174,7 @@ def attempt(decoder: Decoder[V], content: Raw) -> V | None:
     """Decode a value that is only shown; None where it has another shape."""
     try:
         return decoder.decode(content)
-    except (DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return None
 
 

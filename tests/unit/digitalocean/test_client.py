@@ -415,7 +415,10 @@ async def page_of(*bodies: object, after: str | None = None, known: ClusterPage 
         ({"databases": [], "links": {"pages": {"next": "?a\0b"}}}, "links.pages.next is not a valid URL"),
         ({"databases": [], "links": {"pages": {"next": "?" + "a" * 2049}}}, "links.pages.next is not a valid URL"),
         ({"databases": [], "links": {"pages": {"next": "http://evil.example/v2/databases?page=2"}}}, "DigitalOcean's own host"),
-        ({"databases": [], "links": {"pages": {"next": "http://do.example@evil.example/?page=2"}}}, "DigitalOcean's own host"),
+        (
+            {"databases": [], "links": {"pages": {"next": "http://do.example@evil.example/?page=2"}}},
+            "pages.next is not on DigitalOcean's own host",
+        ),
         (b'{"databases": [' + b"1," * 300_000 + b"1]}", "too many values"),
     ],
 )
@@ -523,9 +526,9 @@ async def test_an_answer_without_the_uuid_that_was_asked_for_is_not_that_cluster
 
 async def test_another_users_or_pools_answer_is_never_taken_for_the_one_that_was_asked_for() -> None:
     api = answering({"user": {"name": "other", "password": "x"}, "pool": {"name": "other"}})
-    with pytest.raises(UpstreamUnavailable, match="another user than app"):
+    with pytest.raises(UpstreamUnavailable, match="for another user than app; retrying"):
         await api.get_user(TOKEN, CLUSTER_UUID, "app", observe=lambda *_: None)
-    with pytest.raises(UpstreamUnavailable, match="another connection pool than app"):
+    with pytest.raises(UpstreamUnavailable, match="for another connection pool than app; retrying"):
         await api.get_pool(TOKEN, CLUSTER_UUID, "app", observe=lambda *_: None)
 
 

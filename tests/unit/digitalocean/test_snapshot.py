@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,9 +49,12 @@ def test_a_cluster_larger_than_the_window_comes_back_too() -> None:
 
 
 def test_a_snapshot_comes_back_with_all_that_belongs_to_it_and_shows_no_password() -> None:
-    whole = snapshot(ca="pem", user={"name": "app", "password": "sesame-2"})
+    pool = {"name": "pool", "private_connection": connection_body(password="sesame-3")}
+    whole = replace(snapshot(ca="pem", user={"name": "app", "password": "sesame-2"}, pool=pool), password="sesame-4")
     packed = PackedSnapshot.of(whole)
     assert packed.unpacked() == whole
+    assert packed.unpacked().packed is packed.cluster
+    assert whole.pool
     assert "sesame" not in repr(packed)
     bare = Snapshot(cluster=cluster(), ca_pending=True)
     assert PackedSnapshot.of(bare).unpacked() == bare

@@ -48,7 +48,9 @@ def test_a_value_of_the_wrong_type_is_named_by_its_path_and_the_expected_type(
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"<html>", b"[" * 100_000, b'{"a": 1} x'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"<html>", b"[" * 100_000, b'{"a": 1} x', b'{"ca": {"certificate": "\xff"}}']
+)
 def test_a_body_that_is_not_one_object_is_called_the_body(content: bytes) -> None:
     with pytest.raises(UpstreamUnavailable, match=r"the body is not (valid JSON|an object)"):
         wire.read_reply(content)
