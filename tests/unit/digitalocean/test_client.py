@@ -371,6 +371,11 @@ async def test_a_cluster_may_have_no_ca(edge: Edge, body: Any) -> None:
     assert await edge.ca() == b""
 
 
+async def test_a_404_in_place_of_a_ca_is_a_cluster_without_one(edge: Edge) -> None:
+    edge.control.add_fault("status", path="/ca$", status=404)
+    assert await edge.ca() == b""
+
+
 async def test_the_same_failure_says_the_same_words(edge: Edge) -> None:
     for kind in ("plain_404", "gateway_timeout", "truncate"):
         assert (await edge.failing(kind)).message == (await edge.failing(kind)).message
