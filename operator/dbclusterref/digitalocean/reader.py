@@ -11,8 +11,10 @@ from dbclusterref.digitalocean.ca_schedule import CaSchedule
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
 from dbclusterref.digitalocean.fair_queue import FairQueue
 from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.not_found import pool_not_found, user_not_found
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders, TokenBucket
 from dbclusterref.digitalocean.single_flight import SingleFlight
+from dbclusterref.digitalocean.snapshot import unpack_cluster
 from dbclusterref.errors import Cause, PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, UserNotFound
 
 MISSING_MAX_AGE = 300.0
@@ -239,8 +241,10 @@ class Reader:
         async def call_or_missing() -> User | Pool | UserNotFound | PoolNotFound:
             try:
                 return await call()
-            except (UserNotFound, PoolNotFound) as cause:
-                return cause
+            except UserNotFound:
+                return user_not_found(what[-1], cluster=unpack_cluster(of))
+            except PoolNotFound:
+                return pool_not_found(what[-1], cluster=unpack_cluster(of))
 
         answer = await self._shared(what, wanted, call_or_missing)
         self._details[what] = _Detail(answer.value, answer.asked_at, of, believed_for, self._now())

@@ -249,8 +249,19 @@ async def test_a_kafka_user_is_asked_for_since_the_list_lacks_its_certificate(ac
 async def test_a_pool_is_read_and_a_missing_one_says_so(account: Account, upstream: FakeUpstream) -> None:
     upstream.pools["orders-pool"] = a_pool()
     assert (await read(account, pool="orders-pool")).pool == a_pool()
-    with pytest.raises(PoolNotFound):
+    with pytest.raises(PoolNotFound, match=f"`doctl databases pool list {UUID}`"):
         await read(account, pool="another")
+
+
+async def test_a_missing_user_is_told_beside_those_there_are_and_an_engine_without_users_is_named(
+    account: Account, upstream: FakeUpstream
+) -> None:
+    for _ in range(2):  # read, then remembered
+        with pytest.raises(UserNotFound, match=r"has no user ghost\. It has doadmin, app\."):
+            await read(account, user="ghost")
+    upstream.clusters[OTHER_UUID] = a_cluster(uuid=OTHER_UUID, engine="valkey", users=None)
+    with pytest.raises(UserNotFound, match="a valkey cluster has no database users"):
+        await read(account, user="ghost", clusterUUID=OTHER_UUID)
 
 
 async def test_a_pool_is_kept_within_the_refresh_interval_and_while_its_cluster_is_unchanged(

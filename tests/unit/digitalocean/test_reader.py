@@ -3,6 +3,7 @@ import pytest
 from dbclusterref.digitalocean.demand import Requested, Routine
 from dbclusterref.digitalocean.model import User
 from dbclusterref.digitalocean.reader import Reader
+from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import PoolNotFound, RateLimited
 from tests.support.fakes import PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_clock, a_cluster, a_pool
 
@@ -91,7 +92,7 @@ async def test_a_missing_pool_is_asked_for_again_where_a_refresh_is_requested_af
     for wanted, requests in ((Routine(clock()), 1), (Routine(clock() + 200), 1), (Requested(clock() + 100), 2)):
         clock.seconds = 1e6 + 250 if isinstance(wanted, Requested) else clock.seconds
         with pytest.raises(PoolNotFound):
-            await reader.pool(UUID, "pool", of=b"", wanted=wanted)
+            await reader.pool(UUID, "pool", of=pack_cluster(a_cluster()), wanted=wanted)
         assert len(upstream.requests) == requests
 
 
