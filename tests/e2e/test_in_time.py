@@ -176,8 +176,7 @@ def test_a_quota_that_is_used_up_is_respected_and_told(tenant: Tenant) -> None:
     cluster = tenant.control.create_cluster()["id"]
     tenant.ready(cluster, refreshInterval="10s")
     fault = tenant.control.add_fault("status", status=429, headers={"retry-after": "12"}, cluster=cluster)
-    tenant.refresh()
-    assert tenant.condition("Fresh")["reason"] == "RateLimited"
+    wait_until(lambda: tenant.condition("Fresh")["reason"] == "RateLimited", within=40, what="the refusal")
     assert tenant.condition("Ready")["status"] == "True"
     tenant.control.clear_fault(fault)
     wait_until(lambda: tenant.condition("Fresh")["status"] == "True", within=40, what="freshness")

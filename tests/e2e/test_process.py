@@ -143,7 +143,7 @@ def test_a_missing_crd_is_told_and_waited_for(
 
     install(Kubectl(assets=plane.assets, kubeconfig=plane.kubeconfig))
     operator.wait_until_ready()
-    operator.wait_until_logged("going on")
+    operator.wait_until_logged("watching again")
     _serve(plane_admin, served.sandbox.control)
     assert len([line for line in operator.lines() if "CustomResourceDefinition" in line]) == 1
 
@@ -180,9 +180,9 @@ def test_an_api_server_that_goes_away_is_told_once_and_survived(
     tenant, cluster = _serve(plane_admin, served.sandbox.control, refreshInterval="10s")
     with away(plane):
         password = tenant.control.rotate_password(cluster)["private_connection"]["password"]
-        operator.wait_until_logged("Trying again until it works", within=30)
+        operator.wait_until_logged("Retrying.", within=30)
     wait_until(lambda: tenant.data().get("password") == password, what="the new password")
-    assert len([line for line in operator.lines() if "Trying again until it works" in line]) == 1
+    assert len([line for line in operator.lines() if "Retrying." in line]) == 1
 
 
 def test_an_api_server_that_hangs_does_not_keep_it_from_ending(

@@ -16,17 +16,22 @@ class JsonFormatter(BaseJsonFormatter):
     """One JSON object a line: time, level, logger, message, and what the line was given as `extra={"fields": {...}}`."""
 
     def __init__(self) -> None:
-        super().__init__(["message"], json_ensure_ascii=False, rename_fields={"exc_info": "traceback"})
+        super().__init__(["message"], json_ensure_ascii=False)
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Fill in a line's members."""
+        """Fill in a line's members.
+
+        What libraries attach to their lines is left out: kopf attaches whole objects, which may be Secrets.
+        """
         log_data |= {
             "time": datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "message": record.message,
         }
-        super().add_fields(log_data, record, message_dict)
-        log_data |= log_data.pop("fields", {})
+        if message_dict.get("exc_info"):
+            log_data["traceback"] = message_dict["exc_info"]
+        log_data |= getattr(record, "fields", {})
 
 
 def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -54,6 +54,15 @@ def test_a_json_line_is_one_line_whatever_the_message_holds() -> None:
     assert json.loads(line)["message"] == 'two\nlines "ö"'
 
 
+def test_what_a_library_attaches_to_its_line_is_left_out() -> None:
+    chatter = record("event")
+    chatter.settings = object()
+    chatter.body = {"data": {"password": "CANARY"}}
+    line = JsonFormatter().format(chatter)
+    assert "CANARY" not in line
+    assert json.loads(line).keys() == {"time", "level", "logger", "message"}
+
+
 def test_a_json_line_carries_the_traceback_where_there_is_one() -> None:
     failed = record("failed")
     try:
