@@ -235,9 +235,14 @@ class Tenant:
 
         return wait_until(seen, within=within, what=f"{kind} of {name} for the reason {reason}")
 
-    def refresh(self, *, name: str = "orders-db", within: float = WITHIN) -> Json:
-        """Asks for a read at once and waits until it is acknowledged; returns the status."""
+    def ask_for_refresh(self, *, name: str = "orders-db") -> str:
+        """Asks for a read at once, which the rate limit may delay; returns what is acknowledged when it was made."""
         word = f"{time.time_ns()}"
         self.admin.patch(self.path(name), {"metadata": {"annotations": {REFRESH: word}}})
+        return word
+
+    def refresh(self, *, name: str = "orders-db", within: float = WITHIN) -> Json:
+        """Asks for a read at once and waits until it is acknowledged; returns the status."""
+        word = self.ask_for_refresh(name=name)
         wait_until(lambda: self.status(name).get("lastHandledRefreshAt") == word, within=within, what="acknowledgement")
         return self.status(name)

@@ -104,8 +104,8 @@ def test_a_good_secret_outlives_whatever_upstream_answers(tenant: Tenant, fault:
     tenant.ready(cluster)
     before = tenant.secret()
     number = tenant.control.add_fault(**fault, cluster=cluster)
-    tenant.refresh()
-    assert tenant.condition("Fresh")["reason"] == reason
+    tenant.ask_for_refresh()
+    tenant.wait_for(reason, kind="Fresh")
     assert tenant.secret() == before
     tenant.control.clear_fault(number)
 

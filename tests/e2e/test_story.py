@@ -147,7 +147,7 @@ def test_a_requested_refresh_is_done_at_once_and_acknowledged(tenant: Tenant, cl
     before = len(tenant.requests(cluster["id"]))
     tenant.refresh(within=5)
     assert tenant.data()["password"] == rotated
-    assert [entry.kind for entry in tenant.requests(cluster["id"])[before:]] == ["cluster"]
+    assert [entry.kind for entry in tenant.requests(cluster["id"])[before:]] == ["cluster", "ca"]
 
 
 def test_a_standby_that_is_lost_leaves_the_secret_and_comes_back(tenant: Tenant, cluster: Cluster) -> None:
