@@ -89,7 +89,8 @@ def versions(tenant: Tenant) -> list[str]:
 
 def look_at_each(tenant: Tenant, operator: Operator) -> None:
     """Waits until a freshly started operator has reconciled everything, twice where the first found something to write."""
-    wait_until(lambda: operator.metric("dbclusterref_reconcile_seconds_count") >= len(turns(tenant)), what="a look at each")
+    names = ("dbclusterref_reconcile_duration_seconds_count", "dbclusterref_reconcile_seconds_count")  # the former one's, too
+    wait_until(lambda: sum(map(operator.metric, names)) >= len(turns(tenant)), what="a look at each")
     wait_until(lambda: settled(tenant), what="the same statuses again")
 
 

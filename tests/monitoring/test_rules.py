@@ -110,3 +110,11 @@ def test_no_two_panels_of_the_dashboard_overlap() -> None:
         assert not cells & taken, panel["title"]
         assert max(x for x, _ in cells) < dashboard.WIDTH
         taken |= cells
+
+
+def test_the_component_for_kustomize_has_the_same_rules_and_dashboard() -> None:
+    deploy = Path(__file__).parents[2] / "deploy"
+    component = deploy / "components" / "monitoring"
+    rule = yaml.safe_load((component / "prometheus-rule.yaml").read_text())
+    assert rule["spec"] == yaml.safe_load((deploy / "monitoring" / "alerts.yaml").read_text())
+    assert (component / "dashboard.json").read_bytes() == (deploy / "monitoring" / "dashboard.json").read_bytes()
