@@ -71,6 +71,7 @@ STRICTER: Mapping[str, Json] = {
     "log.format": {"enum": ["json", "plain"]},
     "log.level": {"enum": ["debug", "info", "warning", "error"]},
     "metrics.port": PORT,
+    "metrics.perReference": {"type": "integer", "minimum": 0},
     "metrics.prometheusRule.disabled": {"type": "array", "items": {"type": "string"}},
     "networkPolicy.egressPorts": {"type": "array", "items": PORT, "minItems": 1},
     "podDisruptionBudget.enabled": {"type": ["boolean", "null"]},
