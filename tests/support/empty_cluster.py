@@ -10,6 +10,10 @@ from aiohttp import web
 from dbclusterref.resource.objects import GROUP, PLURAL, VERSION
 
 
+def _kind(plural: str, kind: str, *, verbs: str) -> dict[str, object]:
+    return {"name": plural, "singularName": kind.lower(), "kind": kind, "namespaced": True, "verbs": verbs.split()}
+
+
 async def _answer(request: web.Request) -> web.StreamResponse:
     """As an empty cluster answers: our resource is served, everything is allowed, nothing is listed, watches say nothing."""
     if "watch" in request.query:
@@ -21,16 +25,11 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     if request.method == "POST":
         return web.json_response({"status": {"allowed": True}})
     if request.path == f"/apis/{GROUP}/{VERSION}":
-        verbs = ["list", "watch", "get", "patch"]
-        return web.json_response(
-            {"resources": [{"name": PLURAL, "kind": "DatabaseClusterRef", "namespaced": True, "verbs": verbs}]}
-        )
+        return web.json_response({"resources": [_kind(PLURAL, "DatabaseClusterRef", verbs="list watch get patch")]})
     if request.path == "/api":
         return web.json_response({"versions": ["v1"]})
     if request.path == "/api/v1":
-        return web.json_response(
-            {"resources": [{"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["list", "watch"]}]}
-        )
+        return web.json_response({"resources": [_kind("secrets", "Secret", verbs="list watch")]})
     if request.path == "/apis":
         version = {"groupVersion": f"{GROUP}/{VERSION}", "version": VERSION}
         return web.json_response({"groups": [{"name": GROUP, "versions": [version], "preferredVersion": version}]})

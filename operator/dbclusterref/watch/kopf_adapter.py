@@ -91,6 +91,8 @@ def make_settings(timing: Timing | None = None) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.peering.standalone = True
+    # kopf would send SIGKILL to the process ten minutes after its own end, and it ends at each restart of the watches.
+    settings.process.ultimate_exiting_timeout = None
     # Needs rights on CRDs and namespaces cluster-wide; the informer looks for our CRD itself before kopf starts.
     settings.scanning.disabled = True
     # kopf strips finalizers of this name from what it watches, and its default is shared by every kopf operator.

@@ -1,9 +1,10 @@
 import asyncio
 import getpass
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -97,3 +98,24 @@ async def test_a_start_of_the_watches_that_raises_ends_the_task_loudly(caplog: p
         assert bench.supervisor.problems() == ["task watch has ended"]
         assert "Task watch: unexpected LookupError" in caplog.text
         assert TOKEN not in caplog.text
+
+
+async def test_watches_that_start_again_leave_no_kill_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    # kopf, when it ends, has its whole process killed ten minutes later; ours goes on with the next watches.
+    timers = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def record(delay: float, callback: Callable[..., object], *args: Any, **keywords: Any) -> asyncio.TimerHandle:
+        timers.append((callback, *args))
+        return call_later(delay, callback, *args, **keywords)
+
+    monkeypatch.setattr(loop, "call_later", record)
+    async with _watching() as bench:
+        watch = bench.supervisor.start("watch", bench.informer.run())
+        async with asyncio.timeout(20):
+            while not bench.informer.is_watching:  # noqa: ASYNC110 - a plain flag
+                await asyncio.sleep(0.01)
+        await bench.supervisor.end(watch)
+    assert timers
+    assert [timer for timer in timers if signal.SIGKILL in timer] == []

@@ -117,6 +117,7 @@ def test_kopf_is_set_up_to_watch_and_nothing_else() -> None:
     assert settings.posting.enabled is False
     assert settings.peering.standalone is True
     assert settings.scanning.disabled is True
+    assert settings.process.ultimate_exiting_timeout is None
     assert settings.persistence.finalizer not in {"", kopf.OperatorSettings().persistence.finalizer}
     assert settings.watching.label_selectors["", "v1", "secrets"] == "app.kubernetes.io/managed-by=dbclusterref"
 
