@@ -1,6 +1,6 @@
 """How long to wait before the next try. Pure: chance is an argument."""
 
-from dbclusterref.errors import Cause, TokenSecretMissing
+from dbclusterref.errors import Cause, TokenSecretForbidden, TokenSecretMissing
 
 BACKOFF_FIRST = 1.0
 BACKOFF_CAP = 60.0
@@ -22,7 +22,7 @@ def after_failure(cause: Cause, *, failures: int, interval: float, jitter: float
     Doubles from a second up to the refresh interval, capped at a minute, or at five where a person must act (half a minute if
     that is to make a token Secret); what the other side asked for in `retry-after` is the least.
     """
-    if isinstance(cause, TokenSecretMissing):
+    if isinstance(cause, TokenSecretMissing | TokenSecretForbidden):
         cap = LOCAL_CAP
     elif cause.stalled:
         cap = STALLED_CAP

@@ -98,10 +98,22 @@ class PasswordMissing(Blocked):
     reason = "PasswordMissing"
 
 
+class PasswordSecretForbidden(Blocked):
+    """The operator may not read the Secret that `spec.passwordSecretRef` names."""
+
+    reason = "PasswordSecretForbidden"
+
+
 class TokenSecretMissing(Blocked):
     """There is no API token where the resource, or the operator's settings, say it is."""
 
     reason = "TokenSecretMissing"
+
+
+class TokenSecretForbidden(Blocked):
+    """The operator may not read the Secret that `spec.apiTokenSecretRef` names."""
+
+    reason = "TokenSecretForbidden"
 
 
 class TokenInvalid(Blocked):

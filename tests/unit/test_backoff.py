@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.backoff import after_failure, after_success, after_trouble
-from dbclusterref.errors import Cause, RateLimited, SecretConflict, TokenInvalid, TokenSecretMissing, UpstreamUnavailable
+from dbclusterref.errors import (
+    Cause,
+    RateLimited,
+    SecretConflict,
+    TokenInvalid,
+    TokenSecretForbidden,
+    TokenSecretMissing,
+    UpstreamUnavailable,
+)
 from tests.support.builders import BOUNDED
 
 CAUSES: list[Cause] = [UpstreamUnavailable("x"), TokenInvalid("x"), TokenSecretMissing("x"), SecretConflict("x")]
@@ -37,7 +45,8 @@ def test_what_waits_for_a_person_is_tried_again_within_five_minutes() -> None:
 
 
 def test_a_token_secret_is_looked_for_within_half_a_minute() -> None:
-    assert delays(TokenSecretMissing("x"), interval=3600, count=7) == [1, 2, 4, 8, 16, 30, 30]
+    for cause in (TokenSecretMissing("x"), TokenSecretForbidden("x")):
+        assert delays(cause, interval=3600, count=7) == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_what_the_other_side_asked_for_is_the_least() -> None:

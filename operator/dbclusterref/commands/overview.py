@@ -151,7 +151,11 @@ async def explain(kubernetes: KubernetesApi, key: ObjectKey) -> int:
         lines.append(f"  The status is of generation {status.observed_generation}; the resource is at {generation}.")
     reason = REASONS.get(row.reason)
     if reason:
-        lines += [f"Meaning:   {reason.meaning}", f"To do:     {reason.remedy}", f"Meanwhile: {reason.then}"]
+        lines += [
+            f"Meaning:   {reason.meaning}",
+            f"To do:     {reason.to_do(key, secret=status.binding_name or key.name)}",
+            f"Meanwhile: {reason.then}",
+        ]
     if status.binding_name:
         changed = f", content last changed {age(now, status.last_change_time)} ago" if status.last_change_time else ""
         lines.append(f"Secret:    {status.binding_name} (revision {status.secret_revision}{changed})")

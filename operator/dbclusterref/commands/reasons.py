@@ -3,17 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dbclusterref.resource.objects import ObjectKey
+
 _RETRIED = "The operator retries with a growing delay of at most a minute, and never later than spec.refreshInterval."
 _RETRIED_SLOWLY = "The operator retries on its own within five minutes, and at once when the resource changes."
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One reason. `remedy` is what to do, `then` what the operator does meanwhile."""
+    """One reason. `remedy` is what to do, `then` what the operator does meanwhile.
+
+    Commands in a remedy hold `{namespace}`, `{name}` and `{secret}` where those of the resource belong.
+    """
 
     meaning: str
     remedy: str
     then: str
+
+    def to_do(self, key: ObjectKey, *, secret: str) -> str:
+        """Return the remedy with commands that work as they stand."""
+        return self.remedy.format(namespace=key.namespace, name=key.name, secret=secret)
 
 
 REASONS: Mapping[str, Explanation] = {
@@ -22,11 +31,13 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "Pending": Explanation(
         "The operator has not written a status yet.",
-        "Check that the operator runs: kubectl -n dbclusterref-system get pods",
+        "Check that the operator runs: kubectl get pods -A -l app.kubernetes.io/name=dbclusterref",
         "A new resource is served within seconds.",
     ),
     "Suspended": Explanation(
-        "spec.suspend is true.", "Set spec.suspend to false: dbclusterref resume NAME", "Nothing is read or written until then."
+        "spec.suspend is true.",
+        "Set spec.suspend to false: dbclusterref resume -n {namespace} {name}",
+        "Nothing is read or written until then.",
     ),
     "WaitingForCluster": Explanation("The cluster is being created, or changes its state.", "Wait.", _RETRIED),
     "UpstreamUnavailable": Explanation(
@@ -59,6 +70,16 @@ REASONS: Mapping[str, Explanation] = {
         "Put the password into a Secret and name that in spec.passwordSecretRef.",
         _RETRIED_SLOWLY,
     ),
+    "PasswordSecretForbidden": Explanation(
+        "The operator may not read the Secret that spec.passwordSecretRef names.",
+        "Run the commands of the message, which grant it that one Secret.",
+        _RETRIED_SLOWLY,
+    ),
+    "TokenSecretForbidden": Explanation(
+        "The operator may not read the Secret that spec.apiTokenSecretRef names.",
+        "Run the commands of the message, which grant it that one Secret.",
+        "The operator looks for the token again within half a minute.",
+    ),
     "TokenSecretMissing": Explanation(
         "There is no API token where spec.apiTokenSecretRef, or the operator's settings, say it is.",
         "Create the Secret that the message names.",
@@ -86,7 +107,7 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "SecretContested": Explanation(
         "Another client keeps overwriting the Secret.",
-        "Find it with kubectl get secret --show-managed-fields -o yaml, and stop it.",
+        "Stop it. The field managers name it: kubectl get secret -n {namespace} {secret} --show-managed-fields -o yaml",
         "The Secret is repaired once a minute until it stops.",
     ),
     "SecretRefused": Explanation(

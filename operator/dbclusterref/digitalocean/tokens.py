@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
-from dbclusterref.errors import AccessDenied, KubernetesError, TokenInvalid, TokenSecretMissing
+from dbclusterref.errors import AccessDenied, KubernetesError, TokenInvalid, TokenSecretForbidden, TokenSecretMissing
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference, SecretKeyRef
+from dbclusterref.resource.rights import how_to_grant_get
 
 MAX_AGE = 10.0
 """Seconds a token Secret's content is kept: as short as the shortest refresh interval, so that a rotated token works at the
@@ -81,7 +82,7 @@ class Tokens:
         self._kept: dict[ObjectKey, _Kept] = {}
 
     async def find(self, reference: Reference, *, fresh: bool = False) -> str:
-        """Raises AccessDenied, TokenSecretMissing or TokenInvalid; `fresh` leaves out what was kept."""
+        """Raises AccessDenied, TokenSecretMissing, TokenSecretForbidden or TokenInvalid; `fresh` leaves out what was kept."""
         if reference.token_secret:
             return await self._from_secret(reference.key.namespace, reference.token_secret, fresh=fresh)
         if not may_use_operator_token(reference.key.namespace, allowed=self._allowed):
@@ -103,8 +104,9 @@ class Tokens:
         data = await self._data(ObjectKey(namespace, ref.name), fresh=fresh)
         if data is None:
             raise TokenSecretMissing(
-                f"Secret {ref.name} does not exist in namespace {namespace}; create it with a DigitalOcean API token under the "
-                f"key {ref.key}, or correct spec.apiTokenSecretRef."
+                f"Secret {ref.name} does not exist in namespace {namespace}. Correct spec.apiTokenSecretRef, or create it, "
+                f"with the API token on standard input: kubectl create secret generic -n {namespace} {ref.name} "
+                f"--from-file={ref.key}=/dev/stdin"
             )
         if ref.key not in data:
             raise TokenSecretMissing(
@@ -126,9 +128,9 @@ class Tokens:
             secret = await self._secrets.get_secret(key)
         except KubernetesError as error:
             if error.status == 403:  # noqa: PLR2004
-                raise TokenSecretMissing(
-                    f"The operator may not read Secret {key.name} in namespace {key.namespace}; give its ServiceAccount the "
-                    "verb get on it."
+                raise TokenSecretForbidden(
+                    f"The operator is not allowed to read Secret {key.name} in namespace {key.namespace}, which "
+                    f"spec.apiTokenSecretRef names. {how_to_grant_get(key, denied=error)}"
                 ) from None
             raise
         kind = (secret or {}).get("type") or OPAQUE

@@ -9,9 +9,11 @@ from dbclusterref.errors import (
     Cause,
     ClusterNotFound,
     InvalidSpec,
+    PasswordSecretForbidden,
     SecretConflict,
     SecretContested,
     SecretRefused,
+    TokenSecretForbidden,
     TokenSecretMissing,
     TooLarge,
     UnconfirmedNotFound,
@@ -22,7 +24,17 @@ from dbclusterref.resource.spec_digest import same_reads
 from dbclusterref.resource.status import ConditionType, Status, Summary, pack_status, unpack_status
 from dbclusterref.secret.rendering import Rendition
 
-_OF_THIS_SIDE = (AccessDenied, InvalidSpec, SecretConflict, SecretContested, SecretRefused, TokenSecretMissing, TooLarge)
+_OF_THIS_SIDE = (
+    AccessDenied,
+    InvalidSpec,
+    PasswordSecretForbidden,
+    SecretConflict,
+    SecretContested,
+    SecretRefused,
+    TokenSecretForbidden,
+    TokenSecretMissing,
+    TooLarge,
+)
 """Causes that are found out here, at each try; every other one that waits for a person was an answer of DigitalOcean's."""
 _BY_ANSWER = {kind.reason: kind for kind in Blocked.__subclasses__() if kind not in _OF_THIS_SIDE}
 
@@ -88,7 +100,8 @@ class ReadState:
         """Record that there is a token: what its absence, or another token, has caused is no longer so."""
         before, self.token = self.token, hash(token)
         replaced = before not in {None, self.token}
-        if isinstance(self.cause, TokenSecretMissing | AccessDenied) or (replaced and self.waits_for_a_person):
+        had_none = isinstance(self.cause, TokenSecretMissing | TokenSecretForbidden | AccessDenied)
+        if had_none or (replaced and self.waits_for_a_person):
             self.cause = None
 
     def believe(self, status: Status, *, generation: int) -> None:

@@ -4,9 +4,10 @@ import base64
 from http import HTTPStatus
 
 from dbclusterref.digitalocean.tokens import SecretReader
-from dbclusterref.errors import KubernetesError, PasswordMissing
+from dbclusterref.errors import KubernetesError, PasswordMissing, PasswordSecretForbidden
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference, SecretKeyRef
+from dbclusterref.resource.rights import how_to_grant_get
 
 _NOT_FOR_PASSWORDS = ("kubernetes.io/", "bootstrap.kubernetes.io/")
 _FOR_PASSWORDS = "kubernetes.io/basic-auth"
@@ -19,7 +20,7 @@ class Passwords:
         self._secrets = secrets
 
     async def find(self, reference: Reference) -> str:
-        """Return the password, "" where the reference names none. Raises PasswordMissing."""
+        """Return the password, "" where the reference names none. Raises PasswordMissing or PasswordSecretForbidden."""
         ref = reference.password_secret
         return await self._read(ObjectKey(reference.key.namespace, ref.name), ref) if ref else ""
 
@@ -28,15 +29,15 @@ class Passwords:
             secret = await self._secrets.get_secret(key)
         except KubernetesError as error:
             if error.status == HTTPStatus.FORBIDDEN:
-                raise PasswordMissing(
-                    f"The operator is not allowed to read Secret {key.name} (spec.passwordSecretRef); give its ServiceAccount "
-                    "the verb get on it."
+                raise PasswordSecretForbidden(
+                    f"The operator is not allowed to read Secret {key.name} in namespace {key.namespace}, which "
+                    f"spec.passwordSecretRef names. {how_to_grant_get(key, denied=error)}"
                 ) from None
             raise
         if secret is None:
             raise PasswordMissing(
-                f"Secret {key.name} (spec.passwordSecretRef) does not exist. Create it: kubectl create secret generic -n "
-                f"{key.namespace} {key.name} --from-file={ref.key}=FILE"
+                f"Secret {key.name} (spec.passwordSecretRef) does not exist. Create it, with the password on standard "
+                f"input: kubectl create secret generic -n {key.namespace} {key.name} --from-file={ref.key}=/dev/stdin"
             )
         kind = str(secret.get("type", ""))
         if kind.startswith(_NOT_FOR_PASSWORDS) and kind != _FOR_PASSWORDS:

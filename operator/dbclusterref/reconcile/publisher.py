@@ -16,6 +16,7 @@ from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference, SecretType
+from dbclusterref.resource.rights import how_to_grant_get
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.rendering import Rendition, render_secret
@@ -259,8 +260,8 @@ class Publisher:
         except KubernetesError as error:
             if error.status == HTTPStatus.FORBIDDEN:
                 raise SecretRefused(
-                    f"The operator is not allowed to read Secret {key.name} and cannot determine its owner. Grant its "
-                    "ServiceAccount the verb get on it."
+                    f"The operator is not allowed to read Secret {key.name} and cannot determine its owner. "
+                    f"{how_to_grant_get(key, denied=error)}"
                 ) from None
             raise
         return LiveSecret.from_body(body) if body else None

@@ -29,6 +29,7 @@ from dbclusterref.errors import (
     SecretConflict,
     SecretRefused,
     TokenInvalid,
+    TokenSecretForbidden,
     TokenSecretMissing,
     UnconfirmedNotFound,
     UpstreamUnavailable,
@@ -53,6 +54,8 @@ SAID_AFTER = 10.0
 LOCAL_FAILURES = 6
 """A refused or foreign Secret is looked at as rarely from the start as what has failed so often: half a minute."""
 
+_WITHOUT_TOKEN = (TokenSecretMissing, TokenSecretForbidden)
+"""Causes that end when the token can be read: what was kept of its Secret is not believed."""
 _OF_THE_TOKEN = (TokenInvalid, Forbidden, MissingScope)
 """Causes that another token ends: its Secret is looked up often, while DigitalOcean is rarely asked about the same one."""
 
@@ -232,7 +235,7 @@ class Reconciler:
         account: Account | None = None
         answered = False
         try:
-            doubtful = entry.refresh_is_requested or isinstance(reads.cause, (TokenSecretMissing, *_OF_THE_TOKEN))
+            doubtful = entry.refresh_is_requested or isinstance(reads.cause, (*_WITHOUT_TOKEN, *_OF_THE_TOKEN))
             token = await self._tokens.find(reference, fresh=doubtful)
             reads.found_token(token)
             account = self._accounts.of(token)

@@ -7,10 +7,12 @@ from dbclusterref.errors import (
     Cause,
     ClusterNotFound,
     InvalidSpec,
+    PasswordSecretForbidden,
     SecretConflict,
     SecretContested,
     SecretRefused,
     TokenInvalid,
+    TokenSecretForbidden,
     TokenSecretMissing,
     TooLarge,
     UnconfirmedNotFound,
@@ -24,7 +26,17 @@ from tests.support.builders import reference
 from tests.support.fakes import a_cluster
 
 DOWN = UpstreamUnavailable("down")
-HERE = (AccessDenied, InvalidSpec, SecretConflict, SecretContested, SecretRefused, TokenSecretMissing, TooLarge)
+HERE = (
+    AccessDenied,
+    InvalidSpec,
+    PasswordSecretForbidden,
+    SecretConflict,
+    SecretContested,
+    SecretRefused,
+    TokenSecretForbidden,
+    TokenSecretMissing,
+    TooLarge,
+)
 
 
 def rendition(*, read_at: float = 0.0) -> Rendition:
@@ -113,7 +125,7 @@ def test_an_answer_that_confirms_the_secret_is_the_one_in_use() -> None:
 # The token
 
 
-@pytest.mark.parametrize("cause", [TokenSecretMissing("x"), AccessDenied("x")])
+@pytest.mark.parametrize("cause", [TokenSecretMissing("x"), TokenSecretForbidden("x"), AccessDenied("x")])
 def test_a_token_that_is_found_ends_its_absence(cause: Cause) -> None:
     reads = ReadState(cause=cause)
     reads.found_token("t")

@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from dbclusterref.errors import KubernetesError, PasswordMissing
+from dbclusterref.errors import KubernetesError, PasswordMissing, PasswordSecretForbidden
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.resource.objects import ObjectKey
 from tests.support.builders import CANARY, Json, reference
@@ -68,7 +68,7 @@ async def test_a_secret_that_was_made_for_something_else_is_refused(kind: str) -
 @pytest.mark.parametrize(
     ("secrets", "says"),
     [
-        (Secrets(), "kubectl create secret generic -n shop orders-password --from-file=password=FILE"),
+        (Secrets(), "kubectl create secret generic -n shop orders-password --from-file=password=/dev/stdin"),
         (Secrets({}), "must hold the password"),
         (Secrets({"data": None}), "must hold the password"),
         (holding(b"x", key="other"), "under the key password"),
@@ -76,7 +76,6 @@ async def test_a_secret_that_was_made_for_something_else_is_refused(kind: str) -
         (holding(b"\n"), "must hold the password"),
         (holding(b"\xff" + CANARY.encode()), "must hold the password"),
         (holding(CANARY.encode() + b"\nevil=1"), "one line of text"),
-        (Secrets(KubernetesError("no", status=403)), "not allowed to read Secret orders-password"),
     ],
 )
 async def test_what_is_not_a_password_is_named_with_the_remedy(secrets: Secrets, says: str) -> None:
@@ -84,6 +83,14 @@ async def test_what_is_not_a_password_is_named_with_the_remedy(secrets: Secrets,
         await Passwords(secrets).find(reference(WANTED))
     assert says in caught.value.message
     assert CANARY not in caught.value.message
+
+
+async def test_a_password_secret_that_may_not_be_read_is_no_missing_password() -> None:
+    denied = 'secrets "orders-password" is forbidden: User "system:serviceaccount:dbclusterref-system:dbclusterref" cannot get'
+    with pytest.raises(PasswordSecretForbidden) as caught:
+        await Passwords(Secrets(KubernetesError(denied, status=403))).find(reference(WANTED))
+    for word in ("not allowed to read Secret orders-password", "namespace shop", "kubectl create role -n shop"):
+        assert word in caught.value.message
 
 
 async def test_an_api_server_in_trouble_is_no_missing_password() -> None:

@@ -1,0 +1,225 @@
+"""What a message tells a person to run works as it stands: each command is pasted into a shell beside a real API server."""
+
+import ast
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dbclusterref.commands.reasons import REASONS
+from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
+from dbclusterref.errors import Cause, PasswordSecretForbidden, TokenSecretForbidden
+from dbclusterref.kube.client import KubernetesApi
+from dbclusterref.kube.config import load_configuration
+from dbclusterref.reconcile.passwords import Passwords
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.reference import Reference
+from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
+from tests.e2e.cluster import ROOT, Tenant, encoded, wait_until
+from tests.e2e.conftest import Sandbox, Served
+
+pytestmark = pytest.mark.e2e
+
+COMMAND = re.compile(r"`((?:kubectl|dbclusterref) [^`]+)`|: ((?:kubectl|dbclusterref) .+?)(?=\.? *$|\. [A-Z])")
+TRIED = {
+    "create role", "create rolebinding", "create secret", "delete secret", "annotate secret", "get secret", "get dbref",
+    "get pods", "explain dbref",
+}  # fmt: skip
+"""The kinds of commands that the tests below run."""
+KIND = re.compile(r"kubectl ((?:create|delete|annotate|get|apply|patch|label|explain|wait) \w+)")
+LOOKS_AGAIN = 45.0
+"""Seconds: "within 30 seconds", on a busy machine."""
+
+
+def commands_in(message: str) -> list[str]:
+    return [quoted or plain for quoted, plain in COMMAND.findall(message)]
+
+
+class Shell:
+    """A person's terminal: the administrator's kubeconfig, and both programs in the path."""
+
+    def __init__(self, sandbox: Sandbox, folder: Path) -> None:
+        program = folder / "dbclusterref"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m dbclusterref "$@"\n')
+        program.chmod(0o755)
+        self._environ = {
+            "PATH": f"{folder}:{sandbox.assets}:{os.environ['PATH']}",
+            "KUBECONFIG": str(sandbox.kubeconfig),
+            "KUBECACHEDIR": str(sandbox.kubeconfig.parent / "kubectl"),
+        }
+
+    def paste(self, command: str, *, given: str = "") -> str:
+        done = subprocess.run(
+            ["sh", "-c", command], env=self._environ, input=given, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def shell(served: Served, tmp_path: Path) -> Shell:
+    return Shell(served.sandbox, tmp_path)
+
+
+@pytest.fixture
+def reference(tenant: Tenant) -> Reference:
+    spec = {
+        "clusterUUID": "9cc10173-e9ea-4176-9dbc-a4cee4c4ff30",
+        "apiTokenSecretRef": {"name": "do-token"},
+        "passwordSecretRef": {"name": "orders-password"},
+    }
+    return Reference.from_body({"metadata": {"name": "orders-db", "namespace": tenant.namespace, "uid": "u"}, "spec": spec})
+
+
+class Account:
+    """A ServiceAccount without any right, looking for tokens and passwords as the operator does."""
+
+    def __init__(self, served: Served, tenant: Tenant, folder: Path) -> None:
+        sandbox = served.sandbox
+        sandbox.kubectl("-n", tenant.namespace, "create", "serviceaccount", "least")
+        token = sandbox.kubectl("-n", tenant.namespace, "create", "token", "least").stdout.strip()
+        self._kubeconfig = write_kubeconfig(
+            folder / "least", url=sandbox.admin.server, ca=sandbox.admin.ca, user=by_token(token), namespace=tenant.namespace
+        )
+
+    def token(self, reference: Reference) -> str:
+        return self._ask(
+            lambda api: Tokens(api, own=OperatorToken(), allowed=(), clock=lambda: 0.0).find(reference, fresh=True)
+        )
+
+    def password(self, reference: Reference) -> str:
+        return self._ask(lambda api: Passwords(api).find(reference))
+
+    def _ask(self, question: Callable[[KubernetesApi], Awaitable[str]]) -> str:
+        async def ask() -> str:
+            api = KubernetesApi(await load_configuration({"KUBECONFIG": str(self._kubeconfig)}), user_agent="test")
+            try:
+                return await question(api)
+            finally:
+                await api.close()
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def account(served: Served, tenant: Tenant, tmp_path: Path) -> Account:
+    return Account(served, tenant, tmp_path)
+
+
+def answered(question: Callable[[Reference], str], reference: Reference) -> str | None:
+    """None while a cause stands in the way."""
+    try:
+        return question(reference)
+    except Cause:
+        return None
+
+
+def test_a_secret_that_may_not_be_read_is_named_with_commands_that_grant_it(
+    tenant: Tenant, account: Account, reference: Reference, shell: Shell
+) -> None:
+    tenant.create_secret("orders-password", data={"password": encoded("sesame")})
+    tenant.create_secret("another", data={"token": encoded("x")})
+    asked = ((account.token, TokenSecretForbidden, tenant.token), (account.password, PasswordSecretForbidden, "sesame"))
+    for question, cause, answer in asked:
+        with pytest.raises(cause) as raised:
+            question(reference)
+        (command,) = commands_in(raised.value.message)
+        shell.paste(command)
+        assert wait_until(lambda ask=question: answered(ask, reference), what=command) == answer  # type: ignore[misc]
+    user = f"system:serviceaccount:{tenant.namespace}:least"
+    listed = shell.paste(f"kubectl auth can-i get secret/another -n {tenant.namespace} --as={user} || true")
+    assert listed.strip() == "no", "it was granted more than it asked for"
+
+
+def test_a_secret_that_is_missing_is_created_by_the_command_of_the_message(tenant: Tenant, shell: Shell) -> None:
+    tenant.admin.delete(tenant.secret_path("do-token"))
+    cluster = tenant.control.create_cluster(engine="mongodb")["id"]
+    tenant.refer(cluster, passwordSecretRef={"name": "orders-password"})
+    for reason, given in (("TokenSecretMissing", tenant.token), ("PasswordMissing", "sesame")):
+        conditions = tenant.wait_for(reason)["status"]["conditions"]
+        (command,) = {one for condition in conditions for one in commands_in(condition["message"])}
+        shell.paste(command, given=f"{given}\n")
+    tenant.wait_for("Synced")
+
+
+def test_a_secret_that_is_in_the_way_is_adopted_or_deleted_by_the_commands_of_the_message(tenant: Tenant, shell: Shell) -> None:
+    cluster = tenant.control.create_cluster()["id"]
+    for name, type_ in (("adopted", "Opaque"), ("deleted", "example.com/other")):
+        tenant.create_secret(name, data={"x": encoded("y")}, type_=type_)
+        tenant.refer(cluster, name=name, secret={"type": "Opaque"})
+    for name in ("adopted", "deleted"):
+        message = tenant.wait_for("SecretConflict", name=name)["status"]["conditions"][0]["message"]
+        (command,) = commands_in(message)
+        shell.paste(command)
+    for name in ("adopted", "deleted"):
+        tenant.wait_for("Synced", name=name, within=LOOKS_AGAIN)
+
+
+def test_the_field_managers_of_a_contested_secret_are_shown_by_the_command_of_the_message(tenant: Tenant, shell: Shell) -> None:
+    tenant.ready(tenant.control.create_cluster()["id"])
+
+    def overwrite() -> bool:
+        secret = tenant.secret()
+        if secret and secret["data"]["password"] != encoded("mine"):
+            tenant.admin.patch(f"{tenant.secret_path()}?fieldManager=rival", {"data": {"password": encoded("mine")}})
+        return bool(tenant.condition("Stalled")["reason"] == "SecretContested")
+
+    wait_until(overwrite, what="a contested Secret")
+    (command,) = commands_in(tenant.condition("Stalled")["message"])
+    assert "rival" in shell.paste(command)
+
+
+def test_each_command_that_explain_prints_works(tenant: Tenant, shell: Shell) -> None:
+    tenant.ready(tenant.control.create_cluster()["id"])
+    tried = set()
+    for reason, explanation in REASONS.items():
+        for command in commands_in(explanation.to_do(ObjectKey(tenant.namespace, "orders-db"), secret="orders-db")):
+            shell.paste(command)
+            tried.add(reason)
+    assert {"Pending", "Suspended", "SecretContested"} <= tried
+
+
+def test_each_command_in_the_resources_documentation_works(tenant: Tenant, shell: Shell) -> None:
+    cluster = tenant.control.create_cluster()["id"]
+    tenant.admin.delete(tenant.secret_path("do-token"))
+    tenant.refer(cluster)
+    crd = yaml.safe_load((ROOT / "crds" / "dbclusterref.io_databaseclusterrefs.yaml").read_text())
+    commands = {command for text in texts_of(crd) for command in commands_in(text)}
+    assert len(commands) >= 4
+    names = {"NAMESPACE": tenant.namespace, "NAME": "orders-db", "UUID": cluster}
+    # The Secrets come first: the resource is waited for.
+    for command in sorted(commands):
+        filled = re.sub(r"\b[A-Z]{4,}\b", lambda match: names[match[0]], command)
+        assert "-n NAMESPACE" in command or " -A " in command, command
+        shown = shell.paste(filled, given=tenant.token)
+        assert shown, command
+
+
+def texts_of(tree: object) -> Iterator[str]:
+    """Every description and message in a schema."""
+    if isinstance(tree, dict):
+        yield from (tree[name] for name in ("description", "message") if isinstance(tree.get(name), str))
+        for value in tree.values():
+            yield from texts_of(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from texts_of(value)
+
+
+def test_no_kind_of_command_in_a_message_is_left_untried(shell: Shell) -> None:
+    found, whole = set(), set()
+    for file in (ROOT / "operator").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= set(KIND.findall(node.value))
+                whole |= set(re.findall(r"`(kubectl \w+ [^`{]+)`", node.value))
+    assert found == TRIED
+    assert whole == {"kubectl explain dbref.spec", "kubectl get dbref -A -o wide"}
+    for command in whole:
+        shell.paste(command)
