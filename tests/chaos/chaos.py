@@ -29,8 +29,8 @@ import httpx
 from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from sandbox.faultproxy import FaultProxy, ProxyFault, Write
 from tests.e2e.cluster import SYSTEM, Json, Tenant, wait_until
-from tests.e2e.conftest import Sandbox, _sandbox, as_tenant
 from tests.e2e.running import Operator, install
+from tests.e2e.sandbox import Sandbox, as_tenant, run_sandbox
 
 TIMING = (
     "resync=4,confirm_not_found=1,watch_silence=8,watch_idle=4,conflict_window=5,conflict_calm=6,"
@@ -133,7 +133,7 @@ class Chaos:
         self.dice = random.Random(seed)  # noqa: S311 - to be thrown the same way again
         self.directory = directory
         self.tally: Counter[str] = Counter()
-        self.sandbox = stack.enter_context(_sandbox(directory))
+        self.sandbox = stack.enter_context(run_sandbox(directory))
         install(self.sandbox.kubectl)
         admin = self.sandbox.admin
         proxy_dice = random.Random(seed + 1)  # noqa: S311

@@ -10,12 +10,8 @@ import pytest
 from sandbox.digitalocean import Control, serve_simulator
 from sandbox.servers import MariaDb, MissingProgramError, Nursery, Pair, PgBouncer, Redis, find_program
 from tests.clients.binding import Binding, at, read_secret
+from tests.clients.credentials import ASCII_HOSTILE, DATABASE, HOSTILE, POOL, USER
 
-HOSTILE = "p@:/?#[]% &+=\"'\\`$ü€ x;"
-"""What a password may hold to break a URI, a shell, an option file or a quotation."""
-ASCII_HOSTILE = HOSTILE.encode("ascii", "ignore").decode()
-"""PyMySQL sends passwords in Latin-1, whatever the server expects; with mysqlclient and the command line any goes."""
-USER, DATABASE, POOL = "doadmin", "defaultdb", "orders-pool"
 HERE = Path(__file__).parent
 
 

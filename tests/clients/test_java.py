@@ -5,11 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from sandbox.servers import MariaDb
-from tests.clients.conftest import HOSTILE, Cloud, Mount, Postgres, Single, require
+from tests.clients.conftest import Cloud, Mount, Postgres, Single, require
+from tests.clients.credentials import HOSTILE
 from tests.clients.jars import compile_clients, jars
-from tests.clients.test_mysql import EXPECTED
-from tests.clients.test_mysql import WHO as WHO_MYSQL
-from tests.clients.test_postgresql import PRIMARY, STANDBY, WHO
+from tests.clients.whoami import EXPECTED, MYSQL, POSTGRESQL, PRIMARY, STANDBY
 
 Java = Callable[..., tuple[str, ...]]
 
@@ -32,7 +31,7 @@ def test_jdbc_connects_to_postgresql_with_the_environment(
     postgres: Postgres, mount: Mount, java: tuple[str, ...], placeholder: str, expected: str
 ) -> None:
     binding = mount(postgres.cluster, secret={"template": {**JDBC, "JDBC_URL": f"{{{placeholder}}}"}, "mountPath": ""})
-    assert binding.run(*java, "jdbc", WHO) == expected
+    assert binding.run(*java, "jdbc", POSTGRESQL) == expected
 
 
 def test_jdbc_verifies_postgresql_by_the_recipe_with_the_mounted_ca(
@@ -40,13 +39,13 @@ def test_jdbc_verifies_postgresql_by_the_recipe_with_the_mounted_ca(
 ) -> None:
     recipe = "jdbc:postgresql://{hostport}/{database:url}?sslmode=verify-full&sslrootcert={ca-path:url}"
     binding = mount(postgres.cluster, secret={"template": {**JDBC, "JDBC_URL": recipe}})
-    assert binding.run(*java, "jdbc", WHO) == PRIMARY
+    assert binding.run(*java, "jdbc", POSTGRESQL) == PRIMARY
 
 
 def test_jdbc_finds_the_node_it_wants_by_the_recipe_with_both(postgres: Postgres, mount: Mount, java: tuple[str, ...]) -> None:
     recipe = "jdbc:postgresql://{standby-hostport},{hostport}/{database:url}?sslmode=require&targetServerType=primary"
     binding = mount(postgres.cluster, secret={"template": {**JDBC, "JDBC_URL": recipe}})
-    assert binding.run(*java, "jdbc", WHO) == PRIMARY
+    assert binding.run(*java, "jdbc", POSTGRESQL) == PRIMARY
 
 
 @pytest.mark.parametrize(
@@ -58,21 +57,21 @@ def test_jdbc_connects_to_mysql_with_the_driver_of(
     mariadb: Single[MariaDb], mount: Mount, java: tuple[str, ...], recipe: str
 ) -> None:
     binding = mount(mariadb.cluster, secret={"template": {**JDBC, "JDBC_URL": recipe}})
-    assert binding.run(*java, "jdbc", WHO_MYSQL) == EXPECTED
+    assert binding.run(*java, "jdbc", MYSQL) == EXPECTED
 
 
 def test_spring_connects_to_postgresql_with_the_mounted_binding(
     postgres: Postgres, mount: Mount, java: tuple[str, ...]
 ) -> None:
     binding = mount(postgres.cluster)
-    assert binding.run(*java, "spring-jdbc", binding.directory.parent, WHO, environ={}) == PRIMARY
+    assert binding.run(*java, "spring-jdbc", binding.directory.parent, POSTGRESQL, environ={}) == PRIMARY
 
 
 def test_spring_connects_to_mysql_with_the_mounted_binding(
     mariadb: Single[MariaDb], mount: Mount, java: tuple[str, ...]
 ) -> None:
     binding = mount(mariadb.cluster)
-    assert binding.run(*java, "spring-jdbc", binding.directory.parent, WHO_MYSQL, environ={}) == EXPECTED
+    assert binding.run(*java, "spring-jdbc", binding.directory.parent, MYSQL, environ={}) == EXPECTED
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.servers import MariaDb
-from tests.clients.conftest import ASCII_HOSTILE, DATABASE, HOSTILE, USER, Cloud, Mount, Single
-
-WHO = "SELECT CONCAT(SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '@', DATABASE())"
-EXPECTED = f"{USER}@{DATABASE}"
+from tests.clients.conftest import Cloud, Mount, Single
+from tests.clients.credentials import ASCII_HOSTILE, HOSTILE, USER
+from tests.clients.whoami import EXPECTED, MYSQL
 
 PYMYSQL = """
 import os, ssl, sys, pymysql
@@ -88,13 +87,13 @@ def test_the_command_line_client_connects_with_the_environment(mariadb: Single[M
     options = [f"--user={binding.environ['MYSQL_USER']}", f"--ssl-ca={binding.directory}/ca.crt"]
     # The client reads MYSQL_HOST and MYSQL_TCP_PORT by itself; user, password and database it wants to be told.
     options += [f"--password={binding.environ['MYSQL_PASSWORD']}", binding.environ["MYSQL_DATABASE"]]
-    assert binding.run("mariadb", "--no-defaults", "-BN", *options, "-e", WHO) == EXPECTED
+    assert binding.run("mariadb", "--no-defaults", "-BN", *options, "-e", MYSQL) == EXPECTED
 
 
 def test_the_command_line_client_connects_with_the_mounted_option_file_alone(mariadb: Single[MariaDb], mount: Mount) -> None:
     binding = mount(mariadb.cluster, secret={"keySets": ["Files"]})
     defaults = f"--defaults-file={binding.directory}/my.cnf"
-    assert binding.run("mariadb", defaults, "-BN", "-e", WHO, environ={}) == EXPECTED
+    assert binding.run("mariadb", defaults, "-BN", "-e", MYSQL, environ={}) == EXPECTED
 
 
 @pytest.mark.parametrize("password", ["plain", 'a"b', "a\\b", "a\\nb", "a'b", "a#b", "a;b", " a ", "ü€🔑", "a=b[c]", HOSTILE])
@@ -105,17 +104,17 @@ def test_any_password_survives_the_option_file(
     cloud.control.rotate_password(rotating_mariadb.cluster, password=password)
     binding = mount(rotating_mariadb.cluster, secret={"keySets": ["Files", "Env"]})
     defaults = f"--defaults-file={binding.directory}/my.cnf"
-    assert binding.run("mariadb", defaults, "-BN", "-e", WHO, environ={}) == EXPECTED
+    assert binding.run("mariadb", defaults, "-BN", "-e", MYSQL, environ={}) == EXPECTED
 
 
 def test_pymysql_connects_with_the_environment(mariadb: Single[MariaDb], mount: Mount) -> None:
     binding = mount(mariadb.cluster, secret={"template": {"ca.crt-path": "{ca-path}"}})
-    assert binding.python(PYMYSQL, WHO) == EXPECTED
+    assert binding.python(PYMYSQL, MYSQL) == EXPECTED
 
 
 def test_pymysql_connects_with_the_mounted_files_and_verifies_the_server(mariadb: Single[MariaDb], mount: Mount) -> None:
     binding = mount(mariadb.cluster, secret={"keySets": ["Binding"]})
-    assert binding.python(PYMYSQL_FILES, WHO, str(binding.directory), environ={}) == EXPECTED
+    assert binding.python(PYMYSQL_FILES, MYSQL, str(binding.directory), environ={}) == EXPECTED
 
 
 @pytest.fixture(scope="module")
@@ -129,26 +128,26 @@ def debians_python() -> str:
 
 def test_mysqlclient_connects_with_the_environment(mariadb: Single[MariaDb], mount: Mount, debians_python: str) -> None:
     binding = mount(mariadb.cluster, secret={"template": {"ca.crt-path": "{ca-path}"}})
-    assert binding.run(debians_python, "-c", MYSQLCLIENT, WHO) == EXPECTED
+    assert binding.run(debians_python, "-c", MYSQLCLIENT, MYSQL) == EXPECTED
 
 
 def test_mysqlclient_connects_with_the_mounted_option_file_alone(
     mariadb: Single[MariaDb], mount: Mount, debians_python: str
 ) -> None:
     binding = mount(mariadb.cluster, secret={"keySets": ["Files"]})
-    assert binding.run(debians_python, "-c", MYSQLCLIENT_OPTION_FILE, WHO, str(binding.directory), environ={}) == EXPECTED
+    assert binding.run(debians_python, "-c", MYSQLCLIENT_OPTION_FILE, MYSQL, str(binding.directory), environ={}) == EXPECTED
 
 
 def test_sqlalchemy_connects_by_the_pymysql_recipe(mariadb: Single[MariaDb], mount: Mount) -> None:
     recipe = "mysql+pymysql://{userinfo}@{hostport}/{database:url}?ssl_ca={ca-path:url}"
     binding = mount(mariadb.cluster, secret={"template": {"SQLALCHEMY_URL": recipe}})
-    assert binding.python(SQLALCHEMY, WHO) == EXPECTED
+    assert binding.python(SQLALCHEMY, MYSQL) == EXPECTED
 
 
 def test_django_connects_by_the_mysql_recipe(mariadb: Single[MariaDb], mount: Mount) -> None:
     recipe = "mysql://{userinfo}@{hostport}/{database:url}?ssl-ca={ca-path:url}"
     binding = mount(mariadb.cluster, secret={"template": {"DJANGO_DATABASE_URL": recipe}})
-    assert binding.python(DJANGO, WHO) == EXPECTED
+    assert binding.python(DJANGO, MYSQL) == EXPECTED
 
 
 def test_database_url_means_the_same_to_django_and_to_sqlalchemy(mariadb: Single[MariaDb], mount: Mount) -> None:
@@ -160,7 +159,7 @@ def test_after_a_rotation_the_refreshed_secret_connects(cloud: Cloud, rotating_m
     rotating_mariadb.server.set_password(USER, "next")
     cloud.control.rotate_password(rotating_mariadb.cluster, password="next")
     mount(rotating_mariadb.cluster, secret={"keySets": ["Binding"]})
-    assert binding.python(PYMYSQL_FILES, WHO, str(binding.directory), environ={}) == EXPECTED
+    assert binding.python(PYMYSQL_FILES, MYSQL, str(binding.directory), environ={}) == EXPECTED
 
 
 def test_another_user_and_another_database_are_connected_to(
@@ -173,4 +172,4 @@ def test_another_user_and_another_database_are_connected_to(
     cloud.control.add_database(rotating_mariadb.cluster, database)
     recipe = "mysql+pymysql://{userinfo}@{hostport}/{database:url}?ssl_ca={ca-path:url}"
     binding = mount(rotating_mariadb.cluster, user=user, database=database, secret={"template": {"SQLALCHEMY_URL": recipe}})
-    assert binding.python(SQLALCHEMY, WHO) == f"{user}@{database}"
+    assert binding.python(SQLALCHEMY, MYSQL) == f"{user}@{database}"

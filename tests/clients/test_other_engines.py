@@ -12,7 +12,8 @@ import pytest
 
 from sandbox.controlplane.certificates import Authority
 from sandbox.digitalocean.jsontypes import Json
-from tests.clients.conftest import ASCII_HOSTILE, HOSTILE, USER, Cloud, Mount
+from tests.clients.conftest import Cloud, Mount
+from tests.clients.credentials import ASCII_HOSTILE, HOSTILE, USER
 
 PYMONGO = """
 import json, os, sys

@@ -3,15 +3,11 @@
 import pytest
 
 from sandbox.servers import PgBouncer
-from tests.clients.conftest import DATABASE, HOSTILE, POOL, USER, Cloud, Mount, Postgres
+from tests.clients.conftest import Cloud, Mount, Postgres
+from tests.clients.credentials import DATABASE, HOSTILE, POOL, USER
+from tests.clients.whoami import POSTGRESQL, PRIMARY, STANDBY
 
-WHO = (
-    "SELECT current_user || '@' || current_database() || ':' || ssl || ':' || pg_is_in_recovery() "
-    "FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
-)
-PRIMARY = f"{USER}@{DATABASE}:true:false"
-STANDBY = f"{USER}@{DATABASE}:true:true"
-PSQL = ("psql", "-X", "-A", "-t", "-c", WHO)
+PSQL = ("psql", "-X", "-A", "-t", "-c", POSTGRESQL)
 
 
 def test_psql_connects_with_the_environment_alone(postgres: Postgres, mount: Mount) -> None:
@@ -20,18 +16,20 @@ def test_psql_connects_with_the_environment_alone(postgres: Postgres, mount: Mou
 
 def test_psql_connects_with_the_mounted_uri_alone(postgres: Postgres, mount: Mount) -> None:
     binding = mount(postgres.cluster, secret={"keySets": ["Binding"]})
-    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", WHO, environ={}) == PRIMARY
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", POSTGRESQL, environ={}) == PRIMARY
 
 
 def test_a_shell_hands_the_mounted_uri_to_psql_unharmed(postgres: Postgres, mount: Mount) -> None:
-    assert mount(postgres.cluster).shell(f'psql -X -A -t "$(cat uri)" -c "{WHO}"') == PRIMARY
+    assert mount(postgres.cluster).shell(f'psql -X -A -t "$(cat uri)" -c "{POSTGRESQL}"') == PRIMARY
 
 
 def test_psql_verifies_the_servers_certificate_by_the_mounted_ca(postgres: Postgres, mount: Mount) -> None:
     binding = mount(postgres.cluster, secret={"keySets": ["Binding"]})
     uri = f"{binding.file('uri')}&sslrootcert={binding.directory}/{binding.file('sslrootcert')}"
     for mode in ("verify-ca", "verify-full"):
-        assert binding.run("psql", "-X", "-A", "-t", uri.replace("=require", f"={mode}"), "-c", WHO, environ={}) == PRIMARY
+        assert (
+            binding.run("psql", "-X", "-A", "-t", uri.replace("=require", f"={mode}"), "-c", POSTGRESQL, environ={}) == PRIMARY
+        )
 
 
 def test_psql_refuses_a_server_of_another_authority_by_the_mount_path_alone(
@@ -51,12 +49,14 @@ def test_a_wrong_password_is_refused(postgres: Postgres, mount: Mount) -> None:
 @pytest.mark.parametrize(("key", "expected"), [("standby-uri", STANDBY), ("ro-uri", STANDBY), ("ha-uri", PRIMARY)])
 def test_each_uri_leads_to_its_node(postgres: Postgres, mount: Mount, key: str, expected: str) -> None:
     binding = mount(postgres.cluster)
-    assert binding.run("psql", "-X", "-A", "-t", binding.file(key), "-c", WHO, environ={}) == expected
+    assert binding.run("psql", "-X", "-A", "-t", binding.file(key), "-c", POSTGRESQL, environ={}) == expected
 
 
 def test_the_replica_url_leads_to_the_standby(postgres: Postgres, mount: Mount) -> None:
     binding = mount(postgres.cluster, secret={"keySets": ["Env"]})
-    assert binding.run("psql", "-X", "-A", "-t", binding.environ["DATABASE_REPLICA_URL"], "-c", WHO, environ={}) == STANDBY
+    assert (
+        binding.run("psql", "-X", "-A", "-t", binding.environ["DATABASE_REPLICA_URL"], "-c", POSTGRESQL, environ={}) == STANDBY
+    )
 
 
 def test_the_ha_uri_finds_the_promoted_standby_before_the_secret_is_refreshed(own_postgres: Postgres, mount: Mount) -> None:
@@ -64,8 +64,8 @@ def test_the_ha_uri_finds_the_promoted_standby_before_the_secret_is_refreshed(ow
     own_postgres.pair.primary.stop()
     own_postgres.pair.standby.promote()
     psql = ("psql", "-X", "-A", "-t")
-    assert binding.run(*psql, binding.file("ha-uri"), "-c", WHO, environ={}) == PRIMARY
-    assert binding.run(*psql, binding.file("ro-uri"), "-c", WHO, environ={}) == PRIMARY, (
+    assert binding.run(*psql, binding.file("ha-uri"), "-c", POSTGRESQL, environ={}) == PRIMARY
+    assert binding.run(*psql, binding.file("ro-uri"), "-c", POSTGRESQL, environ={}) == PRIMARY, (
         "prefer-standby settles for what is left"
     )
 
@@ -91,7 +91,7 @@ def test_after_a_rotation_the_refreshed_secret_connects(cloud: Cloud, rotating_p
     assert binding.attempt(*PSQL).returncode != 0
     mount(rotating_postgres.cluster)
     assert binding.run(*PSQL) == PRIMARY
-    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", WHO, environ={}) == PRIMARY
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", POSTGRESQL, environ={}) == PRIMARY
 
 
 def test_another_user_and_another_database_are_connected_to(cloud: Cloud, rotating_postgres: Postgres, mount: Mount) -> None:
@@ -103,13 +103,13 @@ def test_another_user_and_another_database_are_connected_to(cloud: Cloud, rotati
     binding = mount(rotating_postgres.cluster, user=user, database=database)
     expected = f"{user}@{database}:true:false"
     assert binding.run(*PSQL) == expected
-    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", WHO, environ={}) == expected
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("uri"), "-c", POSTGRESQL, environ={}) == expected
 
 
 def test_psql_finds_both_nodes_as_services_of_the_mounted_file(postgres: Postgres, mount: Mount) -> None:
     binding = mount(postgres.cluster, secret={"keySets": ["Files"]})
     environ = {"PGSERVICEFILE": str(binding.directory / "pg_service.conf")}
-    psql = ("psql", "-X", "-A", "-t", "-c", WHO)
+    psql = ("psql", "-X", "-A", "-t", "-c", POSTGRESQL)
     assert binding.run(*psql, "service=primary", environ=environ) == PRIMARY
     assert binding.run(*psql, "service=standby", environ=environ) == STANDBY
 

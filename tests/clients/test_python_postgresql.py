@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.clients.conftest import USER, Cloud, Mount, Postgres
-from tests.clients.test_postgresql import PRIMARY, STANDBY, WHO
+from tests.clients.conftest import Cloud, Mount, Postgres
+from tests.clients.credentials import USER
+from tests.clients.whoami import POSTGRESQL, PRIMARY, STANDBY
 
 PSYCOPG = """
 import os, sys, psycopg
@@ -55,7 +56,7 @@ with psycopg.connect(
 def test_a_driver_connects_with_the_environment_alone(postgres: Postgres, mount: Mount, program: str) -> None:
     binding = mount(postgres.cluster, secret={"keySets": ["Env"]})
     arguments = [""] if program is PSYCOPG else []
-    assert binding.python(program, WHO, *arguments) == PRIMARY
+    assert binding.python(program, POSTGRESQL, *arguments) == PRIMARY
 
 
 @pytest.mark.parametrize("program", [PSYCOPG, ASYNCPG], ids=["psycopg", "asyncpg"])
@@ -66,34 +67,37 @@ def test_a_driver_connects_with_a_mounted_uri_alone(
     postgres: Postgres, mount: Mount, program: str, key: str, expected: str
 ) -> None:
     binding = mount(postgres.cluster)
-    assert binding.python(program, WHO, binding.file(key), environ={}) == expected
+    assert binding.python(program, POSTGRESQL, binding.file(key), environ={}) == expected
 
 
 def test_sqlalchemy_connects_by_the_psycopg_recipe(postgres: Postgres, mount: Mount) -> None:
     recipe = "postgresql+psycopg://{userinfo}@{hostport}/{database:url}?sslmode=verify-ca&sslrootcert={ca-path:url}"
     binding = mount(postgres.cluster, secret={"template": {"SQLALCHEMY_URL": recipe}})
-    assert binding.python(SQLALCHEMY, WHO, "SQLALCHEMY_URL") == PRIMARY
-    assert binding.python(SQLALCHEMY_ASYNC, WHO, "SQLALCHEMY_URL") == PRIMARY
+    assert binding.python(SQLALCHEMY, POSTGRESQL, "SQLALCHEMY_URL") == PRIMARY
+    assert binding.python(SQLALCHEMY_ASYNC, POSTGRESQL, "SQLALCHEMY_URL") == PRIMARY
 
 
 def test_sqlalchemy_connects_by_the_asyncpg_recipe(postgres: Postgres, mount: Mount) -> None:
     recipe = "postgresql+asyncpg://{userinfo}@{hostport}/{database:url}?ssl=require"
     binding = mount(postgres.cluster, secret={"template": {"SQLALCHEMY_URL": recipe}, "mountPath": ""})
-    assert binding.python(SQLALCHEMY_ASYNC, WHO, "SQLALCHEMY_URL", environ=only(binding.environ, "SQLALCHEMY_URL")) == PRIMARY
+    assert (
+        binding.python(SQLALCHEMY_ASYNC, POSTGRESQL, "SQLALCHEMY_URL", environ=only(binding.environ, "SQLALCHEMY_URL"))
+        == PRIMARY
+    )
 
 
 def test_sqlalchemy_verifies_by_the_asyncpg_recipe_with_the_mounted_ca(postgres: Postgres, mount: Mount) -> None:
     recipe = "postgresql+asyncpg://{userinfo}@{hostport}/{database:url}?ssl=verify-ca"
     binding = mount(postgres.cluster, secret={"template": {"SQLALCHEMY_URL": recipe}})
     environ = only(binding.environ, "SQLALCHEMY_URL", "PGSSLROOTCERT")
-    assert binding.python(SQLALCHEMY_ASYNC, WHO, "SQLALCHEMY_URL", environ=environ) == PRIMARY
+    assert binding.python(SQLALCHEMY_ASYNC, POSTGRESQL, "SQLALCHEMY_URL", environ=environ) == PRIMARY
 
 
 @pytest.mark.parametrize(("variable", "expected"), [("DATABASE_URL", PRIMARY), ("DATABASE_REPLICA_URL", STANDBY)])
 def test_django_connects_with_database_url(postgres: Postgres, mount: Mount, variable: str, expected: str) -> None:
     binding = mount(postgres.cluster, secret={"keySets": ["Env"], "mountPath": ""})
     environ = only(binding.environ, variable)
-    assert binding.python(DJANGO, WHO, variable, environ=environ) == expected
+    assert binding.python(DJANGO, POSTGRESQL, variable, environ=environ) == expected
 
 
 PIECES = ["@:/?#", "%41% +&=;", "'\"\\`$", "ü€🔑[x]{y}"]

@@ -3,7 +3,8 @@
 import pytest
 
 from sandbox.servers import Redis
-from tests.clients.conftest import HOSTILE, Cloud, Mount, Single
+from tests.clients.conftest import Cloud, Mount, Single
+from tests.clients.credentials import HOSTILE
 
 REDIS_PY = """
 import os, sys, redis

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.clients.conftest import HOSTILE, Cloud, Mount
+from tests.clients.conftest import Cloud, Mount
+from tests.clients.credentials import HOSTILE
 
 READER = """
 import json

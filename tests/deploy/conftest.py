@@ -12,8 +12,8 @@ from sandbox.binaries.helm import ensure_helm
 from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from tests.deploy.rendering import ROOT, SYSTEM, Json, environment
 from tests.e2e.cluster import Administrator, Kubectl, Tenant, wait_until
-from tests.e2e.conftest import Sandbox, _sandbox
 from tests.e2e.running import Operator
+from tests.e2e.sandbox import Sandbox, run_sandbox
 
 CRD = "databaseclusterrefs.dbclusterref.io"
 SAMPLE_CLUSTER = "9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"
@@ -67,7 +67,7 @@ class Site:
 
 @pytest.fixture(scope="session")
 def deploy_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with _sandbox(tmp_path_factory.mktemp("deploy")) as started:
+    with run_sandbox(tmp_path_factory.mktemp("deploy")) as started:
         yield started
 
 

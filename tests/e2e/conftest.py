@@ -1,37 +1,19 @@
 """Two worlds: `sandbox`, where no operator runs unless a test starts one, and `served`, where one runs all the time."""
 
-import json
-import secrets
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sandbox.digitalocean import Control
-from tests.e2e.cluster import ROOT, Administrator, Kubectl, Tenant
+from tests.e2e.cluster import Kubectl, Tenant
 from tests.e2e.running import Operator, account_kubeconfig, install
+from tests.e2e.sandbox import Sandbox, as_tenant, fresh_namespace, run_sandbox
 
 MakeTenant = Callable[[], Tenant]
 StartOperator = Callable[..., Operator]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sandbox:
-    """A control plane and a simulator of its own, both in a process of their own."""
-
-    kubeconfig: Path
-    digitalocean: str
-    assets: Path
-    pids: Mapping[str, int]
-    """The control plane's processes by component."""
-    kubectl: Kubectl = field(repr=False)
-    admin: Administrator = field(repr=False)
-    control: Control = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +26,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with _sandbox(tmp_path_factory.mktemp("sandbox")) as started:
+    with run_sandbox(tmp_path_factory.mktemp("sandbox")) as started:
         yield started
 
 
@@ -68,7 +50,7 @@ def namespace(sandbox: Sandbox) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("served")
-    with _sandbox(directory) as started:
+    with run_sandbox(directory) as started:
         install(started.kubectl)
         kubeconfig = account_kubeconfig(directory / "kubeconfig", kubectl=started.kubectl, admin=started.admin)
         operator = Operator(kubeconfig=kubeconfig, api_url=started.digitalocean, log=directory / "operator.log")
@@ -140,58 +122,3 @@ def make_lone(installed: Path, sandbox: Sandbox) -> Iterator[MakeTenant]:
 def lone(make_lone: MakeTenant) -> Tenant:
     """A tenant in the sandbox that has no operator unless the test starts one."""
     return make_lone()
-
-
-@contextmanager
-def _sandbox(directory: Path) -> Iterator[Sandbox]:
-    log = directory / "sandbox.log"
-    with (
-        log.open("wb") as errors,
-        subprocess.Popen(
-            [sys.executable, "-m", "sandbox", "--clusters", "0"],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, log.read_text()
-            ready = json.loads(line)
-            kubeconfig, assets = Path(ready["kubeconfig"]), Path(ready["assets"])
-            admin = Administrator(kubeconfig)
-            with Control(ready["digitalocean"]) as control:
-                yield Sandbox(
-                    kubeconfig=kubeconfig,
-                    digitalocean=ready["digitalocean"],
-                    assets=assets,
-                    pids=ready["pids"],
-                    kubectl=Kubectl(assets=assets, kubeconfig=kubeconfig),
-                    admin=admin,
-                    control=control,
-                )
-            admin.close()
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-
-
-@contextmanager
-def fresh_namespace(sandbox: Sandbox) -> Iterator[str]:
-    name = f"e2e-{secrets.token_hex(4)}"
-    sandbox.admin.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    yield name
-    if sandbox.admin.find(f"/api/v1/namespaces/{name}"):
-        sandbox.admin.delete(f"/api/v1/namespaces/{name}")
-
-
-@contextmanager
-def as_tenant(sandbox: Sandbox) -> Iterator[Tenant]:
-    """Somebody with a token in the Secret `do-token`, in a namespace of their own."""
-    with fresh_namespace(sandbox) as name:
-        tenant = Tenant(name, admin=sandbox.admin, control=sandbox.control)
-        tenant.put_token()
-        yield tenant

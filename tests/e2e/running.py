@@ -15,6 +15,8 @@ from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from tests.e2e.cluster import ROOT, SYSTEM, Administrator, Kubectl, wait_until
 
 STOP_WITHIN = 5.0
+FAST = "resync=3,confirm_not_found=1,watch_silence=4,watch_idle=2,conflict_window=4,conflict_calm=5"
+"""A DBCLUSTERREF_TIMING for tests that would otherwise wait for minutes."""
 
 
 def account_kubeconfig(path: Path, *, kubectl: Kubectl, admin: Administrator) -> Path:

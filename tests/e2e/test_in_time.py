@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.e2e.cluster import MANAGED_BY, Tenant, encoded, wait_until
-from tests.e2e.conftest import Served, as_tenant
+from tests.e2e.conftest import Served
+from tests.e2e.sandbox import as_tenant
 
 pytestmark = pytest.mark.e2e
 

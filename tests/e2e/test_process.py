@@ -19,8 +19,9 @@ import pytest
 from sandbox.controlplane import Component, ControlPlane
 from sandbox.digitalocean import Control
 from tests.e2e.cluster import ROOT, SYSTEM, Administrator, Kubectl, Tenant, wait_until
-from tests.e2e.conftest import Sandbox, Served, StartOperator
+from tests.e2e.conftest import Served, StartOperator
 from tests.e2e.running import Operator, account_kubeconfig, install
+from tests.e2e.sandbox import Sandbox
 
 pytestmark = pytest.mark.e2e
 

@@ -22,7 +22,8 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from tests.e2e.cluster import ROOT, Tenant, encoded, wait_until
-from tests.e2e.conftest import Sandbox, Served
+from tests.e2e.conftest import Served
+from tests.e2e.sandbox import Sandbox
 
 pytestmark = pytest.mark.e2e
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import REFERENCES, Administrator, Tenant, wait_until
-from tests.e2e.conftest import Sandbox, StartOperator, as_tenant
+from tests.e2e.conftest import StartOperator
 from tests.e2e.running import Operator, metric_in
+from tests.e2e.sandbox import Sandbox, as_tenant
 
 pytestmark = pytest.mark.e2e
 

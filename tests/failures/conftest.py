@@ -12,10 +12,9 @@ from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from sandbox.digitalocean import Control
 from sandbox.faultproxy import FaultProxy
 from tests.e2e.cluster import SYSTEM, Tenant
-from tests.e2e.conftest import Sandbox, _sandbox, as_tenant
-from tests.e2e.running import Operator, install
+from tests.e2e.running import FAST, Operator, install
+from tests.e2e.sandbox import Sandbox, as_tenant, run_sandbox
 
-FAST = "resync=3,confirm_not_found=1,watch_silence=4,watch_idle=2,conflict_window=4,conflict_calm=5"
 CANARY = "CaNaRy-7c1e+/?"
 """Starts every password in these runs; its characters differ in every encoding."""
 TOKEN_CANARY = "ToKeN-CaNaRy-90d3"
@@ -43,7 +42,7 @@ def through(proxy: FaultProxy, path: Path, *, sandbox: Sandbox) -> Path:
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox, FaultProxy]]:
     """The sandbox with `deploy/` applied and the proxy, without an operator."""
     directory = tmp_path_factory.mktemp("failures")
-    with _sandbox(directory) as sandbox:
+    with run_sandbox(directory) as sandbox:
         install(sandbox.kubectl)
         admin = sandbox.admin
         with FaultProxy(server=admin.server, server_ca=admin.ca, directory=directory, chance=random.Random(1).random) as proxy:  # noqa: S311

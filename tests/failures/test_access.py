@@ -11,8 +11,8 @@ import pytest
 from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from sandbox.faultproxy import ProxyFault
 from tests.e2e.cluster import SYSTEM, Json, Tenant, wait_until
-from tests.e2e.conftest import as_tenant
 from tests.e2e.running import Operator
+from tests.e2e.sandbox import as_tenant
 from tests.failures.conftest import CANARY, StartOperator, World, through
 
 pytestmark = pytest.mark.e2e

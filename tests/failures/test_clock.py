@@ -7,20 +7,20 @@ import pytest
 from dbclusterref.errors import UpstreamUnavailable
 from dbclusterref.reconcile.conditions import Published, Result, next_status
 from dbclusterref.resource.status import ConditionType, Status
-from tests.support.builders import cluster, identity, reference
+from tests.support.builders import a_cluster, a_reference, an_identity
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def published() -> Published:
-    found = cluster()
+    found = a_cluster()
     return Published(cluster=found, endpoints=found.endpoints, secret_name="orders-db", revision=1)
 
 
 def after(old: Status, outcome: Published | UpstreamUnavailable, *, now: datetime) -> Status:
     answered_at = now if isinstance(outcome, Published) else old.last_sync_time
     result = Result(outcome=outcome, answered_at=answered_at, refreshed=True)
-    return next_status(old, result, identity=identity(), reference=reference(), now=now)
+    return next_status(old, result, identity=an_identity(), reference=a_reference(), now=now)
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(hours=-2), timedelta(hours=2), timedelta(days=400)])

@@ -11,7 +11,7 @@ from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.errors import UpstreamUnavailable
 from sandbox.digitalocean.server import serve_simulator
 from tests.failures.conftest import TOKEN_CANARY
-from tests.support.builders import CLUSTER_UUID
+from tests.support.builders import UUID
 
 pytestmark = pytest.mark.sockets
 
@@ -40,7 +40,7 @@ async def test_no_connection_is_named_without_an_address_or_token(what: str, pla
     async with httpx.AsyncClient(trust_env=False, verify=ssl.create_default_context()) as client:
         with pytest.raises(UpstreamUnavailable) as caught:
             await DigitalOcean(client, base_url=url).get_cluster(
-                TOKEN_CANARY, CLUSTER_UUID, observe=lambda status, _budget: seen.append(status)
+                TOKEN_CANARY, UUID, observe=lambda status, _budget: seen.append(status)
             )
     assert seen == [0]
     assert TOKEN_CANARY not in repr(caught.value)

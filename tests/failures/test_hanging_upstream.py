@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.cluster import Tenant, encoded, wait_until
-from tests.e2e.conftest import as_tenant
+from tests.e2e.sandbox import as_tenant
 from tests.failures.conftest import World
 
 pytestmark = pytest.mark.e2e

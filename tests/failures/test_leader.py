@@ -11,8 +11,8 @@ import yaml
 
 from sandbox.faultproxy import ProxyFault, Write
 from tests.e2e.cluster import ROOT, SYSTEM, Tenant, wait_until
-from tests.e2e.running import Operator
-from tests.failures.conftest import CANARY, FAST, StartOperator, World, through
+from tests.e2e.running import FAST, Operator
+from tests.failures.conftest import CANARY, StartOperator, World, through
 
 pytestmark = pytest.mark.e2e
 

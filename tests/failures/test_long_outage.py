@@ -24,17 +24,11 @@ from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.verbs import rotate_password
 from sandbox.digitalocean.world import Recipe
-from tests.support.bench import TOKEN_SECRET, Bench
-from tests.support.fakes import (
-    TOKEN,
-    Body,
-    FakeClock,
-    FakeKubernetes,
-    FakeUpstream,
-    in_fake_time,
-    reference_body,
-    secret_body,
-)
+from tests.support.bench import Bench
+from tests.support.builders import TOKEN, TOKEN_SECRET, Body, reference_body, secret_body
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import FakeClock, in_fake_time
 from tests.support.fleet import in_memory
 
 LOGGER = logging.getLogger("dbclusterref.test")

@@ -25,17 +25,9 @@ from dbclusterref.resource.template import TemplateError, fill
 from dbclusterref.secret.rendering import render_secret
 from dbclusterref.secret.state import LiveSecret
 from dbclusterref.timing import Timing
-from tests.support.builders import (
-    BOUNDED,
-    CLUSTER_UUID,
-    cluster_bodies,
-    cluster_body,
-    connection_body,
-    json_values,
-    reference_body,
-    reference_specs,
-)
+from tests.support.builders import UUID, cluster_body, connection_body, reference_body
 from tests.support.replies import arriving
+from tests.support.strategies import BOUNDED, cluster_bodies, json_values, reference_specs
 
 FUZZ = settings(BOUNDED, max_examples=60)
 CANARY = "CaNaRy-7c1e+/?"
@@ -125,10 +117,10 @@ def edge_answering(status: int, content: bytes, headers: Mapping[str, str]) -> D
 def calls(api: DigitalOcean) -> tuple[Callable[[], Awaitable[object]], ...]:
     """Every read there is."""
     return (
-        lambda: api.get_cluster(CANARY, CLUSTER_UUID, observe=lambda *_: None),
-        lambda: api.get_ca(CANARY, CLUSTER_UUID, observe=lambda *_: None),
-        lambda: api.get_user(CANARY, CLUSTER_UUID, "app", observe=lambda *_: None),
-        lambda: api.get_pool(CANARY, CLUSTER_UUID, "pool", observe=lambda *_: None),
+        lambda: api.get_cluster(CANARY, UUID, observe=lambda *_: None),
+        lambda: api.get_ca(CANARY, UUID, observe=lambda *_: None),
+        lambda: api.get_user(CANARY, UUID, "app", observe=lambda *_: None),
+        lambda: api.get_pool(CANARY, UUID, "pool", observe=lambda *_: None),
         lambda: api.get_page(CANARY, None, known=None, observe=lambda *_: None),
     )
 

@@ -31,9 +31,8 @@ from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from sandbox.faultproxy import FaultProxy, ProxyFault
 from sandbox.servers import MissingProgramError, find_program
 from tests.e2e.cluster import REFRESH, ROOT, SYSTEM, Json, Tenant, encoded, wait_until
-from tests.e2e.conftest import Sandbox, _sandbox, as_tenant
-from tests.e2e.running import Operator, install
-from tests.failures.conftest import FAST
+from tests.e2e.running import FAST, Operator, install
+from tests.e2e.sandbox import Sandbox, as_tenant, run_sandbox
 
 pytestmark = pytest.mark.e2e
 
@@ -208,7 +207,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         pytest.skip(str(missing))
     directory = tmp_path_factory.mktemp("monitoring")
     with ExitStack() as stack:
-        sandbox = stack.enter_context(_sandbox(directory))
+        sandbox = stack.enter_context(run_sandbox(directory))
         install(sandbox.kubectl)
         admin, chance = sandbox.admin, random.Random(1).random  # noqa: S311 - no secret
         proxy = stack.enter_context(FaultProxy(server=admin.server, server_ca=admin.ca, directory=directory, chance=chance))

@@ -12,7 +12,7 @@ import yaml
 from sandbox.node.install import install
 from sandbox.servers import MariaDb, Nursery, PostgreSql, Redis
 from tests.clients.binding import at
-from tests.clients.conftest import ASCII_HOSTILE, DATABASE, HOSTILE, USER
+from tests.clients.credentials import ASCII_HOSTILE, DATABASE, HOSTILE, USER
 from tests.e2e.cluster import ROOT, Json, Tenant, wait_until
 from tests.node.conftest import Cluster
 from tests.node.measured import Report

@@ -19,20 +19,10 @@ from dbclusterref.reconcile.store import Store
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey, version_of
 from dbclusterref.resource.status import ConditionType, Status
-from tests.support.fakes import (
-    KEY,
-    TOKEN,
-    UUID,
-    Body,
-    FakeClock,
-    FakeKubernetes,
-    FakeUpstream,
-    a_clock,
-    a_cluster,
-    reference_body,
-    secret_body,
-    settle,
-)
+from tests.support.builders import KEY, TOKEN, UUID, Body, a_cluster, reference_body, secret_body
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import FakeClock, a_clock, settle
 
 TOKEN_SECRET = ObjectKey("shop", "do-token")
 RENAMED = ObjectKey("shop", "renamed")

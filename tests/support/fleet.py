@@ -19,7 +19,8 @@ from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from sandbox.digitalocean.simulator import Simulator
-from tests.support.fakes import TOKEN, FakeUpstream, reference_body
+from tests.support.builders import TOKEN, a_reference
+from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.replies import arriving
 
 
@@ -106,13 +107,14 @@ def fleet(
     upstream: DigitalOcean | FakeUpstream, uuids: list[str], *, clock: Callable[[], float], interval: str = "1m"
 ) -> Fleet:
     """One reference for each cluster."""
-    return fleet_of(upstream, [a_reference(number, uuid, interval=interval) for number, uuid in enumerate(uuids)], clock=clock)
+    return fleet_of(
+        upstream, [numbered_reference(number, uuid, interval=interval) for number, uuid in enumerate(uuids)], clock=clock
+    )
 
 
-def a_reference(number: int, uuid: str, *, namespace: str = "shop", interval: str = "1m", **spec: Any) -> Reference:
+def numbered_reference(number: int, uuid: str, *, namespace: str = "shop", interval: str = "1m", **spec: Any) -> Reference:
     key = ObjectKey(namespace, f"db-{number}")
-    body = reference_body(key=key, uid=f"uid-{namespace}-{number}", clusterUUID=uuid, refreshInterval=interval, **spec)
-    return Reference.from_body(body)
+    return a_reference(key=key, uid=f"uid-{namespace}-{number}", clusterUUID=uuid, refreshInterval=interval, **spec)
 
 
 def fleet_of(upstream: DigitalOcean | FakeUpstream, wanted: Iterable[Reference], *, clock: Callable[[], float]) -> Fleet:

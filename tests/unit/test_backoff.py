@@ -12,7 +12,7 @@ from dbclusterref.errors import (
     TokenSecretMissing,
     UpstreamUnavailable,
 )
-from tests.support.builders import BOUNDED
+from tests.support.strategies import BOUNDED
 
 CAUSES: list[Cause] = [UpstreamUnavailable("x"), TokenInvalid("x"), TokenSecretMissing("x"), SecretConflict("x")]
 

@@ -9,7 +9,8 @@ from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended, next_status
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import Status, pack_status, unpack_status
-from tests.support.builders import BOUNDED, cluster, cluster_bodies, identity, reference, reference_specs
+from tests.support.builders import a_cluster, a_reference, an_identity
+from tests.support.strategies import BOUNDED, cluster_bodies, reference_specs
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -20,27 +21,27 @@ def published(found: DatabaseCluster, *, revision: int = 3) -> Published:
 
 def status_after(outcome: Outcome, *, of: Reference | None = None) -> Status:
     result = Result(outcome=outcome, answered_at=NOW, refreshed=True)
-    return next_status(Status(), result, identity=identity(), reference=of or reference(), now=NOW)
+    return next_status(Status(), result, identity=an_identity(), reference=of or a_reference(), now=NOW)
 
 
 @BOUNDED
 @given(cluster_bodies(), reference_specs())
 def test_a_status_comes_back_as_it_was(body: dict[str, object], spec: dict[str, object]) -> None:
     for outcome in (published(DatabaseCluster.from_api(body)), Suspended()):
-        status = status_after(outcome, of=reference(spec))
+        status = status_after(outcome, of=a_reference(spec))
         assert unpack_status(pack_status(status)) == status
 
 
 @BOUNDED
 @given(st.text(st.characters(codec="utf-8")))
 def test_equal_values_have_equal_bytes_and_different_ones_have_not(name: str) -> None:
-    one = pack_status(status_after(published(cluster(region=name))))
-    assert pack_status(status_after(published(cluster(region=name)))) == one
-    assert pack_status(status_after(published(cluster(region=name), revision=4))) != one
+    one = pack_status(status_after(published(a_cluster(region=name))))
+    assert pack_status(status_after(published(a_cluster(region=name)))) == one
+    assert pack_status(status_after(published(a_cluster(region=name), revision=4))) != one
 
 
 def test_what_is_typical_is_small() -> None:
-    assert len(pack_status(status_after(published(cluster())))) < 200
+    assert len(pack_status(status_after(published(a_cluster())))) < 200
 
 
 values = st.dictionaries(

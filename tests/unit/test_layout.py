@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "operator"
 MODULES = sorted((SOURCE / "dbclusterref").rglob("*.py"))
+SUPPORT = sorted((ROOT / "tests" / "support").glob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -46,7 +47,7 @@ def test_every_module_says_what_it_is_for(module: Path) -> None:
     assert docstring.split("\n\n")[0].rstrip().endswith((".", ":", "?")), "a sentence"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("module", [*MODULES, *SUPPORT], ids=lambda path: path.stem)
 def test_no_module_is_a_drawer_for_odds_and_ends(module: Path) -> None:
     assert not set(module.stem.lower().split("_")) & {
         "util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "base", "core", "types", "constants",
@@ -134,16 +135,33 @@ def test_every_module_stands_in_the_picture() -> None:
     assert [_dotted(m) for m in MODULES if m.stem not in {*picture.split(), "__init__"}] == []
 
 
-WITHOUT_A_TEST_OF_ITS_OWN: set[str] = set()
-"""To be emptied: nothing is added here."""
-
-
 def test_every_module_has_a_test_of_its_own() -> None:
     tests = {_dotted_test(path) for path in (ROOT / "tests" / "unit").rglob("test_*.py")}
     without = {_dotted(module) for module in MODULES if module.stem not in {"__init__", "__main__"}} - tests
-    assert not without - WITHOUT_A_TEST_OF_ITS_OWN, f"write one for {sorted(without - WITHOUT_A_TEST_OF_ITS_OWN)}"
+    assert not without, f"write one for {sorted(without)}"
 
 
 def _dotted_test(path: Path) -> str:
     relative = path.relative_to(ROOT / "tests" / "unit")
     return ".".join((*relative.parts[:-1], relative.stem.removeprefix("test_")))
+
+
+# --- what tests share ------------------------------------------------------------------------------------------------------
+
+
+def test_no_test_borrows_from_another_tests_file() -> None:
+    """What tests share lies in a module that is neither a test nor the conftest of another folder, and has a public name."""
+    borrowed = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tests":
+                borrowed += [f"{path.relative_to(ROOT)} imports {told}" for told in _private(node, folder=path.parent)]
+    assert borrowed == []
+
+
+def _private(node: ast.ImportFrom, *, folder: Path) -> list[str]:
+    """What an import takes that is not meant for it."""
+    module = ROOT.joinpath(*(node.module or "").split("."))
+    if module.name.startswith("test_") or (module.name == "conftest" and module.parent != folder):
+        return [str(node.module)]
+    return [f"{node.module}.{alias.name}" for alias in node.names if alias.name.startswith("_")]

@@ -12,7 +12,7 @@ import yaml
 
 from dbclusterref.__main__ import BAD_SETTING, BROKEN_PIPE, main
 from dbclusterref.commands.logs import _CHATTY
-from tests.support.fakes import cluster_body, reference_body
+from tests.support.builders import cluster_body, reference_body
 
 
 @pytest.fixture(autouse=True)

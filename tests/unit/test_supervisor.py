@@ -5,7 +5,7 @@ import pytest
 
 from dbclusterref.metrics import Metrics
 from dbclusterref.supervisor import Supervisor, where
-from tests.support.fakes import in_fake_time, settle
+from tests.support.fake_time import in_fake_time, settle
 
 PASSWORD = "dop_v1_" + "secret"  # tracebacks show the source, but never a value
 LOGGER = logging.getLogger("dbclusterref.test")

@@ -19,7 +19,9 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
-from tests.support.fakes import OTHER_UUID, PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_clock, a_cluster, reference_body
+from tests.support.builders import OTHER_UUID, PEM, TOKEN, UUID, a_cluster, reference_body
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_time import FakeClock, a_clock
 
 SYNCED = {"Ready": ("True", "Synced"), "Fresh": ("True", "Synced"), "Stalled": ("False", "Synced")}
 DOWN = SYNCED | {"Fresh": ("False", "UpstreamUnavailable")}

@@ -10,7 +10,7 @@ from dbclusterref.commands.overview import Row, age, explain, refresh, set_suspe
 from dbclusterref.errors import KubernetesError, SettingsError
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
-from tests.support.fakes import KEY, Body, reference_body
+from tests.support.builders import KEY, Body, reference_body
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 

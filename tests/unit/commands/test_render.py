@@ -9,7 +9,7 @@ import yaml
 
 from dbclusterref.commands.render import KNOWN_FIELDS, MASK, render
 from dbclusterref.errors import SettingsError
-from tests.support.fakes import PEM, cluster_body, connection, reference_body
+from tests.support.builders import PEM, cluster_body, pool_body, reference_body
 
 ROOT = Path(__file__).parents[3]
 
@@ -161,8 +161,8 @@ def test_another_user_or_pool_comes_from_its_own_answer(rendering: Rendering) ->
     user = rendering.put("user.json", {"user": {"name": "late", "password": "x"}})
     assert rendering.shown("--reveal", "--user", user)["stringData"]["username"] == "late"
     rendering.reference["spec"] |= {"user": "", "pool": "p"}
-    pool = rendering.put("pool.json", {"pool": {"name": "p", "private_connection": connection("pool-", password="x")}})
-    assert rendering.shown("--reveal", "--pool", pool)["stringData"]["host"] == "pool-orders.db.example"
+    pool = rendering.put("pool.json", {"pool": pool_body("p", password="x")})
+    assert rendering.shown("--reveal", "--pool", pool)["stringData"]["host"] == "pool-orders.db.example.com"
 
 
 def test_without_the_users_or_pools_answer_no_other_one_is_shown_in_its_place(rendering: Rendering) -> None:

@@ -16,19 +16,9 @@ from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, UserNotFound
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from tests.support.fakes import (
-    OTHER_UUID,
-    PEM,
-    TOKEN,
-    UUID,
-    FakeClock,
-    FakeUpstream,
-    a_clock,
-    a_cluster,
-    a_pool,
-    reference_body,
-    settle,
-)
+from tests.support.builders import OTHER_UUID, PEM, TOKEN, UUID, a_cluster, a_pool, a_reference, reference_body
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_time import FakeClock, a_clock, settle
 
 OLD_PEM = PEM + b"old"
 
@@ -59,10 +49,6 @@ def open_account(
     seen = [] if replies is None else replies
     observe = lambda status, left: seen.append((status, left))  # noqa: E731
     return Account(Reader(token, upstream=upstream, clock=a_clock(clock, chance=0.5), observe=observe))
-
-
-def a_reference(**spec: Any) -> Reference:
-    return Reference.from_body(reference_body(**spec))
 
 
 async def look(

@@ -32,7 +32,7 @@ from dbclusterref.errors import (
 from sandbox.digitalocean import Control, serve_simulator
 from sandbox.digitalocean.jsontypes import Json
 from sandbox.digitalocean.terms import FaultRule
-from tests.support.builders import CLUSTER_UUID, cluster_body, connection_body
+from tests.support.builders import UUID, cluster_body, connection_body
 from tests.support.replies import arriving
 
 pytestmark = pytest.mark.sockets
@@ -498,7 +498,7 @@ async def test_a_page_that_is_as_it_was_is_not_parsed_again() -> None:
     first = await page_of({"databases": [cluster_body()], "meta": {"total": 1}})
     again = await page_of({"databases": [cluster_body()], "meta": {"total": 1}}, known=first)
     assert again == replace(first, clusters=None)
-    assert "sesame" not in repr(first)
+    assert "pw-1" not in repr(first)
     changed = await page_of({"databases": [cluster_body(name="other")], "meta": {"total": 1}}, known=first)
     assert changed.clusters is not None
 
@@ -524,17 +524,17 @@ async def test_an_api_without_a_listing_is_trouble_upstream() -> None:
 
 
 @pytest.mark.parametrize("change", [{"id": None}, {"id": ""}, {"id": NOBODY}])
-async def test_an_answer_without_the_uuid_that_was_asked_for_is_not_that_clusters(change: dict[str, object]) -> None:
+async def test_an_answer_without_the_uuid_that_was_asked_for_is_not_that_clusters(change: dict[str, Any]) -> None:
     with pytest.raises(UpstreamUnavailable):
-        await answering({"database": cluster_body(**change)}).get_cluster(TOKEN, CLUSTER_UUID, observe=lambda *_: None)
+        await answering({"database": cluster_body(**change)}).get_cluster(TOKEN, UUID, observe=lambda *_: None)
 
 
 async def test_another_users_or_pools_answer_is_never_taken_for_the_one_that_was_asked_for() -> None:
     api = answering({"user": {"name": "other", "password": "x"}, "pool": {"name": "other"}})
     with pytest.raises(UpstreamUnavailable, match="for another user than app; retrying"):
-        await api.get_user(TOKEN, CLUSTER_UUID, "app", observe=lambda *_: None)
+        await api.get_user(TOKEN, UUID, "app", observe=lambda *_: None)
     with pytest.raises(UpstreamUnavailable, match="for another connection pool than app; retrying"):
-        await api.get_pool(TOKEN, CLUSTER_UUID, "app", observe=lambda *_: None)
+        await api.get_pool(TOKEN, UUID, "app", observe=lambda *_: None)
 
 
 async def test_a_cookie_of_one_token_travels_with_none() -> None:
@@ -542,7 +542,7 @@ async def test_a_cookie_of_one_token_travels_with_none() -> None:
     headers = {"set-cookie": "session=CANARY; Path=/; Max-Age=3600"}
     api = answering({"database": cluster_body()}, headers=headers, seen=seen)
     for token in (TOKEN, "another", TOKEN):
-        await api.get_cluster(token, CLUSTER_UUID, observe=lambda *_: None)
+        await api.get_cluster(token, UUID, observe=lambda *_: None)
     assert [request.headers.get("cookie") for request in seen] == [None, None, None]
     assert [request.headers["authorization"] for request in seen] == [f"Bearer {TOKEN}", "Bearer another", f"Bearer {TOKEN}"]
 
@@ -556,7 +556,7 @@ def zipped(content: bytes) -> bytes:
 
 async def read_zipped(content: bytes, *, encoding: str = "gzip", status: int = 200) -> DatabaseCluster:
     api = answering(content, headers={"content-encoding": encoding}, status=status)
-    return await api.get_cluster(TOKEN, CLUSTER_UUID, observe=lambda *_: None)
+    return await api.get_cluster(TOKEN, UUID, observe=lambda *_: None)
 
 
 WHOLE = json.dumps({"database": cluster_body()}).encode()
@@ -564,20 +564,20 @@ WHOLE = json.dumps({"database": cluster_body()}).encode()
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", " gzip "])
 async def test_a_body_may_be_zipped(encoding: str) -> None:
-    assert (await read_zipped(zipped(WHOLE), encoding=encoding)).uuid == CLUSTER_UUID
+    assert (await read_zipped(zipped(WHOLE), encoding=encoding)).uuid == UUID
 
 
 async def test_a_body_is_as_large_as_allowed_and_not_a_byte_larger() -> None:
     filled = WHOLE + b" " * (MAX_OBJECT - len(WHOLE))
     for encoding, encode in (("gzip", zipped), ("identity", bytes)):
-        assert (await read_zipped(encode(filled), encoding=encoding)).uuid == CLUSTER_UUID
+        assert (await read_zipped(encode(filled), encoding=encoding)).uuid == UUID
         with pytest.raises(UpstreamUnavailable, match="larger than 1048576 bytes"):
             await read_zipped(encode(filled + b" "), encoding=encoding)
 
 
 async def test_a_ca_and_a_page_have_limits_of_their_own() -> None:
     with pytest.raises(UpstreamUnavailable, match="larger than 262144 bytes"):
-        await answering(b" " * (MAX_CA + 1)).get_ca(TOKEN, CLUSTER_UUID, observe=lambda *_: None)
+        await answering(b" " * (MAX_CA + 1)).get_ca(TOKEN, UUID, observe=lambda *_: None)
     page = json.dumps({"databases": []}).encode()
     assert (await page_of(page + b" " * (MAX_PAGE - len(page)))).length == 0
     with pytest.raises(UpstreamUnavailable, match="larger than 8388608 bytes"):
@@ -640,7 +640,7 @@ async def test_every_reply_is_counted_also_one_that_cannot_be_read() -> None:
         seen: list[tuple[int, int | None]] = []
         api = answering(body, status=status, headers={"ratelimit-remaining": "7"})
         with pytest.raises(Cause):
-            await api.get_cluster(TOKEN, CLUSTER_UUID, observe=lambda *reply: seen.append((reply[0], reply[1].remaining)))  # noqa: B023
+            await api.get_cluster(TOKEN, UUID, observe=lambda *reply: seen.append((reply[0], reply[1].remaining)))  # noqa: B023
         assert seen == [(status, 7)]
 
 

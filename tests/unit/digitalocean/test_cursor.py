@@ -5,7 +5,7 @@ import pytest
 from dbclusterref.digitalocean.cursor import LONGEST, UNKNOWN_PAGES, Cursor
 from dbclusterref.digitalocean.model import ClusterPage
 from dbclusterref.errors import UpstreamUnavailable
-from tests.support.fakes import a_cluster
+from tests.support.builders import a_cluster
 
 
 def page(number: int, *, after: str | None) -> ClusterPage:

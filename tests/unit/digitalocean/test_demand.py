@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.demand import LAPSE, LOOK, Demand
 from dbclusterref.resource.objects import ObjectKey
-from tests.support.builders import BOUNDED
+from tests.support.strategies import BOUNDED
 
 NOW = 1e6
 ONE, TWO = ObjectKey("shop", "one"), ObjectKey("shop", "two")

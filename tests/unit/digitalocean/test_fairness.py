@@ -9,8 +9,9 @@ from sandbox.digitalocean.api import Paging
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.world import Recipe
-from tests.support.fakes import TOKEN, in_fake_time
-from tests.support.fleet import Fleet, a_reference, fleet_of, in_memory
+from tests.support.builders import TOKEN
+from tests.support.fake_time import in_fake_time
+from tests.support.fleet import Fleet, fleet_of, in_memory, numbered_reference
 
 MINUTE = 60.0
 
@@ -20,7 +21,7 @@ def simulated(noisy: Callable[[Sequence[str]], list[Reference]], *, clusters: in
     simulator = Simulator(seed=1, clock=clock)
     simulator.tokens.put(Token(value=TOKEN))
     ids = list(simulator.world.seed_clusters(clusters + 1, Recipe()))
-    neighbour = a_reference(0, ids[0], namespace="neighbour", interval="10s")
+    neighbour = numbered_reference(0, ids[0], namespace="neighbour", interval="10s")
     return fleet_of(in_memory(simulator), [neighbour, *noisy(ids[1:])], clock=clock), simulator
 
 
@@ -55,7 +56,7 @@ async def test_a_thousand_users_that_do_not_exist_take_nothing_from_another_name
     alone = await worst(found, simulator, minutes=2)
     found.account.close()
     found, simulator = simulated(
-        lambda ids: [a_reference(number, ids[0], namespace="noisy", user=f"nobody-{number}") for number in range(1000)],
+        lambda ids: [numbered_reference(number, ids[0], namespace="noisy", user=f"nobody-{number}") for number in range(1000)],
         clusters=1,
     )
     await found.run(1)
@@ -73,7 +74,9 @@ async def test_requested_refreshes_twice_a_second_slow_no_other_namespace() -> N
     alone = await worst(found, simulator, minutes=2)
     found.account.close()
     found, simulator = simulated(
-        lambda ids: [a_reference(number, uuid, namespace="noisy", interval="1h") for number, uuid in enumerate(ids[:60])],
+        lambda ids: [
+            numbered_reference(number, uuid, namespace="noisy", interval="1h") for number, uuid in enumerate(ids[:60])
+        ],
         clusters=2000,
     )
     simulator.paging = Paging.FIXED  # a hundred pages are no way round single reads

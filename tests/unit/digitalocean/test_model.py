@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from dbclusterref.digitalocean import wire
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints, MaintenanceWindow, Pool, User
 from dbclusterref.errors import UpstreamUnavailable
-from tests.support.builders import (
-    BOUNDED,
-    CANARY,
-    CLUSTER_UUID,
-    CONNECTIONS,
-    cluster,
-    cluster_bodies,
-    cluster_body,
-    connection_body,
-    json_values,
-)
+from tests.support.builders import CANARY, UUID, Body, a_cluster, cluster_body, connection_body
+from tests.support.strategies import BOUNDED, CONNECTIONS, cluster_bodies, json_values
 
 
 def connection(**members: object) -> Connection:
@@ -31,7 +22,7 @@ def connection(**members: object) -> Connection:
 
 
 def test_a_cluster_is_read_whole() -> None:
-    read = cluster(
+    read = a_cluster(
         created_at="2026-01-05T12:00:00Z",
         version_end_of_life="2029-11-08T00:00:00Z",
         maintenance_window={"day": "tuesday", "hour": "21:00", "pending": True, "description": None},
@@ -40,8 +31,8 @@ def test_a_cluster_is_read_whole() -> None:
         standby_connection=connection_body(host="public-standby"),
         users=[{"name": "doadmin", "role": "primary", "password": "sesame"}, {"name": "app"}],
     )
-    assert (read.uuid, read.name, read.engine, read.version) == (CLUSTER_UUID, "orders", "pg", "17")
-    assert (read.region, read.status, read.nodes, read.size) == ("fra1", "online", 1, "db-s-1vcpu-1gb")
+    assert (read.uuid, read.name, read.engine, read.version) == (UUID, "orders", "pg", "17")
+    assert (read.region, read.status, read.nodes, read.size) == ("ams3", "online", 2, "db-s-1vcpu-1gb")
     assert (read.created_at, read.version_end_of_life) == ("2026-01-05T12:00:00Z", "2029-11-08T00:00:00Z")
     assert read.maintenance_window == MaintenanceWindow(day="tuesday", hour="21:00", pending=True)
     ends = (read.endpoints.private, read.endpoints.standby, read.endpoints.public, read.endpoints.public_standby)
@@ -54,11 +45,11 @@ def test_a_cluster_is_read_whole() -> None:
     [(["defaultdb", "shop"], ("defaultdb", "shop")), ([], ()), (None, ()), ("shop", ()), (["shop", 1], ()), (["\ud800"], ())],
 )
 def test_the_names_of_the_databases_are_read_whole_or_not_at_all(given: object, read: tuple[str, ...]) -> None:
-    assert cluster(db_names=given).db_names == read
+    assert a_cluster(db_names=given).db_names == read
 
 
 def test_two_members_make_a_cluster() -> None:
-    read = DatabaseCluster.from_api({"id": CLUSTER_UUID, "engine": "e"})
+    read = DatabaseCluster.from_api({"id": UUID, "engine": "e"})
     assert (read.name, read.version, read.status, read.size, read.nodes) == ("", "", "", "", None)
     assert (read.maintenance_window, read.users, read.endpoints) == (None, (), Endpoints())
 
@@ -80,7 +71,7 @@ def test_a_cluster_without_a_required_member_is_refused_by_that_name(name: str, 
     [
         ({"id": 7}, "database.id is not a string"),
         ({"id": "../../x"}, "database.id is not a UUID"),
-        ({"id": CLUSTER_UUID + "\n"}, "database.id is not a UUID"),
+        ({"id": UUID + "\n"}, "database.id is not a UUID"),
         ({"engine": ["pg"]}, "database.engine is not a string"),
         ({"engine": "pg\nx"}, "database.engine is not the name of an engine"),
         ({"engine": "p" * 64}, "database.engine is not the name of an engine"),
@@ -89,7 +80,7 @@ def test_a_cluster_without_a_required_member_is_refused_by_that_name(name: str, 
 )
 def test_a_cluster_that_cannot_be_told_apart_or_rendered_is_refused(members: dict[str, object], said: str) -> None:
     with pytest.raises(UpstreamUnavailable, match=re.escape(said)):
-        cluster(**members)
+        a_cluster(**members)
 
 
 WRONG_CONNECTIONS = [
@@ -123,8 +114,8 @@ WRONG_CONNECTIONS = [
 
 @pytest.mark.parametrize(("change", "said"), WRONG_CONNECTIONS)
 def test_an_impossible_connection_is_refused_by_its_path_to_whoever_asks_for_it(change: Any, said: str) -> None:
-    body = connection_body(**change) if isinstance(change, dict) else change
-    read = cluster(private_connection=body, connection=connection_body(host="public"))
+    body = connection_body(**{"uri": "", **change}) if isinstance(change, dict) else change
+    read = a_cluster(private_connection=body, standby=False)
     with pytest.raises(UpstreamUnavailable, match=re.escape(f"unexpected response: database.{said}; retrying.")) as caught:
         read.endpoints.get("private")
     assert CANARY not in str(caught.value)
@@ -143,7 +134,7 @@ def test_every_port_that_there_is_is_one(port: int) -> None:
 def test_what_looks_like_half_a_character_and_is_none_stays_as_it_is() -> None:
     for password in ("\\ud800", "\N{OLD ITALIC LETTER A}", "\\\N{OLD ITALIC LETTER A}\\ud800x"):
         assert connection(password=password).password == password
-    halved = cluster(name="\ud800x", private_connection=connection_body(password="\\ud800 \\\\ud800 \N{OLD ITALIC LETTER A}"))
+    halved = a_cluster(name="\ud800x", private_connection=connection_body(password="\\ud800 \\\\ud800 \N{OLD ITALIC LETTER A}"))
     assert halved.endpoints.private
     assert halved.endpoints.private.password == "\\ud800 \\\\ud800 \N{OLD ITALIC LETTER A}"
 
@@ -162,7 +153,7 @@ def test_text_that_is_only_shown_is_clipped_cleaned_or_left_out(member: str) -> 
         ("x" * 50_000, "x" * 255 + "…"),
         ("a\nb\x1b[31m\ud800", "a\ufffdb\ufffd[31m\ufffd"),
     ):
-        assert getattr(cluster(**{member: sent}), member) == read
+        assert getattr(a_cluster(**{member: sent}), member) == read
 
 
 @pytest.mark.parametrize(
@@ -180,7 +171,7 @@ def test_text_that_is_only_shown_is_clipped_cleaned_or_left_out(member: str) -> 
     ],
 )
 def test_a_number_of_nodes_that_cannot_be_is_not_shown(given: object, read: int | None) -> None:
-    assert cluster(num_nodes=given).nodes == read
+    assert a_cluster(num_nodes=given).nodes == read
 
 
 @pytest.mark.parametrize(
@@ -196,7 +187,7 @@ def test_a_number_of_nodes_that_cannot_be_is_not_shown(given: object, read: int 
     ],
 )
 def test_a_maintenance_window_is_shown_as_far_as_it_can_be_read(given: object, read: MaintenanceWindow | None) -> None:
-    assert cluster(maintenance_window=given).maintenance_window == read
+    assert a_cluster(maintenance_window=given).maintenance_window == read
 
 
 @pytest.mark.parametrize(
@@ -204,12 +195,12 @@ def test_a_maintenance_window_is_shown_as_far_as_it_can_be_read(given: object, r
              {"name": "bad", "access_key": "a\0b"}]
 )  # fmt: skip
 def test_a_user_that_cannot_be_read_costs_the_other_users_nothing(user: object) -> None:
-    assert [found.name for found in cluster(users=[{"name": "app", "role": 7}, user, {"name": "b"}]).users] == ["app", "b"]
+    assert [found.name for found in a_cluster(users=[{"name": "app", "role": 7}, user, {"name": "b"}]).users] == ["app", "b"]
 
 
 @pytest.mark.parametrize("users", [{}, "x", 7])
 def test_users_that_are_no_list_are_none(users: object) -> None:
-    assert cluster(users=users).users == ()
+    assert a_cluster(users=users).users == ()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +262,7 @@ def test_an_empty_password_and_none_are_one(password: str | None) -> None:
 
 
 def test_uuids_are_compared_in_lower_case() -> None:
-    assert cluster(id=CLUSTER_UUID.upper()).uuid == CLUSTER_UUID
+    assert a_cluster(id=UUID.upper()).uuid == UUID
 
 
 def test_a_pool_is_read_with_its_four_endpoints() -> None:
@@ -297,7 +288,7 @@ def test_what_is_no_pool_is_refused(value: object) -> None:
 
 
 def test_a_user_is_found_by_exact_name() -> None:
-    read = cluster(users=[{"name": "app2"}, {"name": "app", "password": "x"}])
+    read = a_cluster(users=[{"name": "app2"}, {"name": "app", "password": "x"}])
     assert read.user("app") == User.from_api({"name": "app", "password": "x"})
     assert read.user("APP") is None
 
@@ -336,7 +327,8 @@ def test_whatever_the_contract_allows_is_a_cluster(body: dict[str, Any]) -> None
 def test_no_error_and_no_repr_shows_a_password(data: st.DataObject) -> None:
     secretive = connection_body(password=CANARY, uri=f"postgresql://doadmin:{CANARY}@h:1/db")
     user = {"name": "app", "password": CANARY, "access_cert": CANARY, "access_key": CANARY}
-    whole = cluster_body(users=[user], **dict.fromkeys(CONNECTIONS, secretive))
+    everywhere: Body = dict.fromkeys(CONNECTIONS, secretive)
+    whole = cluster_body(users=[user], **everywhere)
     broken = _broken(data, whole, by=st.sampled_from([[CANARY], {"x": CANARY}, 7, 0.5, True, "\ud800"]))
     try:
         shown = repr(DatabaseCluster.from_api(broken))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.planner import AHEAD, plan
-from tests.support.builders import BOUNDED
+from tests.support.strategies import BOUNDED
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.world import Recipe
-from tests.support.fakes import PEM, TOKEN, FakeTimeLoop, FakeUpstream, a_cluster, a_pool, in_fake_time
-from tests.support.fleet import Fleet, a_reference, fleet, fleet_of, in_memory
+from tests.support.builders import PEM, TOKEN, a_cluster, a_pool
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_time import FakeTimeLoop, in_fake_time
+from tests.support.fleet import Fleet, fleet, fleet_of, in_memory, numbered_reference
 
 MINUTE = 60.0
 
@@ -388,8 +390,8 @@ async def test_who_relied_on_walks_reads_singly_when_they_are_no_longer_worthwhi
 @in_fake_time
 async def test_a_pool_that_is_made_again_is_noticed_within_the_interval_although_its_cluster_is_unchanged() -> None:
     upstream = FakeUpstream(clusters={uuid: a_cluster(uuid=uuid) for uuid in uuids(100)}, pools={"orders-pool": a_pool()})
-    wanted = [a_reference(number, uuid, pool="orders-pool") for number, uuid in enumerate(uuids(20))]
-    others = [a_reference(number + 100, uuid) for number, uuid in enumerate(uuids(100)[20:])]
+    wanted = [numbered_reference(number, uuid, pool="orders-pool") for number, uuid in enumerate(uuids(20))]
+    others = [numbered_reference(number + 100, uuid) for number, uuid in enumerate(uuids(100)[20:])]
     found = fleet_of(upstream, [*wanted, *others], clock=asyncio.get_running_loop().time)
     await found.run(20 * MINUTE)
     upstream.pools["orders-pool"] = a_pool(password="pw-2")

@@ -7,7 +7,7 @@ from dbclusterref.digitalocean.rate_limit import (
     RateLimitHeaders,
     TokenBucket,
 )
-from tests.support.fakes import rate_limit_headers
+from tests.support.fake_digitalocean import rate_limit_headers
 
 
 def a_budget() -> TokenBucket:

@@ -5,7 +5,9 @@ from dbclusterref.digitalocean.model import User
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import PoolNotFound, RateLimited
-from tests.support.fakes import PEM, TOKEN, UUID, FakeClock, FakeUpstream, a_clock, a_cluster, a_pool
+from tests.support.builders import PEM, TOKEN, UUID, a_cluster, a_pool
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_time import FakeClock, a_clock
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from dbclusterref.digitalocean.single_flight import SingleFlight
-from tests.support.fakes import settle
+from tests.support.fake_time import settle
 
 WHAT = ("cluster", "a")
 

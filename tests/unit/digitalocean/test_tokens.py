@@ -1,7 +1,6 @@
 import traceback
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -9,9 +8,9 @@ from dbclusterref.digitalocean.tokens import MAX_AGE, OperatorToken, Tokens
 from dbclusterref.errors import AccessDenied, Cause, KubernetesError, TokenInvalid, TokenSecretForbidden, TokenSecretMissing
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from tests.support.fakes import FakeClock, FakeKubernetes, reference_body, secret_body
-
-SECRET = ObjectKey("shop", "do-token")
+from tests.support.builders import TOKEN_SECRET, a_reference, secret_body
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import FakeClock
 
 
 @pytest.fixture
@@ -31,16 +30,11 @@ def finder(
 
 
 def put(kubernetes: FakeKubernetes, **data: str) -> None:
-    kubernetes.put_secret(secret_body(data, key=SECRET))
-
-
-def a_reference(key: str = "", **spec: Any) -> Reference:
-    named = {"name": SECRET.name, "key": key} if key else {"name": SECRET.name}
-    return Reference.from_body(reference_body(**{"apiTokenSecretRef": named, **spec}))
+    kubernetes.put_secret(secret_body(data, key=TOKEN_SECRET))
 
 
 def without_secret() -> Reference:
-    return Reference.from_body(reference_body(apiTokenSecretRef=None))
+    return a_reference(apiTokenSecretRef=None)
 
 
 # --- from a Secret ---------------------------------------------------------------------------------------------------------
@@ -50,12 +44,12 @@ async def test_the_token_is_what_the_named_secret_holds(kubernetes: FakeKubernet
     put(kubernetes, token="dop_v1_a\n", other="dop_v1_b")
     tokens = finder(kubernetes, clock)
     assert await tokens.find(a_reference()) == "dop_v1_a"
-    assert await tokens.find(a_reference("other")) == "dop_v1_b"
+    assert await tokens.find(a_reference(apiTokenSecretRef={"name": "do-token", "key": "other"})) == "dop_v1_b"
 
 
 async def test_a_missing_secret_is_named_with_its_key_and_the_remedy(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
     with pytest.raises(TokenSecretMissing) as raised:
-        await finder(kubernetes, clock).find(a_reference("api"))
+        await finder(kubernetes, clock).find(a_reference(apiTokenSecretRef={"name": "do-token", "key": "api"}))
     for word in ("do-token", "namespace shop", "--from-file=api=", "create it", "spec.apiTokenSecretRef"):
         assert word in raised.value.message
 
@@ -69,7 +63,7 @@ async def test_a_missing_key_is_named_with_the_remedy(kubernetes: FakeKubernetes
 
 
 async def test_a_secret_without_any_data_lacks_the_key(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
-    body = secret_body({}, key=SECRET)
+    body = secret_body({}, key=TOKEN_SECRET)
     del body["data"]
     kubernetes.put_secret(body)
     with pytest.raises(TokenSecretMissing, match="has no key token"):
@@ -94,7 +88,7 @@ async def test_what_cannot_stand_in_a_header_is_no_token(kubernetes: FakeKuberne
 
 @pytest.mark.parametrize("value", [b64encode(b"\xff\xfecanary").decode(), "canary!"])
 async def test_bytes_that_are_no_text_are_no_token(kubernetes: FakeKubernetes, clock: FakeClock, value: str) -> None:
-    body = secret_body({}, key=SECRET)
+    body = secret_body({}, key=TOKEN_SECRET)
     body["data"] = {"token": value}
     kubernetes.put_secret(body)
     with pytest.raises(TokenInvalid, match="Secret do-token, key token") as raised:
@@ -126,7 +120,7 @@ async def test_a_token_secret_that_may_not_be_read_is_no_missing_one(kubernetes:
 async def test_a_secret_made_for_something_else_is_refused_and_never_sent(
     kubernetes: FakeKubernetes, clock: FakeClock, kind: str
 ) -> None:
-    kubernetes.put_secret({**secret_body({"token": "canary"}, key=SECRET), "type": kind})
+    kubernetes.put_secret({**secret_body({"token": "canary"}, key=TOKEN_SECRET), "type": kind})
     with pytest.raises(TokenSecretMissing) as raised:
         await finder(kubernetes, clock).find(a_reference())
     for word in ("Secret do-token", f"type {kind}", "Opaque", "spec.apiTokenSecretRef"):
@@ -147,7 +141,7 @@ async def test_a_namespace_full_of_references_asks_once(kubernetes: FakeKubernet
     put(kubernetes, token="a", other="b")
     tokens = finder(kubernetes, clock)
     for key in ("token", "other", "token"):
-        await tokens.find(a_reference(key))
+        await tokens.find(a_reference(apiTokenSecretRef={"name": "do-token", "key": key}))
     assert kubernetes.calls == ["get_secret"]
 
 
@@ -176,7 +170,7 @@ async def test_a_deleted_token_secret_is_missing_from_then_on(kubernetes: FakeKu
     put(kubernetes, token="old")
     tokens = finder(kubernetes, clock)
     await tokens.find(a_reference())
-    kubernetes.remove_secret(SECRET)
+    kubernetes.remove_secret(TOKEN_SECRET)
     clock.advance(MAX_AGE)
     with pytest.raises(TokenSecretMissing):
         await tokens.find(a_reference())
@@ -197,7 +191,7 @@ async def test_what_is_no_longer_used_is_not_kept(kubernetes: FakeKubernetes, cl
     await tokens.find(a_reference())
     kubernetes.put_secret(secret_body({"token": "x"}, key=ObjectKey("shop", "second")))
     clock.advance(MAX_AGE)
-    await tokens.find(Reference.from_body(reference_body(apiTokenSecretRef={"name": "second"})))
+    await tokens.find(a_reference(apiTokenSecretRef={"name": "second"}))
     assert list(tokens._kept) == [ObjectKey("shop", "second")]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from dbclusterref.digitalocean.traffic import FORGET_AFTER, MOST_TOKENS, MeasuredClient, Traffic, opaque_id, route_of
 from dbclusterref.metrics import ROUTES, Metrics
-from tests.support.fakes import FakeClock
+from tests.support.fake_time import FakeClock
 
 URL = "http://do.example/v2/databases"
 

@@ -12,7 +12,8 @@ from msgspec.json import Decoder
 
 from dbclusterref.digitalocean import wire
 from dbclusterref.errors import UpstreamUnavailable
-from tests.support.builders import BOUNDED, CANARY
+from tests.support.builders import CANARY
+from tests.support.strategies import BOUNDED
 
 TEXT = Decoder(str | None)
 NUMBER = Decoder(int | None)

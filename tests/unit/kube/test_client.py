@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client.configuration import Configuration
 
 from dbclusterref.errors import KubernetesError, SettingsError
 from dbclusterref.kube.client import Event, KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
 from dbclusterref.resource.objects import ObjectKey
-from tests.support.fakes import KEY
+from tests.support.builders import KEY
+from tests.support.kubernetes_client import TOKEN, connect
 
-TOKEN = "CANARY-token"
 SECRET_PATH = "/api/v1/namespaces/shop/secrets/orders-db"
 REFERENCE_PATH = "/apis/dbclusterref.io/v1alpha1/namespaces/shop/databaseclusterrefs/orders-db"
 LEASES_PATH = "/apis/coordination.k8s.io/v1/namespaces/shop/leases"
@@ -65,12 +64,6 @@ async def serving(server: Server) -> AsyncIterator[Server]:
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield server
     await runner.cleanup()
-
-
-def connect(url: str) -> KubernetesApi:
-    configuration = Configuration(host=url, api_key={"BearerToken": TOKEN}, api_key_prefix={"BearerToken": "Bearer"})
-    configuration.client_session_kwargs = {"trust_env": False}
-    return KubernetesApi(configuration, user_agent="dbclusterref/test")
 
 
 @pytest.fixture

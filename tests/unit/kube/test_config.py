@@ -10,7 +10,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 
 from dbclusterref.errors import SettingsError
 from dbclusterref.kube.config import EARLY, RETRY, TOKEN_AGE, TokenSource, load_configuration
-from tests.support.fakes import FakeClock
+from tests.support.fake_time import FakeClock
 
 
 class Tokens:

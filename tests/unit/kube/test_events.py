@@ -7,7 +7,9 @@ from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import Event
 from dbclusterref.kube.events import CAPACITY, MANY, PERIOD, EventRecorder
 from dbclusterref.metrics import Metrics
-from tests.support.fakes import KEY, FakeKubernetes, in_fake_time, settle
+from tests.support.builders import KEY
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import in_fake_time, settle
 
 
 def event(number: int = 0) -> Event:

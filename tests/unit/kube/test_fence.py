@@ -6,7 +6,8 @@ from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import Event
 from dbclusterref.kube.fence import Fence
 from dbclusterref.resource.objects import ObjectKey
-from tests.support.fakes import KEY, FakeKubernetes
+from tests.support.builders import KEY
+from tests.support.fake_kubernetes import FakeKubernetes
 
 SECRET = ObjectKey("shop", "orders-db")
 EVENT = Event(

@@ -9,7 +9,9 @@ import pytest
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.leader_election import LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, LeaderElector
 from dbclusterref.resource.objects import ObjectKey
-from tests.support.fakes import Body, FakeKubernetes, in_fake_time
+from tests.support.builders import Body
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import in_fake_time
 
 LEASE = ObjectKey("dbclusterref-system", "dbclusterref")
 LOGGER = logging.getLogger("dbclusterref.test")
@@ -131,7 +133,7 @@ async def test_the_first_creates_the_lease_and_leads_at_once() -> None:
     assert b.told == []
     assert a.server.leases[LEASE]["spec"]["holderIdentity"] == "a"
     spec = a.server.leases[LEASE]["spec"]
-    assert spec["renewTime"] == spec["acquireTime"] == "1970-01-01T00:16:40.010000Z"
+    assert spec["renewTime"] == spec["acquireTime"] == "1970-01-12T13:46:40.010000Z"
     assert spec["leaseTransitions"] == 0
     await history.end()
 

@@ -8,7 +8,7 @@ from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
 from tests.support.bench import Bench, a_bench, change_spec
-from tests.support.fakes import KEY, UUID, Body, a_cluster, secret_body
+from tests.support.builders import KEY, UUID, Body, a_cluster, secret_body
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from dbclusterref.reconcile.read_lane import PendingRead
 from dbclusterref.reconcile.reconciler import NextStep
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.supervisor import Supervisor
-from tests.support.fakes import in_fake_time, settle
+from tests.support.fake_time import in_fake_time, settle
 
 A, B, C = (ObjectKey("shop", name) for name in "abc")
 LOGGER = logging.getLogger("dbclusterref.test")

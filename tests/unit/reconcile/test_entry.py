@@ -22,8 +22,7 @@ from dbclusterref.errors import (
 from dbclusterref.reconcile.entry import ReadState
 from dbclusterref.resource.status import Condition, ConditionType, Status, parse_time
 from dbclusterref.secret.rendering import Rendition
-from tests.support.builders import reference
-from tests.support.fakes import a_cluster
+from tests.support.builders import a_cluster, a_reference
 
 DOWN = UpstreamUnavailable("down")
 HERE = (
@@ -40,7 +39,7 @@ HERE = (
 
 
 def rendition(*, read_at: float = 0.0) -> Rendition:
-    return Rendition.of(reference(), Snapshot(cluster=a_cluster(), read_at=read_at))
+    return Rendition.of(a_reference(), Snapshot(cluster=a_cluster(), read_at=read_at))
 
 
 def stalled(cause: Cause, *, generation: int = 1, status: bool = True) -> Status:

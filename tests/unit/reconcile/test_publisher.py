@@ -9,20 +9,21 @@ from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailab
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import ADOPT, REVISION
-from tests.support.bench import RENAMED, TOKEN_SECRET, Bench, a_bench, change_spec
-from tests.support.fakes import (
+from tests.support.bench import RENAMED, Bench, a_bench, change_spec
+from tests.support.builders import (
     KEY,
     OTHER_UUID,
     TOKEN,
+    TOKEN_SECRET,
     UUID,
     Body,
-    FakeUpstream,
     a_cluster,
     a_pool,
     reference_body,
     secret_body,
-    settle,
 )
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_time import settle
 
 
 @pytest.fixture

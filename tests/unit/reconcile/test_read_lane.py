@@ -9,7 +9,7 @@ from dbclusterref.reconcile.read_lane import (
     PendingRead,
     ReadLane,
 )
-from tests.support.fakes import in_fake_time, settle
+from tests.support.fake_time import in_fake_time, settle
 
 
 class Bench:

@@ -17,24 +17,24 @@ from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import ADOPT, REVISION
-from tests.support.bench import RENAMED, TOKEN_SECRET, Bench, a_bench, change_spec, set_value
-from tests.support.fakes import (
+from tests.support.bench import RENAMED, Bench, a_bench, change_spec, set_value
+from tests.support.builders import (
     KEY,
     OTHER_UUID,
     PEM,
     TOKEN,
+    TOKEN_SECRET,
+    UID,
     UUID,
     Body,
-    FakeKubernetes,
-    FakeUpstream,
-    LoopClock,
     a_cluster,
     a_pool,
-    in_fake_time,
     reference_body,
     secret_body,
-    settle,
 )
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import LoopClock, in_fake_time, settle
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def bench() -> Bench:
 async def test_the_first_success_creates_the_secret_and_says_so(bench: Bench) -> None:
     assert await bench.reconcile() == 60.0
     data = bench.kubernetes.data()
-    assert data["host"] == "private-orders.db.example"
-    assert data["standby-host"] == "private-replica-orders.db.example"
+    assert data["host"] == "private-orders.db.example.com"
+    assert data["standby-host"] == "private-replica-orders.db.example.com"
     assert (data["password"], data["ca.crt"]) == ("pw-1", PEM.decode())
     assert bench.ready == (True, "Synced")
     assert bench.fresh == (True, "Synced")
@@ -57,7 +57,7 @@ async def test_the_first_success_creates_the_secret_and_says_so(bench: Bench) ->
     assert bench.status().secret_revision == 1
     assert bench.event_reasons == ["SecretCreated"]
     owner = bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]
-    assert (owner["uid"], owner.get("blockOwnerDeletion")) == ("uid-1", None)
+    assert (owner["uid"], owner.get("blockOwnerDeletion")) == (UID, None)
 
 
 async def test_an_idle_refresh_makes_no_write(bench: Bench) -> None:
@@ -147,7 +147,7 @@ async def test_a_lost_standby_takes_its_keys_along(bench: Bench) -> None:
     bench.rotate("pw-1", standby=False)
     await bench.refresh()
     assert [name for name in bench.kubernetes.data() if name.startswith("standby")] == []
-    assert bench.status().endpoints == {"private": "private-orders.db.example:25060"}
+    assert bench.status().endpoints == {"private": "private-orders.db.example.com:25060"}
 
 
 async def test_a_change_that_no_pod_sees_reaches_the_status_alone(bench: Bench) -> None:
@@ -489,7 +489,7 @@ async def test_a_lost_owner_is_restored(bench: Bench) -> None:
     await bench.reconcile()
     bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"].pop("ownerReferences"))
     await repaired(bench)
-    assert bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    assert bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]["uid"] == UID
 
 
 async def test_a_key_that_somebody_added_is_left_alone(bench: Bench) -> None:
@@ -799,7 +799,7 @@ async def test_the_deletion_policy_is_followed_back_and_forth(bench: Bench) -> N
     assert "ownerReferences" not in bench.kubernetes.secrets[KEY]["metadata"]
     change_spec(bench, secret={"deletionPolicy": "Delete"})
     await bench.reconcile()
-    assert bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    assert bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"][0]["uid"] == UID
     assert bench.status().secret_revision == 1
 
 
@@ -993,7 +993,7 @@ async def test_a_pool_asked_for_while_upstream_is_down_is_not_taken_for_the_clus
     assert "team" not in bench.kubernetes.secrets[KEY]["metadata"]["labels"]
     bench.upstream.trouble.clear()
     await bench.refresh()
-    assert bench.kubernetes.data()["host"] == "pool-orders.db.example"
+    assert bench.kubernetes.data()["host"] == "pool-orders.db.example.com"
 
 
 # --- the API server's own trouble ------------------------------------------------------------------------------------------

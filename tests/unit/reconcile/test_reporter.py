@@ -17,7 +17,9 @@ from dbclusterref.reconcile.entry import Entry, SecretChange
 from dbclusterref.reconcile.reporter import NOTE_LIMIT, Reporter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.status import ConditionType
-from tests.support.fakes import KEY, FakeClock, FakeKubernetes, a_cluster, reference_body
+from tests.support.builders import KEY, UID, a_cluster, reference_body
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import FakeClock
 
 LOGGER = logging.getLogger("dbclusterref.test")
 
@@ -191,7 +193,7 @@ async def test_an_event_that_fails_does_no_harm(bench: Bench, status: int) -> No
 async def test_an_event_says_whose_it_is_and_keeps_within_the_limits(bench: Bench) -> None:
     await bench.report(UpstreamUnavailable("x" * 5000))
     event: Event = bench.kubernetes.events[0]
-    assert (event.regarding, event.regarding_uid, event.instance) == (KEY, "uid-1", "pod-1")
+    assert (event.regarding, event.regarding_uid, event.instance) == (KEY, UID, "pod-1")
     assert len(event.note) == NOTE_LIMIT
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)", event.time)
     assert re.fullmatch(r"[a-z0-9.-]{1,253}", event.name)

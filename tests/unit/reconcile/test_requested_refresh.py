@@ -5,7 +5,8 @@ import pytest
 from dbclusterref.errors import Cause, Forbidden, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
 from tests.support.bench import Bench, a_bench
-from tests.support.fakes import KEY, PEM, UUID, a_pool, reference_body, settle
+from tests.support.builders import KEY, PEM, UUID, a_pool, reference_body
+from tests.support.fake_time import settle
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.secret.rendering import Rendition
-from tests.support.fakes import KEY, UUID, Body, a_cluster, reference_body, secret_body
+from tests.support.builders import KEY, UUID, Body, a_cluster, reference_body, secret_body
 
 SECRET_KEY = KEY
 LABEL = {MANAGED_BY: FIELD_MANAGER}

@@ -18,8 +18,9 @@ from dbclusterref.errors import (
 )
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
-from tests.support.bench import RENAMED, TOKEN_SECRET, Bench, a_bench, change_spec, set_value
-from tests.support.fakes import KEY, UUID, a_cluster, a_pool, reference_body, secret_body, settle
+from tests.support.bench import RENAMED, Bench, a_bench, change_spec, set_value
+from tests.support.builders import KEY, TOKEN_SECRET, UUID, a_cluster, a_pool, reference_body, secret_body
+from tests.support.fake_time import settle
 
 READY, FRESH, STALLED, RECONCILING = ConditionType
 DOWN = UpstreamUnavailable("DigitalOcean answered 503.")

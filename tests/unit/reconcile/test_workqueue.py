@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dbclusterref.reconcile.workqueue import ROUTINE_EVERY, SLACK, WorkQueue
-from tests.support.builders import BOUNDED
+from tests.support.strategies import BOUNDED
 
 # The queue, by example
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey, ObjectMeta, key_of, uid_of, version_of
-from tests.support.builders import reference_body
+from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey, key_of, uid_of, version_of
+from tests.support.builders import an_identity, reference_body
 
 
 def test_a_key_is_shown_as_kubectl_shows_it_and_sorts_by_namespace_first() -> None:
@@ -12,9 +12,9 @@ def test_a_key_is_shown_as_kubectl_shows_it_and_sorts_by_namespace_first() -> No
 
 
 def test_the_metadata_of_an_object_is_read() -> None:
-    body = reference_body(uid="u", resourceVersion="7")
+    body = reference_body(uid="u", version=7)
     assert (key_of(body), uid_of(body), version_of(body)) == (ObjectKey("shop", "orders-db"), "u", "7")
-    assert version_of(reference_body()) == ""
+    assert version_of({"metadata": {}}) == ""
 
 
 def test_equal_names_are_one_object_since_many_are_kept() -> None:
@@ -24,9 +24,9 @@ def test_equal_names_are_one_object_since_many_are_kept() -> None:
 
 
 def test_meta_tells_generation_refresh_request_and_deletion() -> None:
-    asked = ObjectMeta.from_body(reference_body(annotations={REFRESH_REQUESTED_AT: "now"}, deletionTimestamp="t", generation=9))
+    asked = an_identity(metadata={"annotations": {REFRESH_REQUESTED_AT: "now"}, "deletionTimestamp": "t"}, generation=9)
     assert (asked.generation, asked.refresh_requested_at, asked.deleting) == (9, "now", True)
-    plain = ObjectMeta.from_body(reference_body())
+    plain = an_identity()
     assert (plain.refresh_requested_at, plain.deleting) == ("", False)
 
 

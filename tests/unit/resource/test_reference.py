@@ -20,12 +20,13 @@ from dbclusterref.resource.reference import (
     parse_duration,
 )
 from dbclusterref.resource.template import parse_template
-from tests.support.builders import BOUNDED, CLUSTER_UUID, UID, identity, json_values, reference, reference_body
+from tests.support.builders import UID, UUID, a_reference, an_identity, reference_body
+from tests.support.strategies import BOUNDED, json_values
 
 
 def test_the_smallest_resource_gets_the_documented_defaults() -> None:
-    read = reference()
-    assert (read.cluster_uuid, read.token_secret, read.refresh_interval, read.suspend) == (CLUSTER_UUID, None, 60.0, False)
+    read = a_reference({"apiTokenSecretRef": None})
+    assert (read.cluster_uuid, read.token_secret, read.refresh_interval, read.suspend) == (UUID, None, 60.0, False)
     assert (read.user, read.database, read.pool) == ("", "", "")
     assert read.secret.name == "orders-db"
     assert read.secret.key_sets == {KeySet.BINDING, KeySet.ENV}
@@ -35,7 +36,7 @@ def test_the_smallest_resource_gets_the_documented_defaults() -> None:
 
 
 def test_a_resource_is_read_whole() -> None:
-    read = reference(
+    read = a_reference(
         {
             "apiTokenSecretRef": {"name": "do-token", "key": "do"},
             "passwordSecretRef": {"name": "orders-password"},
@@ -70,17 +71,18 @@ def test_a_resource_is_read_whole() -> None:
 
 def test_what_is_null_is_as_if_it_were_absent() -> None:
     names = ("apiTokenSecretRef", "passwordSecretRef", "refreshInterval", "suspend", "user", "database", "pool", "secret")
-    assert reference(dict.fromkeys(names)) == reference()
+    absent = Reference.from_body({**reference_body(), "spec": {"clusterUUID": UUID}})
+    assert a_reference(dict.fromkeys(names)) == absent
     inner = ("name", "type", "keySets", "endpoints", "mountPath", "labels", "annotations", "deletionPolicy", "template")
-    assert reference({"secret": dict.fromkeys(inner)}) == reference()
+    assert a_reference({"secret": dict.fromkeys(inner)}) == a_reference()
 
 
 def test_unknown_fields_are_tolerated() -> None:
-    assert reference({"later": {"x": 1}, "secret": {"later": 1}}) == reference()
+    assert a_reference({"later": {"x": 1}, "secret": {"later": 1}}) == a_reference()
 
 
 def test_the_tokens_key_is_token_by_default() -> None:
-    assert reference({"apiTokenSecretRef": {"name": "do-token"}}).token_secret == SecretKeyRef(name="do-token", key="token")
+    assert a_reference({"apiTokenSecretRef": {"name": "do-token"}}).token_secret == SecretKeyRef(name="do-token", key="token")
 
 
 @pytest.mark.parametrize(
@@ -88,9 +90,9 @@ def test_the_tokens_key_is_token_by_default() -> None:
     [
         ({"clusterUUID": ""}, "spec.clusterUUID must be a lower-case UUID"),
         ({"clusterUUID": None}, "spec.clusterUUID must be a lower-case UUID"),
-        ({"clusterUUID": CLUSTER_UUID.upper()}, "spec.clusterUUID must be a lower-case UUID"),
-        ({"clusterUUID": CLUSTER_UUID + "\n"}, "spec.clusterUUID must be a lower-case UUID"),
-        ({"clusterUUID": f"../{CLUSTER_UUID}"}, "spec.clusterUUID must be a lower-case UUID"),
+        ({"clusterUUID": UUID.upper()}, "spec.clusterUUID must be a lower-case UUID"),
+        ({"clusterUUID": UUID + "\n"}, "spec.clusterUUID must be a lower-case UUID"),
+        ({"clusterUUID": f"../{UUID}"}, "spec.clusterUUID must be a lower-case UUID"),
         ({"clusterUUID": 7}, "spec.clusterUUID must be a string"),
         ({"apiTokenSecretRef": {}}, "spec.apiTokenSecretRef.name is missing"),
         ({"apiTokenSecretRef": {"name": "../do-token"}}, "spec.apiTokenSecretRef.name is not a valid Secret name"),
@@ -138,13 +140,13 @@ def test_the_tokens_key_is_token_by_default() -> None:
 )
 def test_what_cannot_be_is_refused_by_its_field(spec: dict[str, object], complaint: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        reference(spec)
+        a_reference(spec)
     assert complaint in caught.value.message
 
 
 def test_keys_with_dots_are_keys_a_secret_can_have() -> None:
     keys = {".env": "x", "a..b": "x", "app.conf": "x"}
-    assert reference({"secret": {"template": keys}}).secret.template == keys
+    assert a_reference({"secret": {"template": keys}}).secret.template == keys
 
 
 @pytest.mark.parametrize("spec", [None, "x", []])
@@ -210,14 +212,14 @@ def test_other_keys_are_the_users_own(key: str) -> None:
 
 
 def test_an_identity_is_read_where_the_spec_cannot_be() -> None:
-    body = {**reference_body(annotations={"dbclusterref.io/refresh-requested-at": "now"}), "spec": 7}
+    body = {**reference_body(metadata={"annotations": {"dbclusterref.io/refresh-requested-at": "now"}}), "spec": 7}
     assert ObjectMeta.from_body(body) == ObjectMeta(
-        key=ObjectKey("shop", "orders-db"), uid=UID, generation=3, refresh_requested_at="now", deleting=False
+        key=ObjectKey("shop", "orders-db"), uid=UID, generation=1, refresh_requested_at="now", deleting=False
     )
 
 
 def test_a_deletion_timestamp_means_deleting() -> None:
-    assert identity(deletionTimestamp="2026-01-05T12:00:00Z").deleting
+    assert an_identity(metadata={"deletionTimestamp": "2026-01-05T12:00:00Z"}).deleting
 
 
 def test_a_key_prints_as_kubectl_writes_it() -> None:
@@ -227,7 +229,7 @@ def test_a_key_prints_as_kubectl_writes_it() -> None:
 def test_every_wrong_key_of_a_template_is_named_at_once_with_what_was_meant() -> None:
     templates = {"A": "{user}@{host}", "B": "{host:base64}", "C": "{", "D": "{Password}", "OK": "{host}"}
     with pytest.raises(InvalidSpec) as caught:
-        reference({"secret": {"template": templates}})
+        a_reference({"secret": {"template": templates}})
     message = caught.value.message
     for part in (
         "spec.secret.template.A: unknown placeholder user (did you mean `{username}`?)",
@@ -243,7 +245,7 @@ def test_every_wrong_key_of_a_template_is_named_at_once_with_what_was_meant() ->
 def test_a_template_full_of_mistakes_makes_no_endless_message() -> None:
     text = "".join(f"{{wrong{i:03}}}" for i in range(400))
     with pytest.raises(InvalidSpec, match="and 397 more") as caught:
-        reference({"secret": {"template": {"A": text}}})
+        a_reference({"secret": {"template": {"A": text}}})
     assert len(caught.value.message) < 1000
 
 
@@ -252,9 +254,9 @@ def test_a_map_that_is_too_large_is_refused_with_its_size(field: str) -> None:
     def holding(size: int) -> dict[str, object]:
         return {"secret": {field: {f"k{i}": "x" * ((size - 8) // 4) for i in range(4)}}}
 
-    assert len(dict(getattr(reference(holding(16384)).secret, field))) == 4
+    assert len(dict(getattr(a_reference(holding(16384)).secret, field))) == 4
     with pytest.raises(InvalidSpec, match=f"spec.secret.{field} holds 16388 bytes; the maximum is 16384"):
-        reference(holding(16388))
+        a_reference(holding(16388))
 
 
 def test_a_large_map_costs_little_memory_and_reads_as_it_was_written() -> None:
@@ -262,7 +264,7 @@ def test_a_large_map_costs_little_memory_and_reads_as_it_was_written() -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        kept = [reference({"secret": {"template": dict(texts)}}) for _ in range(20)]
+        kept = [a_reference({"secret": {"template": dict(texts)}}) for _ in range(20)]
         cost = (tracemalloc.get_traced_memory()[0] - before) / len(kept)
     finally:
         tracemalloc.stop()
@@ -278,13 +280,13 @@ def examples_in(message: str) -> list[str]:
 @pytest.mark.parametrize("text", ["{", "}", "{host:base64}", "{host:url:url:url}", "{passwort}", "{db-host}"])
 def test_every_template_that_a_message_shows_is_a_template(text: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        reference({"secret": {"template": {"A": text}}})
+        a_reference({"secret": {"template": {"A": text}}})
     shown = examples_in(caught.value.message)
     assert shown
     for example in shown:
         # A brace itself is the one example without a placeholder in it.
         assert parse_template(example).names or example in {"{{", "}}"}
-        assert reference({"secret": {"template": {"A": example}}}).secret.template == {"A": example}
+        assert a_reference({"secret": {"template": {"A": example}}}).secret.template == {"A": example}
 
 
 @pytest.mark.parametrize(
@@ -302,17 +304,17 @@ def test_every_template_that_a_message_shows_is_a_template(text: str) -> None:
 )
 def test_every_value_that_a_message_shows_is_accepted(spec: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        reference(spec)
+        a_reference(spec)
     examples = examples_in(caught.value.message)
     assert examples
     outer, _, inner = field.partition(".")
     for example in examples:
-        reference({outer: {**spec[outer], inner: example} if inner else example})
+        a_reference({outer: {**spec[outer], inner: example} if inner else example})
 
 
 def test_a_long_refresh_request_is_kept_as_its_beginning_and_a_digest() -> None:
     def requested(value: str) -> str:
-        return identity(annotations={"dbclusterref.io/refresh-requested-at": value}).refresh_requested_at
+        return an_identity(metadata={"annotations": {"dbclusterref.io/refresh-requested-at": value}}).refresh_requested_at
 
     assert requested("x" * 128) == "x" * 128
     assert requested("x" * 200_000) == requested("x" * 200_000) != requested("x" * 200_001)

@@ -6,9 +6,9 @@ from dbclusterref.errors import SettingsError
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
-from tests.support.builders import BOUNDED
+from tests.support.builders import reference_body
 from tests.support.command_line import settings_from
-from tests.support.fakes import reference_body
+from tests.support.strategies import BOUNDED
 
 
 def shard_from(*arguments: str, **environ: str) -> Shard:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.resource.template import TemplateError, adds_lines, faults_in, fill, parse_template, placeholders_in
-from tests.support.builders import BOUNDED, any_text
+from tests.support.strategies import BOUNDED, any_text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dbclusterref.resource.template import PLACEHOLDERS, fill, placeholders_in
 from dbclusterref.secret.engines import ENGINES
 from dbclusterref.secret.rendering import render_secret
 from tests.support import secret_docs
-from tests.support.builders import PEM, connection_body, reference, snapshot
+from tests.support.builders import PEM, a_reference, a_snapshot, connection_body
 
 ROOT = Path(__file__).parents[3]
 CONNECTIONS = ("private_connection", "standby_private_connection", "connection", "standby_connection")
@@ -23,8 +23,8 @@ def everything(engine: str) -> Snapshot:
     """A cluster that has all that one of its engine can have."""
     connections = {name: connection_body() for name in CONNECTIONS}
     # Only Kafka's users have more than a name and a password.
-    user = {"name": "app", "password": "x", "access_cert": PEM, "access_key": "key"} if engine == "kafka" else None
-    return snapshot(engine=engine, num_nodes=2, ca=PEM, user=user, **connections)
+    user = {"name": "app", "password": "x", "access_cert": "cert", "access_key": "key"} if engine == "kafka" else None
+    return a_snapshot(engine=engine, num_nodes=2, ca=PEM, user=user, **connections)
 
 
 @pytest.mark.parametrize("key_set", [*KeySet])
@@ -32,7 +32,7 @@ def everything(engine: str) -> Snapshot:
 def test_the_key_table_names_the_keys_of_a_complete_cluster_and_no_others(engine: str, key_set: KeySet) -> None:
     secret = {"keySets": [key_set.value], "endpoints": EVERYWHERE, "mountPath": "/bindings/orders"}
     spec = {"secret": secret, "user": "app"} if engine == "kafka" else {"secret": secret}
-    data = render_secret(reference(spec), everything(engine)).data
+    data = render_secret(a_reference(spec), everything(engine)).data
     # With a mount path the CA is there, whichever keys were asked for.
     assert data.keys() == secret_docs.keys_of(engine, key_set) | {"ca.crt"}
 
@@ -42,7 +42,7 @@ def test_every_recipe_has_a_value_for_a_complete_cluster_of_its_engine() -> None
     assert recipes.keys() == {"pg", "mysql", "redis", "kafka"}
     for engine, templates in recipes.items():
         secret = {"mountPath": "/bindings/orders", "template": templates}
-        data = render_secret(reference({"secret": secret}), everything(engine)).data
+        data = render_secret(a_reference({"secret": secret}), everything(engine)).data
         assert templates.keys() <= data.keys()
         assert not [name for name in templates if b"{" in data[name]]
 
@@ -80,15 +80,15 @@ def test_encodings_can_follow_one_another() -> None:
 def test_pools_have_the_same_keys_as_clusters() -> None:
     cluster = everything("pg")
     pool = Pool(name="orders-pool", endpoints=cluster.cluster.endpoints)
-    wanted = reference({"pool": "orders-pool"})
+    wanted = a_reference({"pool": "orders-pool"})
     bare = Snapshot(cluster=cluster.cluster, ca=cluster.ca)
     assert (
         render_secret(wanted, Snapshot(cluster=cluster.cluster, ca=cluster.ca, pool=pool)).data
-        == render_secret(reference(), bare).data
+        == render_secret(a_reference(), bare).data
     )
 
 
 def test_a_user_without_certificates_has_no_keys_for_them() -> None:
     user = User(name="app", password="x", access_cert="", access_key="")
     one = Snapshot(cluster=everything("kafka").cluster, user=user)
-    assert not {"access.crt", "access.key"} & render_secret(reference({"user": "app"}), one).data.keys()
+    assert not {"access.crt", "access.key"} & render_secret(a_reference({"user": "app"}), one).data.keys()

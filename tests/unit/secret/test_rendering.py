@@ -27,20 +27,8 @@ from dbclusterref.errors import (
 from dbclusterref.resource.template import PLACEHOLDERS
 from dbclusterref.secret.rendering import placeholders, render_secret
 from dbclusterref.secret.state import SPEC_DIGEST, DesiredSecret
-from tests.support.builders import (
-    BOUNDED,
-    CANARY,
-    CONNECTIONS,
-    PEM,
-    Json,
-    answers,
-    cluster_bodies,
-    complete_cluster_bodies,
-    connection_body,
-    reference,
-    reference_specs,
-    snapshot,
-)
+from tests.support.builders import CANARY, PASSWORD, PEM, Body, a_reference, a_snapshot, connection_body, snapshot_from
+from tests.support.strategies import BOUNDED, CONNECTIONS, cluster_bodies, complete_cluster_bodies, reference_specs
 
 DATA = Path(__file__).parents[2] / "data"
 CASES = sorted(file.stem for file in (DATA / "clusters").glob("*.json"))
@@ -62,15 +50,15 @@ def text(rendered: DesiredSecret) -> dict[str, str]:
     return {name: value.decode() for name, value in rendered.data.items()}
 
 
-def rendered(spec: Json | None = None, **members: Any) -> DesiredSecret:
-    return render_secret(reference(spec), snapshot(**members))
+def rendered(spec: Body | None = None, **members: Any) -> DesiredSecret:
+    return render_secret(a_reference(spec), a_snapshot(**members))
 
 
-def judge(spec: Json, known: Snapshot | Json) -> DesiredSecret | Cause:
+def judge(spec: Body, known: Snapshot | Body) -> DesiredSecret | Cause:
     """What becomes of a snapshot, or of a cluster's body: the Secret, or why there is none."""
     try:
-        found = known if isinstance(known, Snapshot) else Snapshot(cluster=DatabaseCluster.from_api(known), ca=PEM.encode())
-        return render_secret(reference(spec), found)
+        found = known if isinstance(known, Snapshot) else Snapshot(cluster=DatabaseCluster.from_api(known), ca=PEM)
+        return render_secret(a_reference(spec), found)
     except Cause as cause:
         return cause
 
@@ -79,7 +67,7 @@ def judge(spec: Json, known: Snapshot | Json) -> DesiredSecret | Cause:
 # secrets/*.yaml (what must come of them), paired by name.
 
 
-def described(outcome: DesiredSecret | Cause) -> Json:
+def described(outcome: DesiredSecret | Cause) -> Body:
     """An outcome as the files describe it."""
     if isinstance(outcome, Cause):
         return {"noSecret": outcome.reason, "message": outcome.message}
@@ -93,7 +81,7 @@ def test_a_clusters_answers_make_the_secret_beside_them(case: str) -> None:
     given_file, wanted_file = DATA / "references" / f"{case}.yaml", DATA / "secrets" / f"{case}.yaml"
     spec = yaml.safe_load(given_file.read_text())["spec"] if given_file.exists() else {}
     bodies = json.loads((DATA / "clusters" / f"{case}.json").read_text())
-    assert described(judge(spec, answers(bodies))) == yaml.safe_load(wanted_file.read_text())
+    assert described(judge(spec, snapshot_from(bodies))) == yaml.safe_load(wanted_file.read_text())
 
 
 def test_no_example_stands_alone() -> None:
@@ -105,8 +93,8 @@ def test_no_example_stands_alone() -> None:
 
 
 def test_the_resources_own_labels_and_annotations_are_not_copied() -> None:
-    mine = reference(labels={"argocd.argoproj.io/instance": "x"}, annotations={"example.com/a": "b"})
-    assert render_secret(mine, snapshot()).metadata_digest == rendered().metadata_digest
+    mine = a_reference(metadata={"labels": {"argocd.argoproj.io/instance": "x"}, "annotations": {"example.com/a": "b"}})
+    assert render_secret(mine, a_snapshot()).metadata_digest == rendered().metadata_digest
 
 
 def test_the_users_template_replaces_a_built_in_key_and_is_in_both_key_sets() -> None:
@@ -160,7 +148,8 @@ def test_a_cluster_that_is_complete_has_its_secret_whatever_it_is_doing(status: 
 @pytest.mark.parametrize("wrong", [{"port": "25060"}, {"port": 70000}, {"host": "a b"}, {"password": "a\nb"}, {"uri": 7}])
 def test_a_connection_that_cannot_be_right_costs_those_secrets_alone_that_are_made_from_it(wrong: dict[str, object]) -> None:
     members = {"connection": connection_body(**wrong), "standby_private_connection": connection_body(**wrong)}
-    assert rendered({"secret": {"endpoints": ["Private"]}}, **members).data_digest == rendered().data_digest
+    private: Body = {"secret": {"endpoints": ["Private"]}}
+    assert rendered(private, **members).data_digest == rendered(private).data_digest
     for endpoint, member in (("Public", "connection"), ("Standby", "standby_private_connection")):
         with pytest.raises(UpstreamUnavailable, match=f"database.{member}"):
             rendered({"secret": {"endpoints": ["Private", endpoint]}}, **members)
@@ -175,7 +164,7 @@ def test_a_connection_that_cannot_be_right_costs_those_secrets_alone_that_are_ma
 
 @BOUNDED
 @given(reference_specs(), cluster_bodies())
-def test_a_cluster_makes_a_secret_of_documented_keys_without_empty_values_or_a_cause(spec: Json, body: Json) -> None:
+def test_a_cluster_makes_a_secret_of_documented_keys_without_empty_values_or_a_cause(spec: Body, body: Body) -> None:
     outcome = judge(spec, body)
     if isinstance(outcome, DesiredSecret):
         assert set(outcome.data) <= KEYS | set(spec["secret"]["template"])
@@ -186,7 +175,7 @@ def test_a_cluster_makes_a_secret_of_documented_keys_without_empty_values_or_a_c
 
 @BOUNDED
 @given(reference_specs(), cluster_bodies())
-def test_the_same_input_makes_the_same_secret_byte_for_byte(spec: Json, body: Json) -> None:
+def test_the_same_input_makes_the_same_secret_byte_for_byte(spec: Body, body: Body) -> None:
     one, other = judge(spec, body), judge(copy.deepcopy(spec), dict(reversed(copy.deepcopy(body).items())))
     if isinstance(one, DesiredSecret) and isinstance(other, DesiredSecret):
         assert json.dumps(one.manifest(revision=1)) == json.dumps(other.manifest(revision=1))
@@ -195,7 +184,7 @@ def test_the_same_input_makes_the_same_secret_byte_for_byte(spec: Json, body: Js
         assert (type(one), str(one)) == (type(other), str(other))
 
 
-ALL_ENDPOINTS: Json = {"secret": {"endpoints": ["Private", "Standby", "Public", "PublicStandby"]}}
+ALL_ENDPOINTS: Body = {"secret": {"endpoints": ["Private", "Standby", "Public", "PublicStandby"]}}
 
 
 def parsed_twice(uri: str) -> list[tuple[str | None, int | None, str | None, str | None, str]]:
@@ -209,7 +198,7 @@ def parsed_twice(uri: str) -> list[tuple[str | None, int | None, str | None, str
 
 @BOUNDED
 @given(complete_cluster_bodies())
-def test_every_uri_reads_back_as_the_connection_it_was_made_of(body: Json) -> None:
+def test_every_uri_reads_back_as_the_connection_it_was_made_of(body: Body) -> None:
     outcome = judge(ALL_ENDPOINTS, body)
     assert isinstance(outcome, DesiredSecret)
     data = text(outcome)
@@ -227,8 +216,8 @@ def test_every_uri_reads_back_as_the_connection_it_was_made_of(body: Json) -> No
 
 @BOUNDED
 @given(complete_cluster_bodies(st.sampled_from(["pg", "advanced_pg"])))
-def test_a_uri_of_both_hosts_names_the_primary_first(body: Json) -> None:
-    data = text(render_secret(reference(), Snapshot(cluster=DatabaseCluster.from_api(body))))
+def test_a_uri_of_both_hosts_names_the_primary_first(body: Body) -> None:
+    data = text(render_secret(a_reference(), Snapshot(cluster=DatabaseCluster.from_api(body))))
     for key, attrs in (("ha-uri", "read-write"), ("ro-uri", "prefer-standby")):
         parts = urlsplit(data[key])
         userinfo, _, hosts = parts.netloc.rpartition("@")
@@ -240,8 +229,8 @@ def test_a_uri_of_both_hosts_names_the_primary_first(body: Json) -> None:
 
 @BOUNDED
 @given(complete_cluster_bodies())
-def test_a_jdbc_url_holds_no_credentials(body: Json) -> None:
-    data = text(render_secret(reference(), Snapshot(cluster=DatabaseCluster.from_api(body))))
+def test_a_jdbc_url_holds_no_credentials(body: Body) -> None:
+    data = text(render_secret(a_reference(), Snapshot(cluster=DatabaseCluster.from_api(body))))
     for prefix in ("", "standby-"):
         url = data.get(f"{prefix}jdbc-url")
         assert (url is None) == ("sql" not in data["type"])
@@ -252,7 +241,7 @@ def test_a_jdbc_url_holds_no_credentials(body: Json) -> None:
 
 @BOUNDED
 @given(complete_cluster_bodies(), reference_specs())
-def test_nothing_public_is_written_unasked(body: Json, spec: Json) -> None:
+def test_nothing_public_is_written_unasked(body: Body, spec: Body) -> None:
     outcome = judge(spec, body)
     assert isinstance(outcome, DesiredSecret)
     asked = spec["secret"]["endpoints"]
@@ -262,12 +251,13 @@ def test_nothing_public_is_written_unasked(body: Json, spec: Json) -> None:
 
 
 def test_without_a_standby_no_key_speaks_of_one() -> None:
-    assert [key for key in rendered().data if "standby" in key or key in {"ha-uri", "ro-uri", "DATABASE_REPLICA_URL"}] == []
+    keys = rendered(standby=False).data.keys()
+    assert [key for key in keys if "standby" in key or key in {"ha-uri", "ro-uri", "DATABASE_REPLICA_URL"}] == []
 
 
 @BOUNDED
 @given(cluster_bodies(), reference_specs())
-def test_no_cause_and_no_repr_shows_a_password(body: Json, spec: Json) -> None:
+def test_no_cause_and_no_repr_shows_a_password(body: Body, spec: Body) -> None:
     for name in CONNECTIONS:
         if body.get(name) and body[name].get("password"):
             body[name] |= {"password": CANARY, "uri": f"x://u:{CANARY}@h:1/db"}
@@ -280,9 +270,9 @@ def test_no_cause_and_no_repr_shows_a_password(body: Json, spec: Json) -> None:
 
 def test_every_placeholder_there_is_has_a_value_for_some_cluster() -> None:
     user = {"name": "app", "password": "x", "access_cert": "C", "access_key": "K"}
-    everything = snapshot(ca=PEM, user=user, **dict.fromkeys(CONNECTIONS, connection_body()))
-    spec: Json = {"secret": {**ALL_ENDPOINTS["secret"], "mountPath": "/bindings"}}
-    assert set(placeholders(reference(spec), everything)) == PLACEHOLDERS
+    everything = a_snapshot(ca=PEM, user=user, **dict.fromkeys(CONNECTIONS, connection_body()))
+    spec: Body = {"secret": {**ALL_ENDPOINTS["secret"], "mountPath": "/bindings"}}
+    assert set(placeholders(a_reference(spec), everything)) == PLACEHOLDERS
 
 
 def test_a_key_set_that_an_engine_knows_no_keys_of_is_said_and_not_written_empty() -> None:
@@ -293,15 +283,15 @@ def test_a_key_set_that_an_engine_knows_no_keys_of_is_said_and_not_written_empty
 # Sizes
 
 
-def repeating(placeholder: str, *, keys: int, times: int) -> Json:
+def repeating(placeholder: str, *, keys: int, times: int) -> Body:
     return {"secret": {"template": {f"K{i}": placeholder * times for i in range(keys)}}}
 
 
-CA_OF_2_KB = "-----BEGIN CERTIFICATE-----\n" + "A" * 2000 + "\n-----END CERTIFICATE-----\n"
+CA_OF_2_KB = b"-----BEGIN CERTIFICATE-----\n" + b"A" * 2000 + b"\n-----END CERTIFICATE-----\n"
 
 
 def test_a_template_that_repeats_a_value_is_refused_with_the_size_before_anything_is_built() -> None:
-    wanted, known = reference(repeating("{ca}", keys=3, times=1024)), snapshot(ca=CA_OF_2_KB)
+    wanted, known = a_reference(repeating("{ca}", keys=3, times=1024)), a_snapshot(ca=CA_OF_2_KB)
     tracemalloc.start()
     try:
         with pytest.raises(InvalidSpec, match=r"a Secret of 63\d{5} bytes; the maximum is 1048576"):
@@ -313,16 +303,16 @@ def test_a_template_that_repeats_a_value_is_refused_with_the_size_before_anythin
 
 
 def test_a_secret_may_be_as_large_as_the_api_server_lets_it() -> None:
-    spec: Json = {"secret": {"template": {"K": "{ca}"}, "keySets": ["Env"]}}
-    room = 2**20 - sum(len(value) for name, value in rendered(spec, ca="x").data.items() if name != "K")
-    assert len(rendered(spec, ca="x" * room).data["K"]) == room
+    spec: Body = {"secret": {"template": {"K": "{ca}"}, "keySets": ["Env"]}}
+    room = 2**20 - sum(len(value) for name, value in rendered(spec, ca=b"x").data.items() if name != "K")
+    assert len(rendered(spec, ca=b"x" * room).data["K"]) == room
     with pytest.raises(InvalidSpec, match="a Secret of 1048577 bytes"):
-        rendered(spec, ca="x" * (room + 1))
+        rendered(spec, ca=b"x" * (room + 1))
 
 
 def test_values_too_large_for_the_built_in_keys_are_upstreams_fault() -> None:
     with pytest.raises(UpstreamUnavailable, match="the maximum is 1048576"):
-        rendered(ca="x" * 2**19)
+        rendered(ca=b"x" * 2**19)
 
 
 # What a file that is read line by line may hold
@@ -332,14 +322,14 @@ def test_values_too_large_for_the_built_in_keys_are_upstreams_fault() -> None:
 @pytest.mark.parametrize("member", ["host", "user", "password", "database"])
 @pytest.mark.parametrize("engine", ["pg", "mysql", "kafka"])
 def test_no_value_brings_a_line_into_a_configuration_file(engine: str, member: str, break_: str) -> None:
-    spec: Json = {"secret": {"keySets": ["Binding", "Files"], "mountPath": "/bindings/orders"}}
-    found = snapshot(engine=engine, ca=PEM)
+    spec: Body = {"secret": {"keySets": ["Binding", "Files"], "mountPath": "/bindings/orders"}}
+    found = a_snapshot(engine=engine, ca=PEM)
     assert found.cluster.endpoints.private
     # The model refuses such values; what a person supplies does not go through it.
     change: dict[str, Any] = {member: f"x{break_}evil=1"}
     hostile = replace(found.cluster.endpoints.private, **change)
     cluster = replace(found.cluster, endpoints=Endpoints(private=hostile))
-    secret = render_secret(reference(spec), replace(found, cluster=cluster))
+    secret = render_secret(a_reference(spec), replace(found, cluster=cluster))
     file = {"pg": "pg_service.conf", "mysql": "my.cnf", "kafka": "client.properties"}[engine]
     lines = text(secret).get(file, "").splitlines()
     assert not [line for line in lines if line.startswith("evil")]
@@ -372,14 +362,15 @@ def test_an_engine_without_databases_says_that_a_database_has_no_effect(engine: 
 
 
 def test_keys_left_out_for_want_of_a_value_are_named() -> None:
-    secret = rendered({"secret": {"template": {"READ_URL": "{standby-uri}", "CERT": "{access-cert}", "HOST": "{host}"}}})
+    spec = {"secret": {"template": {"READ_URL": "{standby-uri}", "CERT": "{access-cert}", "HOST": "{host}"}}}
+    secret = rendered(spec, standby=False)
     assert secret.notes == ("Left out, because the cluster has no usable value for them: CERT, READ_URL.",)
     assert rendered().notes == ()
 
 
-def supplied(password: str, spec: Json | None = None, **members: Any) -> DesiredSecret:
-    wanted = reference({"passwordSecretRef": {"name": "orders-password"}, **(spec or {})})
-    return render_secret(wanted, replace(snapshot(**members), password=password))
+def supplied(password: str, spec: Body | None = None, **members: Any) -> DesiredSecret:
+    wanted = a_reference({"passwordSecretRef": {"name": "orders-password"}, **(spec or {})})
+    return render_secret(wanted, replace(a_snapshot(**members), password=password))
 
 
 def test_a_supplied_password_completes_what_digitalocean_does_not_show() -> None:
@@ -391,7 +382,7 @@ def test_a_supplied_password_completes_what_digitalocean_does_not_show() -> None
 
 
 def test_a_password_that_digitalocean_shows_takes_precedence() -> None:
-    assert text(supplied("other"))["password"] == "sesame"
+    assert text(supplied("other"))["password"] == PASSWORD
 
 
 def test_a_mongodb_without_a_password_says_where_to_put_it() -> None:
@@ -400,11 +391,11 @@ def test_a_mongodb_without_a_password_says_where_to_put_it() -> None:
 
 
 def test_a_supplied_password_is_in_no_repr() -> None:
-    assert CANARY not in repr(replace(snapshot(), password=CANARY))
-    assert CANARY not in repr(PackedSnapshot.of(replace(snapshot(), password=CANARY)))
+    assert CANARY not in repr(replace(a_snapshot(), password=CANARY))
+    assert CANARY not in repr(PackedSnapshot.of(replace(a_snapshot(), password=CANARY)))
 
 
-def inbound_pool() -> Json:
+def inbound_pool() -> Body:
     return {
         "name": "orders-pool",
         "private_connection": connection_body(port=25061, user="", password="", database="orders-pool"),
@@ -413,7 +404,7 @@ def inbound_pool() -> Json:
 
 def test_a_pool_of_the_inbound_user_takes_the_clusters_default_user() -> None:
     data = text(rendered({"pool": "orders-pool"}, pool=inbound_pool()))
-    assert (data["username"], data["password"], data["port"]) == ("doadmin", "sesame", "25061")
+    assert (data["username"], data["password"], data["port"]) == ("doadmin", PASSWORD, "25061")
 
 
 def test_a_pool_of_the_inbound_user_takes_the_user_that_is_asked_for() -> None:
@@ -451,7 +442,7 @@ def test_a_secret_that_is_taken_over_keeps_the_type_opaque() -> None:
         ({"keySets": ["Env"], "mountPath": "/b"}, True),
     ],
 )
-def test_the_ca_is_marked_where_a_key_holds_it_unchanged(secret: Json, *, known: bool) -> None:
+def test_the_ca_is_marked_where_a_key_holds_it_unchanged(secret: Body, *, known: bool) -> None:
     annotations = rendered({"secret": secret}, ca=PEM).annotations
     assert ("dbclusterref.io/ca-sha256" in annotations) == known
 
@@ -479,7 +470,7 @@ def test_a_missing_port_is_not_blamed_on_the_tokens_scope() -> None:
 
 def test_a_short_value_repeated_by_many_templates_is_counted_with_the_built_in_keys() -> None:
     host = ".".join(["h" * 49] * 5)
-    spec: Json = {"secret": {"template": {f"K{i}": "{host}" * 680 for i in range(4)}}}
+    spec: Body = {"secret": {"template": {f"K{i}": "{host}" * 680 for i in range(4)}}}
     connection = connection_body(host=host, password="s" * 60)
     assert len(rendered(spec, private_connection=connection).data["K0"]) == 169_320
     with pytest.raises(InvalidSpec, match="a Secret of 1"):

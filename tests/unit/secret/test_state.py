@@ -9,29 +9,29 @@ from hypothesis import given, reject
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import InvalidSpec
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.secret.rendering import render_secret
 from dbclusterref.secret.state import DesiredSecret, LiveSecret
 from tests.support.builders import (
-    BOUNDED,
     CANARY,
-    CLUSTER_UUID,
+    PASSWORD,
     PEM,
     UID,
-    Json,
+    UUID,
+    Body,
+    a_reference,
+    a_snapshot,
     applied,
-    complete_cluster_bodies,
     connection_body,
-    reference,
     reference_body,
-    reference_specs,
-    snapshot,
 )
+from tests.support.strategies import BOUNDED, complete_cluster_bodies, reference_specs
 
 
-def rendered(spec: Json | None = None, **members: Any) -> DesiredSecret:
-    return render_secret(reference(spec), snapshot(**members))
+def rendered(spec: Body | None = None, **members: Any) -> DesiredSecret:
+    return render_secret(a_reference(spec), a_snapshot(**members))
 
 
 # As it shall be
@@ -50,11 +50,11 @@ def test_the_manifest_is_a_secret_that_kubernetes_collects_with_the_resource() -
             "uid": "live-uid",
             "labels": {"app.kubernetes.io/managed-by": "dbclusterref"},
             "annotations": {
-                "dbclusterref.io/cluster-uuid": CLUSTER_UUID,
+                "dbclusterref.io/cluster-uuid": UUID,
                 "dbclusterref.io/reference": "orders-db",
                 "dbclusterref.io/reference-uid": UID,
                 "dbclusterref.io/revision": "7",
-                "dbclusterref.io/spec-digest": spec_digest(reference()),
+                "dbclusterref.io/spec-digest": spec_digest(a_reference()),
             },
             # No blockOwnerDeletion: it would ask for rights on finalizers.
             "ownerReferences": [
@@ -69,7 +69,7 @@ def test_the_manifest_is_a_secret_that_kubernetes_collects_with_the_resource() -
         },
     }
     assert isinstance(data, dict)
-    assert base64.b64decode(data["password"]) == b"sesame"
+    assert base64.b64decode(data["password"]) == PASSWORD.encode()
 
 
 def test_a_secret_to_be_created_names_no_uid() -> None:
@@ -87,33 +87,33 @@ def test_retain_means_no_owner() -> None:
 # The live Secret
 
 
-SPEC: Json = {"secret": {"labels": {"team": "orders"}, "annotations": {"example.com/a": "b"}}}
+SPEC: Body = {"secret": {"labels": {"team": "orders"}, "annotations": {"example.com/a": "b"}}}
 
 
-def live(body: Json) -> LiveSecret:
+def live(body: Body) -> LiveSecret:
     return LiveSecret.from_body(body)
 
 
-def echo(spec: Json | None = None, *, revision: int = 4) -> Json:
+def echo(spec: Body | None = None, *, revision: int = 4) -> Body:
     return applied(rendered(spec if spec is not None else SPEC).manifest(revision=revision))
 
 
-def same(body: Json, spec: Json | None = None) -> tuple[bool, bool]:
+def same(body: Body, spec: Body | None = None) -> tuple[bool, bool]:
     """Whether type and data, and whether the metadata, are as they should be."""
     wanted = rendered(spec if spec is not None else SPEC)
     return live(body).data_digest == wanted.data_digest, live(body).metadata_digest == wanted.metadata_digest
 
 
 @pytest.mark.parametrize("spec", [{}, SPEC, {"secret": {"deletionPolicy": "Retain"}}])
-def test_what_the_api_server_answers_to_an_apply_differs_in_nothing(spec: Json) -> None:
+def test_what_the_api_server_answers_to_an_apply_differs_in_nothing(spec: Body) -> None:
     assert same(echo(spec), spec) == (True, True)
 
 
 @BOUNDED
 @given(complete_cluster_bodies(), reference_specs())
-def test_no_secret_differs_from_its_own_echo(body: Json, spec: Json) -> None:
+def test_no_secret_differs_from_its_own_echo(body: Body, spec: Body) -> None:
     try:
-        secret = render_secret(reference(spec), Snapshot(cluster=DatabaseCluster.from_api(body)))
+        secret = render_secret(a_reference(spec), Snapshot(cluster=DatabaseCluster.from_api(body)))
     except InvalidSpec:
         reject()  # an engine without keys for the environment, and no other keys asked for
     answered = live(applied(json.loads(json.dumps(secret.manifest(revision=1)))))
@@ -180,7 +180,7 @@ def test_an_owner_that_was_stripped_is_a_difference_of_metadata() -> None:
 
 
 def test_an_owner_that_shall_go_is_a_difference_of_metadata() -> None:
-    retain: Json = {"secret": {**SPEC["secret"], "deletionPolicy": "Retain"}}
+    retain: Body = {"secret": {**SPEC["secret"], "deletionPolicy": "Retain"}}
     assert same(echo(), retain) == (True, False)
 
 
@@ -218,14 +218,14 @@ def test_a_bare_secret_can_be_read() -> None:
 # What is remembered of a CA
 
 
-def remembered(secret: Json, *, ca: str = PEM) -> LiveSecret:
-    return live(applied(render_secret(reference({"secret": secret}), snapshot(ca=ca)).manifest(revision=1)))
+def remembered(secret: Body, *, ca: bytes = PEM) -> LiveSecret:
+    return live(applied(render_secret(a_reference({"secret": secret}), a_snapshot(ca=ca)).manifest(revision=1)))
 
 
 def test_the_ca_is_remembered_where_a_key_holds_it_unchanged() -> None:
-    assert remembered({}).ca == PEM.encode()
-    assert remembered({"keySets": ["Env"], "mountPath": "/b"}).ca == PEM.encode()
-    assert remembered({"template": {"ca.crt": "{ca}{ca}"}}).ca == PEM.encode()
+    assert remembered({}).ca == PEM
+    assert remembered({"keySets": ["Env"], "mountPath": "/b"}).ca == PEM
+    assert remembered({"template": {"ca.crt": "{ca}{ca}"}}).ca == PEM
 
 
 @pytest.mark.parametrize("text", ["{ca}{ca}", "constant", "{host}"])
@@ -235,7 +235,7 @@ def test_a_template_that_replaces_the_ca_is_never_taken_for_it(text: str) -> Non
 
 
 def test_a_ca_that_somebody_changed_is_not_remembered() -> None:
-    body = applied(render_secret(reference(), snapshot(ca=PEM)).manifest(revision=1))
+    body = applied(render_secret(a_reference(), a_snapshot(ca=PEM)).manifest(revision=1))
     for key in ("ca.crt", "certificates"):
         body["data"][key] = base64.b64encode(b"another").decode()
     assert live(body).ca == b""
@@ -263,7 +263,7 @@ def test_little_is_kept_of_a_secret_however_large_it_is() -> None:
     known = live(body)
     kept = [known.uid, known.resource_version, known.type, known.adopt, known.ca, *known.reference_uids]
     assert sum(map(len, kept)) < 1500
-    assert not known.belongs_to(reference(name="x" * 253, uid="another"))
+    assert not known.belongs_to(a_reference(key=ObjectKey("shop", "x" * 253), uid="another"))
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_little_is_kept_of_a_secret_however_large_it_is() -> None:
         ({"metadata": {"ownerReferences": [{"kind": "Deployment", "uid": "d"}]}}, True),
     ],
 )
-def test_a_secret_is_adoptable_unless_it_cannot_be_changed_or_has_a_controller(members: Json, *, adoptable: bool) -> None:
+def test_a_secret_is_adoptable_unless_it_cannot_be_changed_or_has_a_controller(members: Body, *, adoptable: bool) -> None:
     metadata = {"uid": "u", "resourceVersion": "1", **members.get("metadata", {})}
     assert live({**members, "metadata": metadata}).adoptable == adoptable
 
@@ -286,9 +286,9 @@ def foreign(**metadata: object) -> LiveSecret:
 
 def test_a_secret_belongs_to_whom_its_owner_or_its_annotation_names() -> None:
     owner = {"apiVersion": "dbclusterref.io/v1alpha1", "kind": "DatabaseClusterRef", "name": "orders-db", "uid": UID}
-    assert foreign(ownerReferences=[owner]).belongs_to(reference())
-    assert foreign(annotations={"dbclusterref.io/reference-uid": UID}).belongs_to(reference())
-    assert foreign(annotations={"dbclusterref.io/adopt": "orders-db"}).belongs_to(reference())
+    assert foreign(ownerReferences=[owner]).belongs_to(a_reference())
+    assert foreign(annotations={"dbclusterref.io/reference-uid": UID}).belongs_to(a_reference())
+    assert foreign(annotations={"dbclusterref.io/adopt": "orders-db"}).belongs_to(a_reference())
 
 
 @pytest.mark.parametrize(
@@ -307,11 +307,11 @@ def test_a_secret_belongs_to_whom_its_owner_or_its_annotation_names() -> None:
     ],
 )
 def test_a_secret_that_only_looks_like_ours_is_not(metadata: dict[str, object]) -> None:
-    assert not foreign(**metadata).belongs_to(reference())
+    assert not foreign(**metadata).belongs_to(a_reference())
 
 
 def test_a_resource_that_was_deleted_and_made_again_does_not_own_the_old_ones_secret() -> None:
-    assert live(echo()).belongs_to(reference())
+    assert live(echo()).belongs_to(a_reference())
     assert not live(echo()).belongs_to(Reference.from_body(reference_body(uid="5f0c1d8e-0000-4000-8000-000000000002")))
 
 

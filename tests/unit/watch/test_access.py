@@ -6,7 +6,7 @@ import pytest
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import references_path
 from dbclusterref.watch.access import PERIOD, REJECTED_UNHEALTHY, REJECTED_UNREADY, SECRET_TRIES, Access
-from tests.support.fakes import FakeClock
+from tests.support.fake_time import FakeClock
 
 LOGGER = logging.getLogger("dbclusterref.test")
 

@@ -1,7 +1,7 @@
 import asyncio
 
 from dbclusterref.watch.heartbeat import LAG_PERIOD, LAGGING, LoopLag, WatchSilence
-from tests.support.fakes import FakeClock, FakeTimeLoop, LoopClock, in_fake_time, settle
+from tests.support.fake_time import FakeClock, FakeTimeLoop, LoopClock, in_fake_time, settle
 
 SECRETS, THINGS = "/api/v1/secrets", "/apis/x/things"
 

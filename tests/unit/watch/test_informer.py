@@ -20,7 +20,7 @@ from dbclusterref.timing import Timing
 from dbclusterref.watch.informer import Informer
 from dbclusterref.watch.stream_filter import OwnWrites
 from tests.support.empty_cluster import empty_cluster
-from tests.unit.kube.test_client import TOKEN, connect
+from tests.support.kubernetes_client import TOKEN, connect
 
 pytestmark = pytest.mark.sockets
 

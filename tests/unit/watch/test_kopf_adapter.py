@@ -13,7 +13,8 @@ from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, PLURAL, ObjectKey
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.watch.kopf_adapter import EndlessBackoff, NoDiffs, NoMemories, make_registry, make_settings, scope
-from tests.support.fakes import KEY, Body, in_fake_time, reference_body, secret_body, settle
+from tests.support.builders import KEY, Body, reference_body, secret_body
+from tests.support.fake_time import in_fake_time, settle
 
 Handler = Callable[..., Coroutine[Any, Any, object]]
 

@@ -13,7 +13,8 @@ from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.secret.state import REFERENCE_UID
 from dbclusterref.watch.resync import Resync, SecretsUnreadableError
-from tests.support.fakes import KEY, FakeKubernetes, reference_body, secret_body
+from tests.support.builders import KEY, reference_body, secret_body
+from tests.support.fake_kubernetes import FakeKubernetes
 
 # ruff: noqa: ARG002 - stand-ins take what they are given
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from dbclusterref.kube.connection import METADATA_ALONE
 from dbclusterref.watch.stream_filter import StreamFilter
-from tests.support.fakes import settle
+from tests.support.fake_time import settle
 
 pytestmark = pytest.mark.sockets
 
