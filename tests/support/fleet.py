@@ -46,6 +46,7 @@ def in_memory(simulator: Simulator) -> DigitalOcean:
 class Fleet:
     """References. `snapshots` is what each has read last, `read_at` when, `causes` why the last read failed.
 
+    `without_ca` are those whose first answer lacked its CA: their Secret is written twice.
     `requested_at` says when a person asked for a refresh that has not been read yet.
     """
 
@@ -57,6 +58,7 @@ class Fleet:
     causes: dict[ObjectKey, Cause] = field(default_factory=dict)
     read_at: dict[ObjectKey, float] = field(default_factory=dict)
     requested_at: dict[ObjectKey, float] = field(default_factory=dict)
+    without_ca: set[ObjectKey] = field(default_factory=set)
     looks: int = 0
 
     async def run(self, seconds: float) -> None:
@@ -97,6 +99,8 @@ class Fleet:
         if isinstance(snapshot, Queued):
             return snapshot.seconds
         self.causes.pop(key, None)
+        if snapshot.ca_pending and key not in self.snapshots:
+            self.without_ca.add(key)
         self.snapshots[key] = snapshot
         self.read_at[key] = self.clock()
         self.requested_at.pop(key, None)

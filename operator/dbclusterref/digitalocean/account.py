@@ -5,6 +5,7 @@ Where many clusters are wanted, the account's own task (`poller`) walks the list
 changed. A caller never waits in here for its turn: it is told when to look again, so that no token delays another.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from dbclusterref.errors import Cause, RateLimited
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 
+FIRST_CA_WAIT = 60.0
+"""Seconds that a first Secret may wait for its CA's turn, so that it is written once. Where that is longer, the CA follows."""
 ANSWERS_SOON = 5.0
 """Seconds until a caller that waits for a page looks again; the page's arrival marks it earlier."""
 
@@ -72,7 +75,8 @@ class Account:
         # What one reference knows is not kept for others: it may come from a Secret that its users can write.
         ca = kept_ca or await known_ca()
         first = kept_ca is None and not ca
-        requests = self._requests_needed(reference, found, wanted, needs_ca=first and found is None)
+        ca_follows = first and found is not None and self._ca_follows(reference, wanted)
+        requests = self._requests_needed(reference, found, wanted, needs_ca=first and not ca_follows)
         if requests:
             if queued := self._queued(reference, wanted, needs_cluster=found is None, requests=requests):
                 return queued
@@ -80,12 +84,14 @@ class Account:
             self._reader.queue.leave(reference.key.namespace, _place(reference, wanted))
         try:
             with self._reader.reserve(max(requests, 1)):
-                return await self._read(reference, found, wanted=wanted, known_ca=ca)
+                return await self._read(reference, found, wanted=wanted, known_ca=ca, ca_follows=ca_follows)
         finally:
             self._poller.keep_going()
 
-    async def _read(self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes) -> Snapshot:
-        uuid, from_page = reference.cluster_uuid, found is not None
+    async def _read(
+        self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes, ca_follows: bool
+    ) -> Snapshot:
+        uuid = reference.cluster_uuid
         found = found or await self._poller.read_singly(uuid, wanted=wanted)
         cluster, packed = found.cluster, found.packed
         user = pool = None
@@ -97,7 +103,7 @@ class Account:
         if reference.pool:
             pool = await self._reader.pool(uuid, reference.pool, of=packed, wanted=wanted)
         unread = await self._read_requested_ca(uuid, wanted)
-        ca, pending = await self._find_ca(uuid, known=known_ca, may_wait=from_page)
+        ca, pending = await self._find_ca(uuid, known=known_ca, follows=ca_follows)
         if unread and not ca:
             raise unread
         answer = self._cache.get(uuid)
@@ -217,21 +223,31 @@ class Account:
                 return cause
         return None
 
-    async def _find_ca(self, uuid: str, *, known: bytes, may_wait: bool) -> tuple[bytes, bool]:
+    def _ca_follows(self, reference: Reference, wanted: Freshness) -> bool:
+        """Return whether a cluster that a page brought is answered without its CA, which the account's own task then reads."""
+        now, place, budget, schedule = self._now(), _place(reference, wanted), self._reader.budget, self._reader.ca_schedule
+        # Decided before, and true of each refresh until the CA is there: a new password does not wait for it.
+        if schedule.is_planned(reference.cluster_uuid) or now < budget.stay_away_until:
+            return True
+        # Where most of a crowd would wait too long, nobody does: the requests are for the pages that keep all of it fresh.
+        crowd = len(self._cache.demand) - len(schedule) > budget.burst + budget.pace * FIRST_CA_WAIT
+        spare = budget.background if crowd else 0.0
+        wait = self._reader.turn_comes_in(reference.key.namespace, place, urgent=False, spare=spare)
+        return wait > (0.0 if crowd else FIRST_CA_WAIT)
+
+    async def _find_ca(self, uuid: str, *, known: bytes, follows: bool) -> tuple[bytes, bool]:
         """Return the CA, and whether upstream has yet to be asked for it."""
-        schedule, budget, now = self._reader.ca_schedule, self._reader.budget, self._now()
+        schedule, now = self._reader.ca_schedule, self._now()
         kept = schedule.get(uuid)
         if kept is not None:
             return kept or known, False
         if known:
             schedule.plan_recheck(uuid, now=now)
             return schedule.shared(known), False
-        try:
-            if not may_wait or budget.may_spend(now, spare=max(budget.background, len(self._reader.queue))):
+        if not follows:
+            with contextlib.suppress(RateLimited):
                 await self._reader.ca(uuid, wanted=Routine(now))
                 return schedule.get(uuid) or b"", False
-        except RateLimited:
-            pass
         schedule.plan(uuid, at=now)
         return b"", True
 

@@ -23,6 +23,10 @@ class CaSchedule:
     _planned: dict[str, float] = field(default_factory=dict)
     _alike: dict[bytes, bytes] = field(default_factory=dict, repr=False)
 
+    def __len__(self) -> int:
+        """Return for how many clusters upstream has answered."""
+        return len(self._known)
+
     def get(self, uuid: str) -> bytes | None:
         """Return what upstream last said, b"" for no CA; None where it has not been asked."""
         return self._known.get(uuid)
@@ -46,6 +50,10 @@ class CaSchedule:
         self._planned.pop(uuid, None)
         self.plan(uuid, at=asked_at + max_age * (1 - chance / 10))
         return before != pem
+
+    def is_planned(self, uuid: str) -> bool:
+        """Return whether a read is to come."""
+        return uuid in self._planned
 
     def shared(self, pem: bytes) -> bytes:
         """Return the one copy of equal CAs."""

@@ -14,8 +14,8 @@ DEFAULT_LIMIT = 5000
 """Requests an hour that DigitalOcean gives a token; a reply's `ratelimit-limit` corrects it."""
 SHARE = 0.9
 """Share of the hourly limit that is used in the long run; the rest stays for people and other tools."""
-BURST = 0.02
-"""Share of the hourly limit that may go at once: 100 of 5,000, so that a burst and a minute of the pace stay within 250."""
+BURST = 0.03
+"""Share of the hourly limit that may go at once: 150 of 5,000, so that a burst and a minute of the pace are 225 of the 250."""
 RESERVE = 0.05
 """Below this share of the limit left, the pace falls in proportion, so that other users of the token are not starved."""
 SLOWEST = 0.05

@@ -123,16 +123,22 @@ class Reader:
         Each request counts `weight` times for the lane's share.
         A caller that has to wait keeps its place in the queue, and one whose turn it is leaves it.
         """
+        wait = self.turn_comes_in(lane, place, urgent=urgent, requests=requests, behind=behind, spare=spare)
+        if wait:
+            self.queue.join(lane, place, urgent=urgent, now=self._now())
+        else:
+            self.queue.serve(lane, place, requests=requests * weight)
+        return wait
+
+    def turn_comes_in(
+        self, lane: str, place: What, *, urgent: bool, requests: int = 1, behind: int = 0, spare: float = 0.0
+    ) -> float:
+        """Return what `wait_for_turn` would, and leave the queue as it is."""
         now = self._now()
         ahead = behind + self.queue.position(lane, place, urgent=urgent, now=now)
         # Nobody is in front: a budget too small for all of them at once must do.
         others = ahead + requests - 1 if ahead else min(requests, self.budget.burst) - 1
-        wait = self.budget.seconds_until(now, spare=max(others, spare))
-        if wait:
-            self.queue.join(lane, place, urgent=urgent, now=now)
-        else:
-            self.queue.serve(lane, place, requests=requests * weight)
-        return wait
+        return self.budget.seconds_until(now, spare=max(others, spare))
 
     def reserve(self, requests: int) -> AbstractContextManager[None]:
         """Keep what a turn of several requests needs while the first of them is under way."""

@@ -196,7 +196,8 @@ class Publisher:
             self._require_no_rival(live, reference)
             _require_ours(live, rendered, reference)
             _require_ca(live, snapshot)
-        changed = digests[0] != (state.data_digest or (live.data_digest if live else b""))
+        known = state.data_digest or (live.data_digest if live else b"")
+        changed = known != digests[0] and known != _digest_without_ca(rendition)
         revision = max(max(entry.status.secret_revision, live.revision if live else 0) + changed, 1)
         if live is None or (live.data_digest, live.metadata_digest) != digests:
             # This process wrote exactly this, and it is not so any more: somebody else has changed or deleted it.
@@ -332,6 +333,12 @@ def _require_ca(live: LiveSecret, snapshot: Snapshot) -> None:
     """After a restart the CA may be unknown for a while: the Secret must not lose the keys that hold it."""
     if snapshot.ca_pending and live.has_ca:
         raise RateLimited("The Secret stays as it is until its CA certificate can be read: the API token's rate limit is low.")
+
+
+def _digest_without_ca(rendition: Rendition) -> bytes:
+    """Return the digest that the data had before its CA followed: that is not a change for which a pod must restart."""
+    snapshot = replace(rendition.snapshot, ca=b"", ca_pending=True)
+    return render_secret(rendition.reference, snapshot).data_digest
 
 
 def _cause_of_write(entry: Entry, live: LiveSecret | None, *, name: str, repair: bool) -> str:

@@ -15,6 +15,7 @@ from sandbox.digitalocean.api import Paging
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
+from sandbox.digitalocean.verbs import rotate_password
 from sandbox.digitalocean.world import Recipe
 from tests.support.builders import PEM, TOKEN, a_cluster, a_pool
 from tests.support.fake_digitalocean import FakeUpstream
@@ -73,6 +74,42 @@ async def test_a_thousand_references_are_fresh_within_both_limits() -> None:
     assert worst <= MINUTE
     assert len(found.snapshots) == 1000
     assert not any(snapshot.ca_pending for snapshot in found.snapshots.values()), "all CAs have come, one by one"
+    found.account.close()
+
+
+@in_fake_time
+async def test_two_hundred_new_references_have_their_ca_in_the_first_answer() -> None:
+    found, simulator = await simulated(200)
+    await found.run(MINUTE)
+    assert len(found.snapshots) == 200
+    assert all(snapshot.ca for snapshot in found.snapshots.values())
+    assert not found.without_ca
+    report = simulator.log.report(limit=0)
+    assert report["statuses"] == {"200": report["total"]}, "no 429"
+    found.account.close()
+
+
+@in_fake_time
+async def test_of_a_crowd_only_the_first_wait_for_their_ca() -> None:
+    found, _ = await simulated(600)
+    await found.run(MINUTE / 4)
+    assert len(found.snapshots) >= 600 - 75, "those that came before it was a crowd"
+    await found.run(MINUTE)
+    assert len(found.snapshots) == 600
+    assert 90 < 600 - len(found.without_ca) <= 225
+    found.account.close()
+
+
+@in_fake_time
+async def test_no_refresh_waits_for_a_ca_that_follows() -> None:
+    found, simulator = await simulated(600)
+    await found.run(MINUTE)
+    key = next(key for key, snapshot in found.snapshots.items() if snapshot.ca_pending)
+    uuid = found.references[key].cluster_uuid
+    before = password_of(found, uuid)
+    simulator.world.replace(rotate_password(simulator.world.get(uuid), seed=2))
+    await found.run(MINUTE)
+    assert password_of(found, uuid) != before
     found.account.close()
 
 

@@ -53,8 +53,8 @@ def test_a_low_hour_slows_everything_down_in_proportion() -> None:
 def test_the_limit_is_what_the_reply_says() -> None:
     budget = a_budget()
     budget.learn(200, rate_limit_headers(limit=50_000, remaining=49_999), now=0.0, unix_time=0.0)
-    assert budget.burst == 1000
-    assert budget.may_spend(0.0, spare=900)
+    assert budget.burst == 1500
+    assert budget.may_spend(0.0, spare=1400)
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,5 @@ def test_a_raised_limit_adds_its_own_burst_and_no_more() -> None:
     budget = a_budget()
     budget._left = 0.0
     budget.learn(200, rate_limit_headers(limit=10_000, remaining=9_999), now=0.0, unix_time=0.0)
-    assert budget._left == 100
-    assert budget.background == pytest.approx(200 / 3)
+    assert budget._left == 150
+    assert budget.background == pytest.approx(100)

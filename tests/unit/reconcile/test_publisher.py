@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from dbclusterref.digitalocean.demand import Routine
+from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
@@ -66,6 +68,32 @@ async def test_the_revision_goes_on_where_the_status_was_lost(bench: Bench) -> N
     after = bench.restarted()
     await after.reconcile()
     assert after.status().secret_revision == 8
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_ca_that_follows_moves_no_revision_and_a_new_password_does(bench: Bench, *, restarted: bool) -> None:
+    # A page brought the cluster, and it was decided that its CA follows.
+    bench.account._cache.put(UUID, pack_cluster(a_cluster()), now=bench.clock())
+    bench.account._reader.ca_schedule.plan(UUID, at=bench.clock() + 1)
+    await bench.reconcile()
+    assert "ca.crt" not in bench.kubernetes.data()
+    assert bench.status().secret_revision == 1
+    if restarted:
+        bench = bench.restarted()
+    bench.clock.advance(1)
+    await bench.account._reader.ca(UUID, wanted=Routine(bench.clock() - 1))
+    bench.look(KEY)
+    await bench.reconcile()
+    assert "ca.crt" in bench.kubernetes.data()
+    assert bench.kubernetes.secrets[KEY]["metadata"]["annotations"][REVISION] == "1"
+    assert bench.status().secret_revision == 1
+    bench.rotate("pw-2")
+    await bench.refresh()
+    assert bench.status().secret_revision == 2
+    bench.upstream.cas[UUID] = b"-----BEGIN CERTIFICATE-----\nb3RoZXI=\n-----END CERTIFICATE-----\n"
+    await bench.account._reader.ca(UUID, wanted=Routine(bench.clock() - 1))
+    await bench.refresh()
+    assert bench.status().secret_revision == 3, "another CA in the place of the first is a change"
 
 
 async def test_a_rename_after_the_former_secret_has_gone_is_a_creation(bench: Bench) -> None:
