@@ -6,7 +6,7 @@ CONTEXT ?=
 SIZE ?= 100,1000,10000
 DIST ?= dist
 
-.PHONY: .helm help setup demo up node test check unit e2e chaos matrix chart manifests image bench mutation audit format lock clean
+.PHONY: .helm help setup demo up node test check unit e2e chaos matrix docs chart manifests image bench mutation audit format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ node: setup ## a real Kubernetes node with the operator's image on it, left runn
 test: setup .helm ## every test
 	@$(PY) -m pytest $(ARGS)
 
-check: .venv/.ready ## format, lint, types, wings, words, workflows, unit tests with coverage: under a minute on two free cores
+check: .venv/.ready ## format, lint, types, wings, words, docs, workflows, unit tests with coverage: under a minute on two free cores
 	@tools/check.sh
 
 unit: .venv/.ready ## unit tests alone
@@ -41,7 +41,10 @@ chaos: setup ## random faults on both sides, then the proof that nothing was los
 matrix: setup ## end-to-end tests on each Kubernetes from 1.31 on (ARGS=1.34.1 for one version)
 	@$(PY) -m tools.matrix $(ARGS)
 
-chart: setup ## writes what the chart repeats of deploy/, crds/ and the version; its schema and README
+docs: .venv/.ready ## the documentation site, in dist/docs/site; its links and anchors are checked
+	@$(PY) -m tools.site
+
+chart: setup ## writes what the chart and docs/resource.md repeat of deploy/, crds/ and the version
 	@$(PY) -m charts.generate
 
 manifests: setup ## dist/crds.yaml and dist/install.yaml, as a release has them

@@ -1,4 +1,4 @@
-"""Writes what the chart repeats (`make chart`): deploy/ and crds/ are the source, the version is pyproject.toml's.
+"""Writes what the chart and docs/resource.md repeat (`make chart`) of deploy/, crds/ and the version in pyproject.toml.
 
 What it writes is committed, because Helm reads a chart as it lies there; tests/deploy holds it equal to its sources.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from sandbox.binaries.helm import ensure_helm
+from tools import crd_page
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "dbclusterref"
@@ -132,6 +133,7 @@ def make_files(*, helm: Path) -> dict[Path, str]:
     files[base] = with_version(base.read_text(), version, line=rf"(newTag: v){number}")
     schema = make_schema(yaml.safe_load((CHART / "values.yaml").read_text()))
     files[CHART / "values.schema.json"] = json.dumps(schema, indent=2) + "\n"
+    files[crd_page.PAGE] = crd_page.render(yaml.safe_load(crd_page.CRD.read_text()))
     files[CHART / "README.md"] = _make_readme(chart, helm=helm)
     return files
 

@@ -12,4 +12,5 @@ lock() {
 lock requirements/runtime.txt pyproject.toml ${1:+"$1"}
 lock requirements/build.txt --group build ${1:+"$1"}
 lock requirements/audit.txt --group audit ${1:+"$1"}
-lock requirements/dev.txt pyproject.toml --group dev --group build --constraint requirements/runtime.txt ${1:+"$1"}
+lock requirements/dev.txt pyproject.toml --group dev --group build --group docs --constraint requirements/runtime.txt ${1:+"$1"}
+lock requirements/docs.txt --group docs --constraint requirements/dev.txt ${1:+"$1"}

@@ -20,6 +20,7 @@ step() {
   step shell shellcheck tools/*.sh requirements/*.sh .ci/run
   step wings lint-imports --no-logo --cache-dir .import_linter_cache
   step words python tools/words.py
+  step docs python -m tools.site --check
   step workflows python -m tools.workflows
   step pre-commit pre-commit validate-config
   step types mypy

@@ -1,9 +1,5 @@
 -- Argo CD's view of a DatabaseClusterRef, so that sync waves wait for the Secret. Flux needs nothing: it works on kstatus.
---
--- Install (Argo CD then reads it automatically):
---   kubectl -n argocd patch configmap argocd-cm --type merge --patch "$(
---     kubectl create configmap argocd-cm --dry-run=client -o json \
---       --from-file=resource.customizations.health.dbclusterref.io_DatabaseClusterRef=deploy/argocd/health.lua)"
+-- docs/argo-cd.md installs it, with the actions beside it.
 local status = obj.status or {}
 if status.observedGeneration ~= obj.metadata.generation or status.conditions == nil then
   return { status = "Progressing", message = "Waiting for the operator to see this version" }

@@ -113,7 +113,7 @@ class Metrics:
             ready="`true` or `false`: the Secret can be used",
             fresh="`true` or `false`: the Secret matches DigitalOcean's last answer",
             stalled="`true` or `false`: a person must act",
-            reason="why; one of the reasons in the README, `Pending` before the first report",
+            reason="why; one of the reasons in docs/conditions.md, `Pending` before the first report",
         )
         self.references_known = self._gauge(
             "references_known",

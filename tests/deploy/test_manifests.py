@@ -7,11 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import lupa
 import pytest
 import yaml
 
 from dbclusterref.resource import objects, reference, status, template
+from tests.deploy import argo
 from tests.support.command_line import settings_from
 
 ROOT = Path(__file__).parents[2]
@@ -346,12 +346,10 @@ def test_a_sample_application_uses_the_secret_of_its_reference_both_ways(applica
 
 
 def argo_health(**resource: Any) -> dict[str, str]:
-    """Runs the script as Argo CD does: with the resource in the global `obj`."""
-    runtime = lupa.LuaRuntime(unpack_returned_tuples=True)
     resource.setdefault("metadata", {"generation": 2})
     resource.setdefault("spec", {})
-    runtime.globals().obj = runtime.table_from(resource, recursive=True)
-    return dict(runtime.execute((ROOT / "deploy" / "argocd" / "health.lua").read_text()))
+    judged: dict[str, str] = argo.run((ROOT / "deploy" / "argocd" / "health.lua").read_text(), resource)
+    return judged
 
 
 def conditions(**statuses: str) -> Json:
@@ -403,3 +401,25 @@ def test_argo_cd_lets_a_sync_end_while_a_resource_is_suspended(ready: bool, expe
 )
 def test_argo_cd_waits_for_the_operator(resource: Json) -> None:
     assert argo_health(**resource)["status"] == "Progressing"
+
+
+ACTIONS = (ROOT / "deploy" / "argocd" / "actions.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("spec", "offered"),
+    [({}, {"refresh", "suspend"}), ({"suspend": False}, {"refresh", "suspend"}), ({"suspend": True}, {"resume"})],
+)
+def test_argo_cd_offers_the_actions_that_make_sense(spec: Json, offered: set[str]) -> None:
+    assert argo.actions_offered(ACTIONS, {"metadata": {}, "spec": spec}) == offered
+
+
+def test_an_action_of_argo_cd_changes_its_field_and_nothing_else() -> None:
+    spec = {"clusterUUID": "x", "list": ["y"]}
+    resource = {"metadata": {"name": "orders-db", "annotations": {"a": "b"}}, "spec": spec}
+    suspended = argo.act(ACTIONS, "suspend", resource)
+    assert suspended == {**resource, "spec": {**spec, "suspend": True}}
+    assert argo.act(ACTIONS, "resume", suspended)["spec"]["suspend"] is False
+    refreshed = argo.act(ACTIONS, "refresh", resource)
+    assert refreshed["metadata"]["annotations"].pop("dbclusterref.io/refresh-requested-at").endswith("Z")
+    assert refreshed == resource

@@ -1,4 +1,4 @@
-"""What each reason of a condition means, who must act, and when the operator tries again. README's table is held to it."""
+"""What each reason of a condition means, who must act, and when the operator tries again. docs/conditions.md is held to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from dbclusterref import errors
 from dbclusterref.commands.reasons import REASONS
 from dbclusterref.errors import Cause
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "conditions.md").read_text()
 
 
 def reasons_of_causes() -> Iterator[str]:
@@ -19,8 +19,8 @@ def test_every_reason_is_explained_and_none_that_does_not_exist() -> None:
     assert REASONS.keys() == {"Synced", "Suspended", "Pending", *reasons_of_causes()}
 
 
-def test_the_readme_names_every_reason_that_a_condition_can_have() -> None:
-    rows = re.findall(r"^\| (`[A-Z].*?) \| ", README, re.MULTILINE)
+def test_the_page_names_every_reason_that_a_condition_can_have() -> None:
+    rows = re.findall(r"^\| (`[A-Z].*?) \| ", PAGE, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`([A-Za-z]+)`", row)}
     assert REASONS.keys() - {"Pending"} <= named
 
