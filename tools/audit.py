@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 if a package has a known vulnerability, has no licence, or was not judged."""
     parser = argparse.ArgumentParser(prog="python -m tools.audit", description=__doc__)
     parser.add_argument("--bill", type=Path, default=DEFAULT_BILL, help="where to write the bill of materials")
-    parser.add_argument("--bill-only", action="store_true", help="no vulnerabilities, hence no network but the packages' own")
+    parser.add_argument("--bill-only", action="store_true", help="no vulnerabilities, so no network but the packages' own")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="dbclusterref-audit-") as scratch:
         app, tools = _install(Path(scratch))

@@ -73,7 +73,7 @@ class Cluster:
     domain: str
     """The public host; `private-`, `replica-` and `private-replica-` go before it."""
     private_network_uuid: str
-    """Empty: no private network, hence no private connections."""
+    """Empty: no private network, so no private connections."""
     project_id: str
     password: str = field(repr=False)
     password_style: PasswordStyle = field(default_factory=PasswordStyle)

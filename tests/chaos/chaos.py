@@ -116,7 +116,7 @@ class History(threading.Thread):
             query = f"?watch=1&resourceVersion={since}&timeoutSeconds=2&labelSelector=app.kubernetes.io/managed-by=dbclusterref"
             try:
                 lines = self._admin.text(self._path + query).splitlines()
-            except httpx.TransportError:  # the server ends a watch in its own way now and then
+            except httpx.TransportError:  # the server occasionally ends a watch in its own way
                 continue
             for line in lines:
                 event = json.loads(line)
@@ -142,7 +142,7 @@ class Chaos:
         )
         self.control = self.sandbox.control
         self.tenant: Tenant = stack.enter_context(as_tenant(self.sandbox))
-        # Every restart reads everything anew, so an ordinary hour's requests would be used up within the minute: budgets have
+        # Every restart reads everything again, so an ordinary hour's requests would be used up within the minute: budgets have
         # tests of their own.
         for number in range(TOKENS):
             self.control.set_token(f"{self.tenant.token}-{number}", per_hour=100_000, per_minute=100_000)
@@ -174,7 +174,7 @@ class Chaos:
         self.control.fail_over(cluster)
         self.control.restore_standby(cluster)
 
-    def spoil_upstream(self) -> None:
+    def disturb_upstream(self) -> None:
         self.control.clear_faults()
         kind = self.dice.choice(
             ["status", "gateway_timeout", "plain_404", "truncate", "reset", "no_database", "delay", "content_type", "redact"]
@@ -190,7 +190,7 @@ class Chaos:
             rule["delay"] = 1.0
         self.control.add_fault(kind, **rule)
 
-    def spoil_kubernetes(self) -> None:
+    def disturb_kubernetes(self) -> None:
         self.proxy.clear()
         kind = self.dice.choice(
             [
@@ -270,7 +270,7 @@ class Chaos:
 
     def misfortunes(self) -> list[tuple[Callable[[], None], int]]:
         return [
-            (self.rotate, 8), (self.fail_over, 3), (self.spoil_upstream, 6), (self.spoil_kubernetes, 6), (self.calm_down, 3),
+            (self.rotate, 8), (self.fail_over, 3), (self.disturb_upstream, 6), (self.disturb_kubernetes, 6), (self.calm_down, 3),
             (self.cut_watches, 2), (self.edit_secret, 8), (self.strip_secret, 5), (self.delete_secret, 6),
             (self.recreate_reference, 4), (self.change_reference, 5), (self.kill_replica, 1), (self.stop_replica, 1),
             (self.freeze_replica, 1), (self.thaw_replicas, 3),
@@ -332,7 +332,7 @@ class Chaos:
         return "\n  ".join(lines)
 
     def _clear_orphans(self) -> None:
-        """Deletes Secrets that lost their owner before their resource was made anew, as SecretConflict asks a person to."""
+        """Deletes Secrets that lost their owner before their resource was made again, as SecretConflict asks a person to."""
         references = {item["metadata"]["name"]: item for item in self.tenant.admin.get(self.tenant.references_path)["items"]}
         for name in self.names:
             if conditions_of(references[name]).get("Ready", {}).get("reason") != "SecretConflict":

@@ -15,7 +15,7 @@ Java = Callable[..., tuple[str, ...]]
 
 @pytest.fixture(scope="session")
 def java(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """The command line of the clients, but for what they shall do."""
+    """The command line of the clients, but for what they are to do."""
     require("java", "javac", "mvn")
     path = jars()
     classes = compile_clients(path, tmp_path_factory.mktemp("classes"))

@@ -85,7 +85,7 @@ print(settings["PASSWORD"])
 def test_the_command_line_client_connects_with_the_environment(mariadb: Single[MariaDb], mount: Mount) -> None:
     binding = mount(mariadb.cluster, secret={"keySets": ["Env"]})
     options = [f"--user={binding.environ['MYSQL_USER']}", f"--ssl-ca={binding.directory}/ca.crt"]
-    # The client reads MYSQL_HOST and MYSQL_TCP_PORT by itself; user, password and database it wants to be told.
+    # The client reads MYSQL_HOST and MYSQL_TCP_PORT automatically; user, password and database must be given.
     options += [f"--password={binding.environ['MYSQL_PASSWORD']}", binding.environ["MYSQL_DATABASE"]]
     assert binding.run("mariadb", "--no-defaults", "-BN", *options, "-e", MYSQL) == EXPECTED
 

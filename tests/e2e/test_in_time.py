@@ -40,7 +40,7 @@ def under_way(served: Served, request: pytest.FixtureRequest) -> Iterator[UnderW
 
 
 @side_by_side
-def test_a_password_rotated_upstream_arrives_by_itself_and_is_counted(tenant: Tenant) -> None:
+def test_a_password_rotated_upstream_arrives_without_help_and_is_counted(tenant: Tenant) -> None:
     cluster = tenant.control.create_cluster(num_nodes=2)
     first = tenant.ready(cluster["id"], refreshInterval="10s")["status"]
     rotated = tenant.control.rotate_password(cluster["id"])["private_connection"]["password"]
@@ -106,7 +106,7 @@ def test_deletion_leaves_a_secret_that_is_to_be_retained(tenant: Tenant) -> None
 
 
 @side_by_side
-def test_a_foreign_secret_is_left_as_it_is_and_its_deletion_resolves_the_conflict_by_itself(tenant: Tenant) -> None:
+def test_a_foreign_secret_is_left_as_it_is_and_its_deletion_resolves_the_conflict(tenant: Tenant) -> None:
     cluster = tenant.control.create_cluster()["id"]
     foreign = tenant.create_secret("orders-db", data={"mine": encoded("mine")})
     tenant.refer(cluster)

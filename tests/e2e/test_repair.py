@@ -124,7 +124,7 @@ def test_a_good_secret_outlives_hidden_passwords(tenant: Tenant, style: str) -> 
 # --- names that are taken
 
 
-def test_an_apply_that_shall_create_leaves_alone_what_is_there(served: Served, tenant: Tenant) -> None:
+def test_an_apply_that_is_to_create_leaves_alone_what_is_there(served: Served, tenant: Tenant) -> None:
     """What the first write of every Secret relies on, of the API server itself: no policy and no conflict of fields helps."""
     there = tenant.create_secret("taken", data={"mine": encoded("mine")}, type_=POSTGRESQL)
 

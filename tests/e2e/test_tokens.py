@@ -14,7 +14,7 @@ HEALS_WITHIN = 10.0
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("disturb", "message"),
     [
         (lambda tenant: tenant.admin.delete(tenant.secret_path("do-token")), "Secret do-token does not exist in namespace"),
         (lambda tenant: tenant.put_token(""), "Secret do-token, key token, is empty"),
@@ -26,9 +26,11 @@ HEALS_WITHIN = 10.0
     ],
     ids=["no Secret", "an empty token", "a blank token", "another key"],
 )
-def test_a_missing_token_is_named_and_heals_by_itself(tenant: Tenant, spoil: Callable[[Tenant], object], message: str) -> None:
+def test_a_missing_token_is_named_and_found_once_it_is_there(
+    tenant: Tenant, disturb: Callable[[Tenant], object], message: str
+) -> None:
     cluster = tenant.control.create_cluster()["id"]
-    spoil(tenant)
+    disturb(tenant)
     tenant.refer(cluster)
     tenant.wait_for("TokenSecretMissing")
     assert message in tenant.condition("Ready")["message"]

@@ -292,7 +292,7 @@ def test_a_secret_that_was_tampered_with_is_repaired_from_memory_within_two_seco
     wait_until(lambda: [one for one in tenant.events() if one["reason"] == "SecretRepaired"], what="the Event")
 
 
-def test_a_fight_with_another_writer_is_bounded_told_once_and_ends(world: World, tenant: Tenant, cluster: Json) -> None:
+def test_a_conflict_with_another_writer_is_bounded_told_once_and_ends(world: World, tenant: Tenant, cluster: Json) -> None:
     tenant.ready(cluster["id"])
     good = tenant.data()
     path = tenant.secret_path()
@@ -336,11 +336,11 @@ def test_a_resource_made_again_while_a_read_is_in_flight_gets_its_own_secret(wor
     tenant.admin.delete(tenant.path())
     wait_until(lambda: tenant.admin.find(tenant.path()) is None, what="its end")
     made = len(world.proxy.writes)
-    anew = tenant.refer(quick)
+    second = tenant.refer(quick)
     tenant.wait_for("Synced", within=20)
     wait_until(lambda: not world.operator.metric("dbclusterref_queue_length"), what="quiet")
     owners = [owner["uid"] for owner in (tenant.secret() or {})["metadata"]["ownerReferences"]]
-    assert owners == [anew["metadata"]["uid"]]
+    assert owners == [second["metadata"]["uid"]]
     assert tenant.data()["password"] == f"{CANARY}-quick"
     slow_password = base64.b64encode(f"{CANARY}-slow".encode())
     assert not [write for write in world.proxy.writes[made:] if slow_password in write.body]

@@ -106,7 +106,7 @@ class Night(Bench):
         for uuid in self.uuids.values():
             self.world.replace(rotate_password(self.world.get(uuid), seed=self.world.seed))
 
-    def spoil(self, **rule: Any) -> None:
+    def fail(self, **rule: Any) -> None:
         self.simulated.simulator.faults.add(Fault(**rule))
 
     async def live(self, seconds: float) -> None:
@@ -150,7 +150,7 @@ async def test_an_hour_without_upstream_costs_no_secret_few_requests_and_two_wri
     secrets = copy.deepcopy(night.kubernetes.secrets)
     night.forget_writes()
     asked = night.simulated.asked()
-    night.spoil(kind=FaultKind.STATUS, **rule)
+    night.fail(kind=FaultKind.STATUS, **rule)
 
     await night.live(STALE_AT_LEAST.total_seconds())
     assert night.all_say(ConditionType.FRESH) == {(False, reason)}

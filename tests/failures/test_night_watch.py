@@ -1,4 +1,4 @@
-"""The parts that only time or chance would show: the breaker, the fights, the fence, the pulse and the full listing."""
+"""What only time or chance would show: repairs of a contested Secret, and the periods of the Lease."""
 
 import pytest
 
@@ -10,40 +10,40 @@ from dbclusterref.timing import Timing
 SECRET = ObjectKey("shop", "orders-db")
 
 
-# --- fights
+# --- backoff
 
 
 def test_a_handful_of_repairs_is_made_at_once_and_then_one_each_window() -> None:
-    fights = RepairBackoff(Timing())
+    backoff = RepairBackoff(Timing())
     for number in range(AT_ONCE):
-        assert fights.seconds_to_wait(SECRET, now=float(number)) == 0
-        fights.repaired(SECRET, now=float(number))
-    assert fights.seconds_to_wait(SECRET, now=5.0) == 59.0
-    assert fights.seconds_to_wait(SECRET, now=70.0) == 0
+        assert backoff.seconds_to_wait(SECRET, now=float(number)) == 0
+        backoff.repaired(SECRET, now=float(number))
+    assert backoff.seconds_to_wait(SECRET, now=5.0) == 59.0
+    assert backoff.seconds_to_wait(SECRET, now=70.0) == 0
 
 
-def test_repairs_far_apart_are_no_fight() -> None:
-    fights = RepairBackoff(Timing())
+def test_repairs_far_apart_are_no_conflict() -> None:
+    backoff = RepairBackoff(Timing())
     for number in range(20):
-        fights.repaired(SECRET, now=number * 60.0)
-        assert not fights.is_contested(SECRET, now=number * 60.0)
+        backoff.repaired(SECRET, now=number * 60.0)
+        assert not backoff.is_contested(SECRET, now=number * 60.0)
 
 
-def test_a_fight_is_over_when_nothing_was_repaired_for_a_while() -> None:
-    fights = RepairBackoff(Timing())
+def test_a_conflict_is_over_when_nothing_was_repaired_for_a_while() -> None:
+    backoff = RepairBackoff(Timing())
     for _ in range(AT_ONCE):
-        fights.repaired(SECRET, now=0.0)
-    assert fights.is_contested(SECRET, now=299.0)
-    assert not fights.is_contested(SECRET, now=301.0)
-    fights.repaired(SECRET, now=302.0)
-    assert not fights.is_contested(SECRET, now=302.0)
+        backoff.repaired(SECRET, now=0.0)
+    assert backoff.is_contested(SECRET, now=299.0)
+    assert not backoff.is_contested(SECRET, now=301.0)
+    backoff.repaired(SECRET, now=302.0)
+    assert not backoff.is_contested(SECRET, now=302.0)
 
 
 def test_old_repairs_are_forgotten() -> None:
-    fights = RepairBackoff(Timing())
+    backoff = RepairBackoff(Timing())
     for number in range(3000):
-        fights.repaired(ObjectKey("shop", f"db-{number}"), now=float(number))
-    assert len(fights._repairs) < 1100
+        backoff.repaired(ObjectKey("shop", f"db-{number}"), now=float(number))
+    assert len(backoff._repairs) < 1100
 
 
 # --- timing

@@ -1,4 +1,4 @@
-"""Whatever DigitalOcean answers, the Secret stays as it was; each failure is called by its name and ends by itself."""
+"""Whatever DigitalOcean answers, the Secret stays as it was; each failure is called by its name and ends without help."""
 
 import base64
 import threading
@@ -274,12 +274,12 @@ def test_a_cluster_made_again_under_another_uuid_leaves_the_old_secret_in_servic
     tenant.ready(cluster["id"], refreshInterval="10s")
     check = stays(tenant)
     world.control.delete_cluster(cluster["id"])
-    anew = world.control.create_cluster(name=cluster["name"], password=f"{CANARY}-anew")
+    second = world.control.create_cluster(name=cluster["name"], password=f"{CANARY}-second")
     tenant.refresh()
     wait_until(lambda: tenant.condition("Stalled")["status"] == "True", what="the confirmation")
     check()
-    tenant.ready(anew["id"], name="orders-anew")
-    assert tenant.data("orders-anew")["password"] == f"{CANARY}-anew"
+    tenant.ready(second["id"], name="orders-second")
+    assert tenant.data("orders-second")["password"] == f"{CANARY}-second"
     check()
 
 
@@ -441,7 +441,7 @@ def test_the_api_token_never_goes_to_another_host_that_a_listing_names(
 
 
 def acted(world: World, fault: int) -> int:
-    """How many requests a fault has spoilt."""
+    """How many requests a fault has affected."""
     found: int = next(one["acted"] for one in world.control.faults() if one["id"] == fault)
     return found
 

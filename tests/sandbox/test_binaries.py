@@ -300,14 +300,14 @@ def test_a_nodes_programs_are_taken_from_kubernetes_own_releases(
 
 
 @pytest.mark.sockets
-@pytest.mark.parametrize("spoilt", ["/envtest.tar.gz", MANAGER_PATH])
+@pytest.mark.parametrize("altered", ["/envtest.tar.gz", MANAGER_PATH])
 def test_a_file_that_is_not_the_published_one_is_refused(
-    tmp_path: Path, origins: Origins, pages: dict[str, bytes], said: list[str], spoilt: str
+    tmp_path: Path, origins: Origins, pages: dict[str, bytes], said: list[str], altered: str
 ) -> None:
-    pages[spoilt] += b"\0"
-    with pytest.raises(AssetsError, match=rf"{spoilt} has sha\d+ \w+, published is \w+"):
+    pages[altered] += b"\0"
+    with pytest.raises(AssetsError, match=rf"{altered} has sha\d+ \w+, published is \w+"):
         download(tmp_path, pins=PINS, origins=origins, say=said.append)
-    assert not (tmp_path / "etcd").exists() or spoilt == MANAGER_PATH
+    assert not (tmp_path / "etcd").exists() or altered == MANAGER_PATH
 
 
 @pytest.mark.sockets

@@ -34,7 +34,7 @@ DEADLINE_SECONDS = 60.0
 async def until(condition: Callable[[], bool], *, what: str) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        assert time.monotonic() < deadline, f"waited without success: {what}"
         await asyncio.sleep(0.02)
 
 
@@ -174,7 +174,7 @@ def test_a_tethered_program_is_not_begun_when_its_parent_is_gone_already() -> No
     assert subprocess.run(command, capture_output=True, check=False).stdout == b""
 
 
-async def test_a_component_that_ends_by_itself_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
+async def test_a_component_that_ends_unexpectedly_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     process = Process(name="etcd", command=["/bin/sh", "-c", "echo no space left; exit 7"], log=tmp_path / "etcd.log")
     process.start()
     await until(lambda: process.pid is None, what="the end of the program")
@@ -185,10 +185,10 @@ async def test_a_component_that_ends_by_itself_is_named_with_the_end_of_its_log(
 
 
 async def test_a_component_that_ignores_the_request_to_stop_is_killed(tmp_path: Path) -> None:
-    log = tmp_path / "deaf.log"
-    process = Process(name="deaf", command=["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do :; done"], log=log)
+    log = tmp_path / "stubborn.log"
+    process = Process(name="stubborn", command=["/bin/sh", "-c", "trap '' TERM; echo stubborn; while :; do :; done"], log=log)
     process.start()
-    await until(lambda: log.read_text() == "deaf\n", what="the trap")
+    await until(lambda: log.read_text() == "stubborn\n", what="the trap")
     await process.stop(grace=0.1)
     assert process.pid is None
     process.check()

@@ -38,7 +38,7 @@ def a_clock(clock: FakeClock, *, chance: float = 0.0) -> Clock:
 
 
 class LoopClock(FakeClock):
-    """The clock of `in_fake_time`: it moves by itself."""
+    """The clock of `in_fake_time`: it moves as the loop sleeps."""
 
     def __call__(self) -> float:
         return asyncio.get_running_loop().time()
@@ -50,7 +50,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready:
-            assert timeout is not None, "everything waits for ever"
+            assert timeout is not None, "everything waits and no timer is set"
             self.elapsed += timeout
         return ready
 

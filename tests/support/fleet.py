@@ -72,7 +72,7 @@ class Fleet:
                 if self.looks % 16 == 0:
                     await asyncio.sleep(0)
             else:
-                # News may come at any time: they are looked for every second.
+                # A change may come at any time: it is looked for every second.
                 deadline = self.queue.next_deadline()
                 await asyncio.sleep(max(0.001, min(1.0, end - now, 1.0 if deadline is None else deadline - now)))
 

@@ -32,7 +32,7 @@ class MemoryLimit:
 
     @property
     def kills(self) -> int:
-        """How many processes were killed for want of memory."""
+        """How many processes were killed because the memory ran out."""
         for name in ("memory.oom_control", "memory.events"):
             if (self.group / name).exists():
                 words = dict(line.split() for line in (self.group / name).read_text().splitlines())

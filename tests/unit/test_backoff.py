@@ -35,7 +35,7 @@ def test_a_routine_read_is_never_late(interval: float, jitter: float) -> None:
     assert 0.9 * interval <= after_success(interval, jitter=jitter) <= interval
 
 
-def test_what_passes_by_itself_is_tried_again_within_a_minute_and_within_the_interval() -> None:
+def test_what_passes_without_help_is_tried_again_within_a_minute_and_within_the_interval() -> None:
     assert delays(UpstreamUnavailable("x"), interval=3600, count=8) == [1, 2, 4, 8, 16, 32, 60, 60]
     assert delays(UpstreamUnavailable("x"), interval=10, count=6) == [1, 2, 4, 8, 10, 10]
 

@@ -45,9 +45,9 @@ def test_every_cause_in_the_module_is_either_transient_or_blocked() -> None:
 
 @pytest.mark.parametrize("kind", causes())
 def test_a_cause_carries_its_message_and_how_long_to_stay_away(kind: type[Cause]) -> None:
-    cause = kind("Mend it.", retry_after=7.0)
-    assert (str(cause), cause.message, cause.retry_after) == ("Mend it.", "Mend it.", 7.0)
-    assert kind("Mend it.").retry_after is None
+    cause = kind("Fix it.", retry_after=7.0)
+    assert (str(cause), cause.message, cause.retry_after) == ("Fix it.", "Fix it.", 7.0)
+    assert kind("Fix it.").retry_after is None
 
 
 @pytest.mark.parametrize("kind", [KubernetesError, SettingsError])

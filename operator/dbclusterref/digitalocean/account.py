@@ -92,7 +92,7 @@ class Account:
         self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes, ca_follows: bool
     ) -> Snapshot:
         uuid = reference.cluster_uuid
-        found = found or await self._poller.read_singly(uuid, wanted=wanted)
+        found = found or await self._poller.read_individually(uuid, wanted=wanted)
         cluster, packed = found.cluster, found.packed
         user = pool = None
         if reference.user:

@@ -23,7 +23,7 @@ class Cursor:
         self._seen: set[str] = set()
         self._been_at: set[str] = set()
         self._expected: int | None = None
-        self._afresh = [True, False]
+        self._reread = [True, False]
 
     @property
     def pages(self) -> int:
@@ -33,11 +33,11 @@ class Cursor:
     @property
     def known(self) -> ClusterPage | None:
         """The next page as it was in the last walk; None where it must be parsed even if it has not changed."""
-        return self._pages[self.position][0] if not self._afresh[0] and self.position < len(self._pages) else None
+        return self._pages[self.position][0] if not self._reread[0] and self.position < len(self._pages) else None
 
-    def read_afresh(self) -> None:
+    def reread(self) -> None:
         """Have every page of the rest of this walk and of the next one parsed."""
-        self._afresh = [True, True]
+        self._reread = [True, True]
 
     def take(self, page: ClusterPage) -> tuple[tuple[str, ...], bool]:
         """Record the next page; return which clusters are on it, and whether it was the walk's last.
@@ -70,7 +70,7 @@ class Cursor:
         self.after, self.position = None, 0
         self._seen.clear()
         self._been_at.clear()
-        self._afresh = [self._afresh[1], False]
+        self._reread = [self._reread[1], False]
 
     def space_out(self, now: float, *, every: float) -> None:
         """Set when the next page is due, so that a whole walk takes `every` seconds and its pages are spread evenly."""

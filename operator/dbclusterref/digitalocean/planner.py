@@ -11,7 +11,7 @@ AHEAD = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How to read. With `sweep_every` seconds the whole listing is read; clusters wanted more often than `covers` go singly."""
+    """How to read. With `sweep_every` seconds the whole listing is read; clusters wanted more often than `covers` go individually."""
 
     sweep_every: float | None
     covers: float
@@ -25,16 +25,16 @@ class Plan:
 def plan(intervals: Mapping[float, int], *, pages: int) -> Plan:
     """Return the cheapest plan: `intervals` counts clusters by how often each is wanted, a listing takes `pages` requests.
 
-    Every interval is tried as the sweeps' period; clusters wanted more often than that are read singly on top.
+    Every interval is tried as the sweeps' period; clusters wanted more often than that are read individually on top.
     """
-    singly = 0.0
+    individually = 0.0
     best = None
     for interval in sorted(intervals):
         every = interval * AHEAD
-        cost = singly + pages / every
+        cost = individually + pages / every
         if best is None or cost < best.per_second:
             best = Plan(sweep_every=every, covers=interval, per_second=cost)
-        singly += intervals[interval] / interval
-    if best is None or singly <= best.per_second:
-        return Plan(sweep_every=None, covers=math.inf, per_second=singly)
+        individually += intervals[interval] / interval
+    if best is None or individually <= best.per_second:
+        return Plan(sweep_every=None, covers=math.inf, per_second=individually)
     return best

@@ -63,7 +63,7 @@ class _Failing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _GivenUp:
-    """The listing, and it alone, keeps failing: clusters are read singly until then."""
+    """The listing, and it alone, keeps failing: clusters are read individually until then."""
 
     until: float
 
@@ -117,7 +117,7 @@ class Poller:
         self._cache.waiting.add(uuid)
         if uuid not in self._cache:
             # A page that is as it was would not bring it.
-            self._walk.read_afresh()
+            self._walk.reread()
         self.keep_going()
         self._wake.set()
 
@@ -134,13 +134,13 @@ class Poller:
             return self._listing.cause
         return RateLimited(_SLOWED) if uuid in self._cache.late and self._is_stretched() else None
 
-    async def read_singly(self, uuid: str, *, wanted: Freshness) -> ReadCluster:
+    async def read_individually(self, uuid: str, *, wanted: Freshness) -> ReadCluster:
         """Read one cluster beside the walk."""
         self._cache.waiting.discard(uuid)
         answer = await self._reader.cluster(uuid, wanted=wanted)
         packed = self._cache.put(uuid, pack_cluster(answer.value), now=answer.asked_at)
         if uuid not in self._unlisted:
-            self._walk.read_afresh()
+            self._walk.reread()
         return ReadCluster(cluster=answer.value, packed=packed)
 
     def plan_again(self) -> None:
@@ -289,7 +289,7 @@ class Poller:
         if failures + 1 < LISTING_TRIES or not uuids:
             return False
         try:
-            await self.read_singly(uuids[int(self._chance() * len(uuids))], wanted=Routine(self._now()))
+            await self.read_individually(uuids[int(self._chance() * len(uuids))], wanted=Routine(self._now()))
         except Cause as other:
             return not isinstance(other, (UpstreamUnavailable, RateLimited, TokenInvalid))
         return True

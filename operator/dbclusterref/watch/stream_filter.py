@@ -127,7 +127,7 @@ class _FilteredResponse(aiohttp.ClientResponse):
         return response
 
     async def json(self, **options: Any) -> Any:  # noqa: ANN401 - as aiohttp declares it
-        """Return the body, parsed; in place of a listing, what kopf shall make of it."""
+        """Return the body, parsed; in place of a listing, what kopf is to make of it."""
         watch = self.stream_filter.watch_of(self.url.path)
         if not self.ok or not watch:
             return await super().json(**options)

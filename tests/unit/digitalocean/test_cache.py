@@ -21,7 +21,7 @@ def answers(told: list[ObjectKey]) -> ClusterCache:
     return known
 
 
-def test_a_change_is_news_and_a_first_answer_is_none(answers: ClusterCache, told: list[ObjectKey]) -> None:
+def test_a_change_is_announced_and_a_first_answer_is_not(answers: ClusterCache, told: list[ObjectKey]) -> None:
     answers.put(UUID, b"a", now=T + 1.0)
     answers.put(UUID, b"a", now=T + 2.0)
     answers.confirm(UUID, now=T + 3.0)
@@ -31,7 +31,7 @@ def test_a_change_is_news_and_a_first_answer_is_none(answers: ClusterCache, told
 
 
 @pytest.mark.parametrize("kind", ["waiting", "late"])
-def test_an_answer_that_is_waited_for_is_news_once(answers: ClusterCache, told: list[ObjectKey], kind: str) -> None:
+def test_an_answer_that_is_waited_for_is_announced_once(answers: ClusterCache, told: list[ObjectKey], kind: str) -> None:
     getattr(answers, kind).add(UUID)
     answers.put(UUID, b"a", now=T + 1.0)
     answers.put(UUID, b"a", now=T + 2.0)

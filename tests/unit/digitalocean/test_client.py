@@ -387,7 +387,7 @@ async def test_the_same_failure_says_the_same_words(edge: Edge) -> None:
 def answering(
     *bodies: object, status: int = 200, headers: Mapping[str, str] | None = None, seen: list[httpx.Request] | None = None
 ) -> DigitalOcean:
-    """The edge in front of replies that are given, one after the other and the last for ever."""
+    """The edge in front of replies that are given, one after the other, the last one again and again."""
     left = list(bodies)
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -15,7 +15,7 @@ from tests.support.strategies import BOUNDED
         ({60.0: 1}, 1, None, "one read is cheaper than one page"),
         ({60.0: 200}, 1, 54.0, "one page serves two hundred"),
         ({60.0: 10_000}, 50, 54.0, "fifty pages serve ten thousand"),
-        ({60.0: 40}, 50, None, "few clusters of a large account are read singly"),
+        ({60.0: 40}, 50, None, "few clusters of a large account are read individually"),
         ({10.0: 1, 3600.0: 1000}, 5, 3600 * AHEAD, "one impatient reference does not make the listing hurry"),
         ({10.0: 900, 3600.0: 100}, 5, 9.0, "many impatient ones do"),
     ],

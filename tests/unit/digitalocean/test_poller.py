@@ -184,7 +184,7 @@ async def test_pages_are_spread_evenly_over_the_interval() -> None:
 
 
 @in_fake_time
-async def test_a_cluster_that_the_listing_lacks_is_asked_for_singly() -> None:
+async def test_a_cluster_that_the_listing_lacks_is_asked_for_individually() -> None:
     found, upstream = small()
     await found.run(2 * MINUTE)
     gone = uuids(100)[7]
@@ -198,7 +198,7 @@ async def test_a_cluster_that_the_listing_lacks_is_asked_for_singly() -> None:
 
 
 @in_fake_time
-async def test_a_revoked_token_is_news_for_everyone_and_costs_a_request_at_a_time() -> None:
+async def test_a_revoked_token_is_told_to_everyone_and_costs_a_request_at_a_time() -> None:
     found, upstream = small()
     await found.run(2 * MINUTE)
     before = len(upstream.requests)
@@ -283,7 +283,7 @@ async def test_where_the_listing_stays_broken_a_thousand_clusters_are_read_in_tu
     for _ in range(15):
         await found.run(MINUTE)
         assert oldest(found) < 14 * MINUTE, "75 a minute, none a second time while others wait for longer"
-    assert found.looks - looks < 15 * 1000 * 2, "who waits looks about once a minute"
+    assert found.looks - looks < 15 * 1000 * 2, "a waiting caller looks about once a minute"
     assert set(cast("dict[str, int]", simulator.log.report(limit=0)["statuses"])) == {"200", "500"}, "no 429, ever"
     found.account.close()
 
@@ -325,7 +325,7 @@ async def test_a_low_hour_stretches_the_walks_and_says_so() -> None:
 
 
 @in_fake_time
-async def test_who_wants_a_cluster_often_reads_it_singly_beside_slow_walks() -> None:
+async def test_a_cluster_wanted_often_is_read_individually_beside_slow_walks() -> None:
     found, upstream = small(100, interval="1h")
     await found.run(5 * MINUTE)
     assert kinds(upstream)["page"] <= 2
@@ -333,7 +333,7 @@ async def test_who_wants_a_cluster_often_reads_it_singly_beside_slow_walks() -> 
 
 
 @in_fake_time
-async def test_a_bug_that_a_page_provokes_is_a_cause_and_the_clusters_are_read_singly() -> None:
+async def test_a_bug_that_a_page_provokes_is_a_cause_and_the_clusters_are_read_individually() -> None:
     found, upstream = small(20)
     await found.run(3 * MINUTE)
     upstream.trouble["page"] = UnicodeEncodeError("utf-8", "?\ud800", 1, 2, "surrogates not allowed")
@@ -368,7 +368,7 @@ async def test_a_bug_in_what_is_done_with_a_page_is_a_cause_too() -> None:
 
 @pytest.mark.parametrize("method", ["_tell_late", "_next_step"])
 @in_fake_time
-async def test_a_task_that_keeps_dying_is_a_problem_and_the_clusters_are_read_singly(method: str) -> None:
+async def test_a_task_that_keeps_dying_is_a_problem_and_the_clusters_are_read_individually(method: str) -> None:
     found, upstream = small(20)
     await found.run(3 * MINUTE)
     poller = found.account._poller
@@ -408,7 +408,7 @@ async def test_clusters_that_do_not_exist_start_no_walk_after_walk() -> None:
 
 
 @in_fake_time
-async def test_who_relied_on_walks_reads_singly_when_they_are_no_longer_worthwhile() -> None:
+async def test_callers_that_relied_on_walks_read_individually_when_walks_are_no_longer_worthwhile() -> None:
     found, upstream = small(20)
     await found.run(3 * MINUTE)
     for key in list(found.references)[2:]:

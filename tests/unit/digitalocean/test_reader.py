@@ -33,7 +33,7 @@ async def read_pool(reader: Reader, *, of: bytes = b"cluster", age: float = 30.0
 
 
 @pytest.mark.parametrize("kind", ["cluster", "page", "ca", "user", "pool"])
-async def test_every_kind_of_read_is_counted_and_heeds_a_pause(reader: Reader, upstream: FakeUpstream, kind: str) -> None:
+async def test_every_kind_of_read_is_counted_and_respects_a_pause(reader: Reader, upstream: FakeUpstream, kind: str) -> None:
     async def read() -> object:
         wanted = Routine(reader.clock.monotonic())
         match kind:

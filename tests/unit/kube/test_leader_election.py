@@ -139,7 +139,7 @@ async def test_the_first_creates_the_lease_and_leads_at_once() -> None:
 
 
 @in_fake_time
-async def test_a_healthy_leader_leads_for_ever_and_a_standby_stands_by() -> None:
+async def test_a_healthy_leader_goes_on_leading_and_a_standby_stands_by() -> None:
     history, _, _ = two_processes()
     await history.watch(600)
     assert history.led == ["a"]
@@ -233,7 +233,7 @@ async def test_a_leader_that_is_cut_off_stops_before_the_other_starts(way: str) 
     assert history.led == ["a", "b"]
     assert b.told == [True]
     await history.watch(5)
-    assert a.task.done(), "the one that lost it ends, to begin anew"
+    assert a.task.done(), "the one that lost it ends, to start again as a standby"
     assert a.told == [True, False]
     await history.end()
 

@@ -449,7 +449,7 @@ STATUS_FIELDS = [
 
 @BOUNDED
 @given(st.dictionaries(st.sampled_from(STATUS_FIELDS), json_values) | json_values)
-def test_any_json_is_a_status_that_can_be_reported_upon(value: object) -> None:
+def test_any_json_is_a_status_that_can_be_built_on(value: object) -> None:
     old = Status.from_body({"status": value})
     assert shown(after((published(), NOON), old=old))["Ready"] == "True/Synced"
 

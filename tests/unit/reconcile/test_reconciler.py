@@ -176,7 +176,7 @@ async def test_a_requested_refresh_is_read_at_once_and_acknowledged(bench: Bench
 
 
 @pytest.mark.parametrize("what", ["spec", "annotation"])
-async def test_a_change_that_a_status_write_overtook_is_not_taken_for_old_news(bench: Bench, what: str) -> None:
+async def test_a_change_that_a_status_write_overtook_is_not_taken_for_an_old_one(bench: Bench, what: str) -> None:
     late: list[tuple[str, Body, bool]] = []
     bench.kubernetes.watchers[:] = [lambda kind, body, gone: late.append((kind, body, gone))]
     body = reference_body()
@@ -213,7 +213,7 @@ async def test_what_was_read_for_one_reference_serves_the_next(bench: Bench) -> 
     assert bench.kubernetes.data(second)["password"] == "pw-1"
 
 
-async def test_where_many_are_wanted_a_reference_waits_for_news_instead_of_asking(bench: Bench) -> None:
+async def test_where_many_are_wanted_a_reference_waits_for_the_listing_instead_of_asking(bench: Bench) -> None:
     keys = [ObjectKey("shop", f"ref-{number}") for number in range(60)]
     for number, key in enumerate(keys):
         uuid = f"00000000-0000-4000-8000-{number:012d}"
@@ -431,7 +431,7 @@ async def test_another_answer_between_two_404s_begins_the_count_again(bench: Ben
     assert bench.says(ConditionType.STALLED) == (False, "ClusterNotFound")
 
 
-async def test_a_404_just_after_creation_heals_by_itself(bench: Bench) -> None:
+async def test_a_404_just_after_creation_is_over_without_help(bench: Bench) -> None:
     cluster = bench.upstream.clusters.pop(UUID)
     await bench.reconcile()
     bench.upstream.clusters[UUID] = cluster
@@ -610,7 +610,7 @@ async def test_a_forced_refresh_that_waits_says_so_and_is_acknowledged_only_when
 async def test_a_secret_is_repaired_while_a_read_waits_for_its_turn(bench: Bench) -> None:
     await bench.reconcile()
     use_up(bench)
-    bench.kubernetes.edit_secret(KEY, set_value("password", "spoilt"))
+    bench.kubernetes.edit_secret(KEY, set_value("password", "edited"))
     bench.clock.advance(60)
     requests = len(bench.upstream.requests)
     assert await bench.reconcile()
@@ -640,7 +640,7 @@ async def test_a_listing_that_stays_broken_is_made_up_for_in_turn_and_whose_answ
         assert {bench.fresh_of(ObjectKey("shop", uuid)) for uuid in old} <= {(False, "RateLimited")}
         assert max(ages.values()) < 60 + count / 75 * 60, "no cluster is read again while others wait for longer"
     assert len(old) == pytest.approx(count - 75 * LATE, abs=15), "as many are fresh as the budget allows"
-    assert looks < 4 * (len(upstream.requests) - requests), "who waits stays away until its turn"
+    assert looks < 4 * (len(upstream.requests) - requests), "a waiting caller stays away until its turn"
     bench.account.close()
 
 

@@ -312,7 +312,7 @@ def test_a_forgotten_secret_is_unknown_until_it_is_seen_again() -> None:
     assert store.observe_secret(secret(version=10)) == {KEY}
 
 
-# --- what is no news -------------------------------------------------------------------------------------------------------
+# --- what is no change -----------------------------------------------------------------------------------------------------
 
 
 def test_what_was_read_after_what_is_known_is_believed_though_it_is_older() -> None:

@@ -241,7 +241,7 @@ def test_a_jdbc_url_holds_no_credentials(body: Body) -> None:
 
 @BOUNDED
 @given(complete_cluster_bodies(), reference_specs())
-def test_nothing_public_is_written_unasked(body: Body, spec: Body) -> None:
+def test_nothing_public_is_written_without_being_asked_for(body: Body, spec: Body) -> None:
     outcome = judge(spec, body)
     assert isinstance(outcome, DesiredSecret)
     asked = spec["secret"]["endpoints"]
@@ -361,7 +361,7 @@ def test_an_engine_without_databases_says_that_a_database_has_no_effect(engine: 
     assert secret.notes == (f"spec.database has no effect: {engine} has no databases.",)
 
 
-def test_keys_left_out_for_want_of_a_value_are_named() -> None:
+def test_keys_left_out_because_they_have_no_value_are_named() -> None:
     spec = {"secret": {"template": {"READ_URL": "{standby-uri}", "CERT": "{access-cert}", "HOST": "{host}"}}}
     secret = rendered(spec, standby=False)
     assert secret.notes == ("Left out, because the cluster has no usable value for them: CERT, READ_URL.",)

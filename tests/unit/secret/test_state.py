@@ -34,7 +34,7 @@ def rendered(spec: Body | None = None, **members: Any) -> DesiredSecret:
     return render_secret(a_reference(spec), a_snapshot(**members))
 
 
-# As it shall be
+# As it must be
 
 
 def test_the_manifest_is_a_secret_that_kubernetes_collects_with_the_resource() -> None:
@@ -94,7 +94,7 @@ def live(body: Body) -> LiveSecret:
     return LiveSecret.from_body(body)
 
 
-def echo(spec: Body | None = None, *, revision: int = 4) -> Body:
+def applied_body(spec: Body | None = None, *, revision: int = 4) -> Body:
     return applied(rendered(spec if spec is not None else SPEC).manifest(revision=revision))
 
 
@@ -106,12 +106,12 @@ def same(body: Body, spec: Body | None = None) -> tuple[bool, bool]:
 
 @pytest.mark.parametrize("spec", [{}, SPEC, {"secret": {"deletionPolicy": "Retain"}}])
 def test_what_the_api_server_answers_to_an_apply_differs_in_nothing(spec: Body) -> None:
-    assert same(echo(spec), spec) == (True, True)
+    assert same(applied_body(spec), spec) == (True, True)
 
 
 @BOUNDED
 @given(complete_cluster_bodies(), reference_specs())
-def test_no_secret_differs_from_its_own_echo(body: Body, spec: Body) -> None:
+def test_no_secret_differs_from_the_answer_to_its_own_apply(body: Body, spec: Body) -> None:
     try:
         secret = render_secret(a_reference(spec), Snapshot(cluster=DatabaseCluster.from_api(body)))
     except InvalidSpec:
@@ -125,67 +125,67 @@ def test_no_secret_differs_from_its_own_echo(body: Body, spec: Body) -> None:
 
 
 def test_the_revision_is_no_difference_but_is_read() -> None:
-    body = echo(revision=9)
+    body = applied_body(revision=9)
     assert same(body) == (True, True)
     assert live(body).revision == 9
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "٣", "9" * 16, "9" * 5000])
 def test_a_revision_somebody_scribbled_over_counts_as_none(value: str) -> None:
-    body = echo()
+    body = applied_body()
     body["metadata"]["annotations"]["dbclusterref.io/revision"] = value
     assert live(body).revision == 0
 
 
 def test_a_value_that_was_changed_is_a_difference_of_data() -> None:
-    body = echo()
+    body = applied_body()
     body["data"]["password"] = base64.b64encode(b"other").decode()
     assert same(body) == (False, True)
 
 
 def test_a_value_that_somebody_else_took_over_is_a_difference_even_if_it_is_equal() -> None:
-    body = echo()
+    body = applied_body()
     del body["metadata"]["managedFields"][0]["fieldsV1"]["f:data"]["f:password"]
     assert same(body) == (False, True)
 
 
 def test_a_value_that_was_removed_is_a_difference_of_data() -> None:
-    body = echo()
+    body = applied_body()
     del body["data"]["password"]
     assert same(body) == (False, True)
 
 
 def test_another_type_is_a_difference_of_data() -> None:
-    assert same({**echo(), "type": "Opaque"}) == (False, True)
+    assert same({**applied_body(), "type": "Opaque"}) == (False, True)
 
 
 @pytest.mark.parametrize("kind", ["labels", "annotations"])
 def test_a_label_or_annotation_that_was_stripped_is_a_difference_of_metadata(kind: str) -> None:
-    body = echo()
+    body = applied_body()
     body["metadata"][kind].popitem()
     body["metadata"][kind].popitem()
     assert same(body) == (True, False)
 
 
 def test_our_label_changed_by_somebody_is_a_difference_of_metadata() -> None:
-    body = echo()
+    body = applied_body()
     body["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "helm"
     assert same(body) == (True, False)
 
 
 def test_an_owner_that_was_stripped_is_a_difference_of_metadata() -> None:
-    body = echo()
+    body = applied_body()
     del body["metadata"]["ownerReferences"]
     assert same(body) == (True, False)
 
 
-def test_an_owner_that_shall_go_is_a_difference_of_metadata() -> None:
+def test_an_owner_to_be_removed_is_a_difference_of_metadata() -> None:
     retain: Body = {"secret": {**SPEC["secret"], "deletionPolicy": "Retain"}}
-    assert same(echo(), retain) == (True, False)
+    assert same(applied_body(), retain) == (True, False)
 
 
 def test_what_others_add_is_no_difference() -> None:
-    body = echo()
+    body = applied_body()
     metadata = body["metadata"]
     body["data"]["their-key"] = base64.b64encode(b"x").decode()
     metadata["labels"]["their-label"] = "x"
@@ -205,7 +205,7 @@ def test_what_others_add_is_no_difference() -> None:
 
 
 def test_a_secret_without_managed_fields_differs() -> None:
-    body = echo()
+    body = applied_body()
     del body["metadata"]["managedFields"]
     assert same(body) == (False, False)
 
@@ -242,7 +242,7 @@ def test_a_ca_that_somebody_changed_is_not_remembered() -> None:
 
 
 def test_a_secret_without_a_ca_has_none() -> None:
-    assert (live(echo()).ca, live(echo()).has_ca) == (b"", False)
+    assert (live(applied_body()).ca, live(applied_body()).has_ca) == (b"", False)
 
 
 # Whoever wrote it, little is kept
@@ -250,7 +250,7 @@ def test_a_secret_without_a_ca_has_none() -> None:
 
 def test_little_is_kept_of_a_secret_however_large_it_is() -> None:
     big = "x" * 200_000
-    body = echo()
+    body = applied_body()
     body["type"] = big
     body["metadata"]["annotations"] |= {"dbclusterref.io/adopt": big, "dbclusterref.io/reference-uid": big, "other": big}
     body["metadata"]["ownerReferences"] += [
@@ -311,8 +311,8 @@ def test_a_secret_that_only_looks_like_ours_is_not(metadata: dict[str, object]) 
 
 
 def test_a_resource_that_was_deleted_and_made_again_does_not_own_the_old_ones_secret() -> None:
-    assert live(echo()).belongs_to(a_reference())
-    assert not live(echo()).belongs_to(Reference.from_body(reference_body(uid="5f0c1d8e-0000-4000-8000-000000000002")))
+    assert live(applied_body()).belongs_to(a_reference())
+    assert not live(applied_body()).belongs_to(Reference.from_body(reference_body(uid="5f0c1d8e-0000-4000-8000-000000000002")))
 
 
 def test_neither_form_of_a_secret_prints_its_values() -> None:

@@ -23,7 +23,7 @@ WATCH = "/secrets?watch=true"
 
 @dataclass
 class Server:
-    """Answers a watch with its pieces, each sent by itself, and anything else with one body; the watches' observer, too."""
+    """Answers a watch with its pieces, each sent separately, and anything else with one body; the watches' observer, too."""
 
     pieces: Sequence[bytes] = ()
     body: object = None
