@@ -1,6 +1,6 @@
 """An hour of bad luck in a minute: `python -m tests.chaos.chaos --seed 7 --seconds 60`, or `make chaos`.
 
-Two replicas serve some hundred references while a seeded dice spoils both sides, rotates passwords, edits and deletes Secrets,
+Two replicas serve some hundred references while a seeded dice disturbs both sides, rotates passwords, edits and deletes Secrets,
 changes resources, kills, stops and freezes replicas. Then the faults end, and everything must be exactly what upstream says;
 what the API server saw meanwhile must show no incomplete Secret, no lost reference, and never two writers.
 """
@@ -106,7 +106,7 @@ class History(threading.Thread):
         self.ended = threading.Event()
 
     def close(self) -> None:
-        """Ends it, and waits for its last words."""
+        """Ends it, and waits until its output ends."""
         self.ended.set()
         self.join(10)
 
@@ -270,8 +270,8 @@ class Chaos:
 
     def misfortunes(self) -> list[tuple[Callable[[], None], int]]:
         return [
-            (self.rotate, 8), (self.fail_over, 3), (self.disturb_upstream, 6), (self.disturb_kubernetes, 6), (self.calm_down, 3),
-            (self.cut_watches, 2), (self.edit_secret, 8), (self.strip_secret, 5), (self.delete_secret, 6),
+            (self.rotate, 8), (self.fail_over, 3), (self.disturb_upstream, 6), (self.disturb_kubernetes, 6),
+            (self.calm_down, 3), (self.cut_watches, 2), (self.edit_secret, 8), (self.strip_secret, 5), (self.delete_secret, 6),
             (self.recreate_reference, 4), (self.change_reference, 5), (self.kill_replica, 1), (self.stop_replica, 1),
             (self.freeze_replica, 1), (self.thaw_replicas, 3),
         ]  # fmt: skip
@@ -287,7 +287,7 @@ class Chaos:
             self.tally[action.__name__] += 1
             for replica in self.replicas:
                 replica.ensure_running()
-            time.sleep(PAUSE)  # the pace of misfortune, not a wait for anything
+            time.sleep(PAUSE)  # the pace of the faults, not a wait for anything
 
     def converge(self) -> float:
         """Faults off; returns how many seconds it took until all was well."""
@@ -315,7 +315,7 @@ class Chaos:
                 changed = now
             if now - changed > STANDSTILL or now - began > CONVERGE_WITHIN:
                 raise AssertionError(self._verdict(wrong, after=now - began, still_for=now - changed))
-            time.sleep(LOOK_EVERY)  # between two looks, not in hope
+            time.sleep(LOOK_EVERY)  # between two polls
 
     def _verdict(self, wrong: list[str], *, after: float, still_for: float) -> str:
         """What is to be known of a run that has not converged."""
@@ -394,7 +394,7 @@ class Chaos:
         assert self.history.states
 
     def _no_two_writers(self) -> None:
-        """The spans between each run's first and last write of one reign never cross."""
+        """The spans between each run's first and last write of one term as leader never cross."""
         names = {peer: f"{index}.{run}" for index, replica in enumerate(self.replicas)
                  for run, (_, peer) in enumerate(replica.runs)}  # fmt: skip
         writes = sorted(

@@ -40,7 +40,7 @@ def wait_until(condition: Callable[[], T | None], *, within: float = WITHIN, wha
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s: {what or condition} ({complaint or answer!r})")
-        time.sleep(0.05)  # between two looks, not in hope
+        time.sleep(0.05)  # between two polls
 
 
 def encoded(text: str) -> str:

@@ -75,7 +75,7 @@ def eventually(holds: Callable[[], bool], *, within: float = 20) -> None:
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, f"did not become true within {within} s"
-        time.sleep(0.1)  # between two looks, not in hope
+        time.sleep(0.1)  # between two polls
 
 
 def manifest(spec: Spec, *, name: str = "orders-db") -> str:

@@ -32,7 +32,7 @@ def eventually(holds: Callable[[], bool], *, within: float = 30) -> None:
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, f"did not become true within {within} s"
-        time.sleep(0.1)  # between two looks, not in hope
+        time.sleep(0.1)  # between two polls
 
 
 def secret(name: str, *, type_: str = TYPE, labels: Json | None = None, password: str = "one", **metadata: Any) -> Json:

@@ -110,7 +110,7 @@ class Night(Bench):
         self.simulated.simulator.faults.add(Fault(**rule))
 
     async def live(self, seconds: float) -> None:
-        """Lets time pass, and looks once a minute whether a probe would call the process ill."""
+        """Lets time pass, and looks once a minute whether a probe would call the process unhealthy."""
         assert self.controller
         for _ in range(int(seconds // MINUTE)):
             await asyncio.sleep(MINUTE)

@@ -12,7 +12,7 @@ from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from tests.support.builders import KEY, Body
 
 Watcher = Callable[[str, Body, bool], object]
-"""Is told the kind, the object, and whether it is gone."""
+"""Called with the kind, the object, and whether it is gone."""
 
 
 class FakeKubernetes:
