@@ -1,6 +1,6 @@
 """An hour of bad luck in a minute: `python -m tests.chaos.chaos --seed 7 --seconds 60`, or `make chaos`.
 
-Two replicas serve some hundred references while a seeded dice disturbs both sides, rotates passwords, edits and deletes Secrets,
+Two replicas serve a hundred references while a seeded dice disturbs both sides, rotates passwords, edits and deletes Secrets,
 changes resources, kills, stops and freezes replicas. Then the faults end, and everything must be exactly what upstream says;
 what the API server saw meanwhile must show no incomplete Secret, no lost reference, and never two writers.
 """

@@ -1,4 +1,4 @@
-"""One world for all scenarios: a sandbox, a proxy before its API server that fails on demand, an operator with short intervals."""
+"""One world for all scenarios: a sandbox, a proxy before its API server that fails on demand, a fast operator."""
 
 import random
 from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ AHEAD = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How to read. With `sweep_every` seconds the whole listing is read; those wanted more often than `covers` go individually."""
+    """With `sweep_every` seconds the whole listing is read; clusters wanted more often than `covers` go individually."""
 
     sweep_every: float | None
     covers: float
