@@ -1,10 +1,11 @@
 """The way that needs nothing but a Go module proxy: build the programs from the modules that go.mod and go.sum pin."""
 
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,38 @@ def build(
         _run(command, label=f"[{number} of {len(targets)}] {target.program}", log=log, environ=environ, say=say)
         log.unlink()
     toolchain.remove()
+
+
+def ensure_tools(
+    key: str,
+    *,
+    what: str,
+    module: Path,
+    targets: tuple[Target, ...],
+    cache: Cache,
+    environ: Mapping[str, str],
+    say: Say,
+    prove: Callable[[Path], object] = lambda _: None,
+) -> Path:
+    """Return the directory of the cache that holds the programs; build them there if need be, once.
+
+    `prove` is given each program that was built, and raises `AssetsError` for one that does not run.
+    """
+    final = cache.root / key
+    if final.is_dir():
+        return final
+    with cache.locked(key, say=say):
+        if final.is_dir():
+            return final
+        say(f"{what}: building from Go modules; a few minutes on two cores, once")
+        go = re.search(r"^go (\S+)", (module / "go.mod").read_text(), re.MULTILINE)
+        assert go, "go.mod names no version of Go"
+        with cache.staged(final) as stage:
+            build_tools(stage, module=module, targets=targets, go=go[1], cache=cache, environ=environ, say=say)
+            for target in targets:
+                prove(stage / target.program)
+    say(f"{what}: ready in {final}")
+    return final
 
 
 def build_tools(

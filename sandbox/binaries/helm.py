@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sandbox.binaries.assets import ANSWER_SECONDS, AssetsError
 from sandbox.binaries.cache import Cache
-from sandbox.binaries.compiled import Target, build_tools
+from sandbox.binaries.compiled import Target, ensure_tools
 from sandbox.progress import Say, say_on_stderr
 
 MODULE = Path(__file__).parent.parent / "helm"
@@ -36,21 +36,16 @@ def ensure_helm(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_st
     Raises `AssetsError`, which tells what failed.
     """
     cache, key = Cache.of_user(environ), read_key()
-    final = cache.root / key
-    if final.is_dir():
-        return final
-    with cache.locked(key, say=say):
-        if final.is_dir():
-            return final
-        say("Helm and helm-docs: building them from Go modules; a few minutes on two cores, once")
-        go = re.search(r"^go (\S+)", (MODULE / "go.mod").read_text(), re.MULTILINE)
-        assert go, "go.mod names no version of Go"
-        with cache.staged(final) as stage:
-            build_tools(stage, module=MODULE, targets=TARGETS, go=go[1], cache=cache, environ=environ, say=say)
-            for target in TARGETS:
-                _require_running(stage / target.program)
-    say(f"Helm and helm-docs: ready in {final}")
-    return final
+    return ensure_tools(
+        key,
+        what="Helm and helm-docs",
+        module=MODULE,
+        targets=TARGETS,
+        cache=cache,
+        environ=environ,
+        say=say,
+        prove=_require_running,
+    )
 
 
 def _require_running(program: Path) -> None:
