@@ -38,6 +38,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+NAMESPACES = ("before", "ours", "after", "idiom", "profile")
+"""Where the resources of a measurement are: the operator reads with a token of its own, which needs each cluster's tag."""
+
+
 def as_bytes(value: object) -> bytes:
     """Writes JSON."""
     return json.dumps(value).encode()
@@ -74,7 +78,8 @@ def start_world(*, clusters: int) -> Iterator[World]:
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline())
             with Control(ready["digitalocean"]) as control:
-                control.seed_clusters(clusters, engine="pg", num_nodes=2)
+                tags = [f"k8s-namespace:{namespace}" for namespace in NAMESPACES]
+                control.seed_clusters(clusters, engine="pg", num_nodes=2, tags=tags)
                 yield World(
                     kubeconfig=Path(ready["kubeconfig"]),
                     digitalocean=ready["digitalocean"],

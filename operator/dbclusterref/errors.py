@@ -158,6 +158,19 @@ class AccessDenied(Blocked):
     reason = "AccessDenied"
 
 
+class NotGranted(Blocked):
+    """The operator's own token sees no such cluster, or the cluster is not granted to the namespace: nobody is told which.
+
+    `untagged` says that DigitalOcean showed the cluster with its tags, and that none of them grants it.
+    """
+
+    reason = "AccessDenied"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, untagged: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.untagged = untagged
+
+
 class InvalidSpec(Blocked):
     """The resource asks for something that cannot be."""
 

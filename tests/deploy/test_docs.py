@@ -1,7 +1,7 @@
 """Types what README.md and the pages of docs/ say, block by block, and looks whether it does what they promise.
 
 What stands for the outside world: a release's files and chart are made from this checkout, its repository is a clone of it with
-a tag, and buildah is played by a recorder. The operator is run as the account that was installed, as no node runs its pod.
+a tag, and buildah and doctl are played by recorders. The operator runs as the account that was installed: no node runs its pod.
 """
 
 import base64
@@ -47,9 +47,10 @@ class Reader:
         assert "oci://" not in text
         bin_folder = self.scratch / "bin"
         bin_folder.mkdir(exist_ok=True)
-        recorder = bin_folder / "buildah"
-        recorder.write_text(f'#!/bin/sh\necho "$*" >>"{self.scratch}/buildah-calls"\n')
-        recorder.chmod(0o755)
+        for program in ("buildah", "doctl"):
+            recorder = bin_folder / program
+            recorder.write_text(f'#!/bin/sh\necho "$*" >>"{self.scratch}/{program}-calls"\n')
+            recorder.chmod(0o755)
         path = os.pathsep.join([str(bin_folder), sysconfig.get_path("scripts"), self.site.environ["PATH"]])
         environ = {**self.site.environ, "PATH": path}
         done = subprocess.run(
@@ -205,6 +206,19 @@ def everything_is_gone(reader: Reader) -> None:
     assert tenant.secret("do-token")
 
 
+def with_references_without_a_token(reader: Reader) -> None:
+    with_a_token(reader)
+    assert reader.tenant
+    reader.tenant.refer(SAMPLE_CLUSTER, name="by-operator", own_token=False)
+    reader.tenant.refer("00000000-0000-4000-8000-000000000001", name="by-tenant")
+
+
+def the_cluster_is_tagged(reader: Reader) -> None:
+    calls = (reader.scratch / "doctl-calls").read_text().splitlines()
+    tag = "k8s-namespace:shop"
+    assert calls == [f"compute tag create {tag}", f"compute tag apply {tag} --resource=do:dbaas:{SAMPLE_CLUSTER}"]
+
+
 def with_a_token(reader: Reader) -> None:
     """The operator runs, and the namespace of the page has a token for the cluster that the samples name."""
     reader.on_a_fresh_cluster()
@@ -304,6 +318,7 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
         (Reader.on_a_fresh_cluster, the_image_was_pushed_and_is_used),
         (a_reference, the_reference_is_ready),
         (nothing, the_operators_token_is_there),
+        (nothing, the_cluster_is_tagged),
     ],
     "docs/take-over.md": [
         (with_do_operators_secret, it_has_no_owner),
@@ -315,6 +330,8 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
     "docs/upgrade.md": [
         (Reader.with_an_installation, Reader.is_untouched),
         (Reader.with_helm, Reader.is_untouched),
+        (with_references_without_a_token, nothing),
+        (nothing, the_cluster_is_tagged),
         (Reader.with_an_installation, Reader.is_untouched),
         (Reader.with_helm, Reader.is_untouched),
         (Reader.with_an_installation, Reader.is_untouched),

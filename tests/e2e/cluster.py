@@ -176,6 +176,11 @@ class Tenant:
         self.refer(cluster, name=name, **spec)
         return self.wait_for("Synced", name=name)
 
+    @property
+    def grant(self) -> list[str]:
+        """The tags of a cluster that the operator's own token may read for this namespace."""
+        return [f"k8s-namespace:{self.namespace}"]
+
     # Where it is
 
     @property

@@ -273,7 +273,7 @@ def test_no_token_and_no_password_is_ever_shown(lone: Tenant, start_operator: St
     operator = start_operator(
         f"--token-file={tmp_path / 'token'}", "--token-namespaces=*", "--log-level=debug", "--log-format=json"
     )
-    cluster = lone.control.create_cluster(num_nodes=2, password=marks["password"] + "/@:%é")["id"]
+    cluster = lone.control.create_cluster(num_nodes=2, password=marks["password"] + "/@:%é", tags=lone.grant)["id"]
     lone.control.add_user(cluster, "app", password=marks["user"])
     lone.ready(cluster, name="by-tenant", user="app")
     lone.ready(cluster, name="by-operator", own_token=False)

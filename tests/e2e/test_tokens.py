@@ -74,7 +74,7 @@ def test_the_operators_own_token_serves_only_the_namespaces_that_were_named(
     (tmp_path / "token").write_text("own-token\n")
     globs = f"{named.namespace},{globbed.namespace[:-1]}?"
     for tenant in (named, globbed, other):
-        tenant.refer(tenant.control.create_cluster()["id"], own_token=False)
+        tenant.refer(tenant.control.create_cluster(tags=tenant.grant)["id"], own_token=False)
     start_operator(f"--token-file={tmp_path / 'token'}", f"--token-namespaces={globs}")
 
     named.wait_for("Synced")
@@ -88,7 +88,7 @@ def test_the_operators_own_token_serves_only_the_namespaces_that_were_named(
 
 def test_without_a_list_of_namespaces_nobody_has_the_operators_own_token(lone: Tenant, start_operator: StartOperator) -> None:
     lone.control.set_token("own-token")
-    lone.refer(lone.control.create_cluster()["id"], own_token=False)
+    lone.refer(lone.control.create_cluster(tags=lone.grant)["id"], own_token=False)
     start_operator(environ={"DIGITALOCEAN_TOKEN": "own-token"})
     lone.wait_for("AccessDenied")
 
@@ -96,7 +96,7 @@ def test_without_a_list_of_namespaces_nobody_has_the_operators_own_token(lone: T
 def test_a_rotated_token_file_is_taken_up_without_a_restart(
     lone: Tenant, start_operator: StartOperator, tmp_path: Path
 ) -> None:
-    cluster = lone.control.create_cluster()["id"]
+    cluster = lone.control.create_cluster(tags=lone.grant)["id"]
     file = tmp_path / "token"
     for token in ("first-own", "second-own"):
         lone.control.set_token(token)

@@ -34,7 +34,7 @@ def with_own_token(cluster: Cluster, first_start: Json, make_tenant: Callable[[]
 
 def test_the_operators_own_token_may_come_after_its_pod(cluster: Cluster, with_own_token: Tenant) -> None:
     pod = cluster.pod()
-    uuid = cluster.control.create_cluster(name="late", engine="pg")["id"]
+    uuid = cluster.control.create_cluster(name="late", engine="pg", tags=with_own_token.grant)["id"]
     with_own_token.refer(uuid, own_token=False)
     wait_until(lambda: with_own_token.condition("Ready")["status"] == "False", what="the reference says that it has no token")
     cluster.admin.create(

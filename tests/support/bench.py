@@ -35,8 +35,11 @@ class Bench:
     nothing is heard of our own writes, which are `wrote`.
     """
 
-    def __init__(self, kubernetes: FakeKubernetes, upstream: FakeUpstream, clock: FakeClock) -> None:
+    def __init__(
+        self, kubernetes: FakeKubernetes, upstream: FakeUpstream, clock: FakeClock, *, delete_revoked: bool = False
+    ) -> None:
         self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
+        self.delete_revoked = delete_revoked
         self.store = Store()
         self.marked: set[ObjectKey] = set()
         self.wrote: list[Mapping[str, object]] = []
@@ -60,9 +63,16 @@ class Bench:
         self.reconciler = Reconciler(
             store=self.store,
             passwords=Passwords(kubernetes),
-            tokens=Tokens(kubernetes, own=OperatorToken(), allowed=(), clock=clock),
+            tokens=Tokens(kubernetes, own=OperatorToken(value=TOKEN), allowed=("shop", "team"), clock=clock),
             accounts=self.accounts,
-            publisher=Publisher(fence, store=self.store, metrics=metrics, clock=clock, wrote=self.wrote.append),
+            publisher=Publisher(
+                fence,
+                store=self.store,
+                metrics=metrics,
+                clock=clock,
+                wrote=self.wrote.append,
+                delete_revoked=delete_revoked,
+            ),
             reporter=reporter,
             metrics=metrics,
             clock=a_clock(clock),
@@ -128,7 +138,7 @@ class Bench:
         return await self.reconcile(key)
 
     def restarted(self) -> "Bench":
-        return Bench(self.kubernetes, self.upstream, self.clock)
+        return Bench(self.kubernetes, self.upstream, self.clock, delete_revoked=self.delete_revoked)
 
     def rotate(self, password: str, **members: Any) -> None:
         self.upstream.clusters[UUID] = a_cluster(password=password, **members)

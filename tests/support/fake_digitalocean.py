@@ -41,7 +41,8 @@ class FakeUpstream:
         await self._enter("page", token, after or "", observe=observe)
         first = int(after or 0)
         page = tuple(self.clusters.values())[first : first + self.per_page]
-        digest = repr([(c.uuid, c.name, c.endpoints.private and c.endpoints.private.password) for c in page]).encode()
+        shown = [(c.uuid, c.name, c.granted_to, c.endpoints.private and c.endpoints.private.password) for c in page]
+        digest = repr(shown).encode()
         more = first + self.per_page < len(self.clusters)
         if known and known.digest == digest:
             return replace(known, clusters=None)

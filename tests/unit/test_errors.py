@@ -24,6 +24,7 @@ REASONS = {
     "SecretConflict": ("SecretConflict", True),
     "SecretContested": ("SecretContested", True),
     "SecretRefused": ("SecretRefused", True),
+    "NotGranted": ("AccessDenied", True),
     "AccessDenied": ("AccessDenied", True),
     "InvalidSpec": ("InvalidSpec", True),
     "TooLarge": ("TooLarge", True),

@@ -1,11 +1,12 @@
 """`dbclusterref check`: tries what `run` would need, without running."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from dbclusterref.commands.http_client import make_client
 from dbclusterref.commands.settings import Settings
-from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.client import PER_PAGE, DigitalOcean
 from dbclusterref.digitalocean.tokens import OperatorToken
 from dbclusterref.errors import Cause, KubernetesError, TokenInvalid, UnconfirmedNotFound
 from dbclusterref.kube.client import KubernetesApi
@@ -30,6 +31,9 @@ RIGHTS: Sequence[Right] = (
 """Every right the operator uses in the namespaces it watches."""
 LEASE_RIGHTS: Sequence[Right] = tuple((verb, "coordination.k8s.io", "leases", "") for verb in ("get", "create", "update"))
 """What it uses besides in its own namespace, with --leader-elect."""
+
+Grants = Sequence[tuple[str, ...] | None]
+"""For each cluster the namespaces that its tags name; None where the token is shown no tags."""
 
 NO_TOKEN = "none"  # noqa: S105 - sent where there is none, to be refused
 NO_CLUSTER = "00000000-0000-0000-0000-000000000000"
@@ -94,13 +98,16 @@ async def _check_kubernetes(
 async def _check_digitalocean(settings: Settings, *, report: _Report) -> None:
     has_token = bool(settings.token or settings.token_file)
     async with make_client(user_agent="dbclusterref-check") as client:
-        upstream = DigitalOcean(client, base_url=settings.api_url)
+        upstream = DigitalOcean(client, base_url=settings.api_url, grant_tag=settings.grant_tag)
+        grants: Grants | None = None
         try:
             token = OperatorToken(value=settings.token, file=settings.token_file).read() if has_token else NO_TOKEN
             # No cluster has this UUID: a 404 proves that the token is good, and a 401 that the API is reachable.
-            await upstream.get_cluster(token, NO_CLUSTER, observe=lambda *_: None)
-        except UnconfirmedNotFound:
-            pass
+            with contextlib.suppress(UnconfirmedNotFound):
+                await upstream.get_cluster(token, NO_CLUSTER, observe=lambda *_: None)
+            if has_token and settings.token_namespaces:
+                page = await upstream.get_page(token, None, known=None, observe=lambda *_: None)
+                grants = [cluster.granted_to for cluster in page.clusters or ()]
         except TokenInvalid as cause:
             if has_token:
                 report.say(f"the operator's own token: {cause.message}", good=False)
@@ -111,5 +118,21 @@ async def _check_digitalocean(settings: Settings, *, report: _Report) -> None:
     report.say(f"DigitalOcean API at {settings.api_url}", good=True)
     if has_token:
         report.say("the operator's own token", good=True)
+        if grants:
+            _check_grants(grants, settings, report=report)
     else:
         report.say("no token of the operator's own: every resource needs spec.apiTokenSecretRef", good=True)
+
+
+def _check_grants(grants: Grants, settings: Settings, *, report: _Report) -> None:
+    if all(namespaces is None for namespaces in grants):
+        report.say(
+            "the operator's own token cannot see tags, so no cluster is granted to any namespace; give it the scope tag:read",
+            good=False,
+        )
+        return
+    granted = [namespaces for namespaces in grants if namespaces]
+    named = sorted({namespace for namespaces in granted for namespace in namespaces})
+    which = f"of the first {PER_PAGE} clusters" if len(grants) >= PER_PAGE else f"of {len(grants)} clusters"
+    to = f" to {', '.join(named)}" if named else ""
+    report.say(f"tags {settings.grant_tag.of('NAMESPACE')}: {len(granted)} {which} are granted{to}", good=True)

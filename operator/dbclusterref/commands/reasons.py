@@ -116,8 +116,8 @@ REASONS: Mapping[str, Explanation] = {
         "The operator tries again every half minute.",
     ),
     "AccessDenied": Explanation(
-        "The namespace may not use the operator's own token for this cluster.",
-        "Name a Secret with a token of your own in spec.apiTokenSecretRef, or ask the operator's owner.",
+        "The namespace may not use the operator's own token, or not for this cluster.",
+        "Name a Secret with a token of your own in spec.apiTokenSecretRef, or ask whoever the message names.",
         _RETRIED_SLOWLY,
     ),
     "InvalidSpec": Explanation(

@@ -255,6 +255,7 @@ class _Operator:
                 sees_secrets=lambda: self._informer.sees_secrets,
                 wrote=self._own_writes.expect,
                 timing=settings.timing,
+                delete_revoked=settings.on_revoke == "delete",
             ),
             reporter=reporter,
             metrics=self._metrics,
@@ -263,7 +264,8 @@ class _Operator:
         )
 
     def _account_maker(self, client: httpx.AsyncClient) -> Callable[[str], Account]:
-        upstream = DigitalOcean(client, base_url=self._settings.api_url)
+        grant_tag = self._settings.grant_tag
+        upstream = DigitalOcean(client, base_url=self._settings.api_url, grant_tag=grant_tag)
 
         def look(key: ObjectKey) -> None:
             entry = self._store.get(key)
@@ -272,7 +274,8 @@ class _Operator:
                 self._controller.mark(key, urgent=True)
 
         def open_account(token: str) -> Account:
-            return Account(Reader(token, upstream=upstream, clock=self._clock, observe=lambda *_: None), on_change=look)
+            reader = Reader(token, upstream=upstream, clock=self._clock, observe=lambda *_: None)
+            return Account(reader, on_change=look, grant_tag=grant_tag)
 
         return open_account
 

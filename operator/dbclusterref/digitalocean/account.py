@@ -13,11 +13,12 @@ from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import LOOK, Freshness, Requested, Routine, is_fresh
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
+from dbclusterref.digitalocean.grants import GrantTag, not_granted
 from dbclusterref.digitalocean.model import DatabaseCluster, User
 from dbclusterref.digitalocean.poller import Poller
 from dbclusterref.digitalocean.reader import KnownCa, Reader, What, again
-from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster
-from dbclusterref.errors import Cause, RateLimited
+from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster, unpack_cluster
+from dbclusterref.errors import Cause, NotGranted, RateLimited, UnconfirmedNotFound
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 
@@ -36,13 +37,23 @@ class Queued:
 
 
 class Account:
-    """Reads through one token. `on_change` receives each reference whose cluster has changed."""
+    """Reads through one token. `on_change` receives each reference whose cluster has changed.
 
-    def __init__(self, reader: Reader, *, on_change: Callable[[ObjectKey], object] = lambda _: None) -> None:
+    A reference without a token of its own uses the operator's, and may see the clusters that a tag grants to its namespace.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        on_change: Callable[[ObjectKey], object] = lambda _: None,
+        grant_tag: GrantTag = GrantTag(),  # noqa: B008 - it is frozen
+    ) -> None:
         self._now = reader.clock.monotonic
         self._reader = reader
         self._cache = ClusterCache(on_change=on_change)
         self._poller = Poller(reader, self._cache)
+        self._grant_tag = grant_tag
         self.deletion_guard = DeletionGuard()
         self.used_at = self._now()
 
@@ -60,17 +71,37 @@ class Account:
         """When the request was made that DigitalOcean answered with 401, if that was its last answer; 0 otherwise."""
         return self._reader.rejected_at
 
-    async def read(self, reference: Reference, *, wanted: Freshness, known_ca: KnownCa) -> Snapshot | Queued:
+    async def read(
+        self, reference: Reference, *, wanted: Freshness, known_ca: KnownCa, was_granted: bool = False
+    ) -> Snapshot | Queued:
         """Read all that the reference's Secret is made from, as far as what is known is not fresh enough.
 
         Every request of every kind waits for its turn in one queue, in which namespaces take turns. `known_ca` returns the CA
-        in this very reference's Secret, for as long as upstream has not been asked for it. Raises the cause where a read fails.
+        in this very reference's Secret, for as long as upstream has not been asked for it. `was_granted` says that the
+        reference has been allowed to see the cluster. Raises the cause where a read fails.
         """
+        try:
+            self.used_at, found = self._now(), None
+            if not (was_granted or self._may_see(reference)):
+                first = await self._look_first(reference, wanted)
+                if isinstance(first, Queued):
+                    return first
+                found = first
+            return await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca)
+        finally:
+            self._poller.keep_going()
+
+    async def _read_or_queue(
+        self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: KnownCa
+    ) -> Snapshot | Queued:
         now, uuid = self._now(), reference.cluster_uuid
         self._record_interest(reference, now)
         self._poller.replan(now)
-        packed = self._fresh_cluster(uuid, wanted)
-        found = ReadCluster.from_cache(packed) if packed is not None else None
+        packed = self._fresh_cluster(uuid, wanted) if found is None else None
+        if packed is not None:
+            found = ReadCluster.from_cache(packed)
+        if found:
+            self._require_grant(reference, found.cluster)
         kept_ca = self._reader.ca_schedule.get(uuid)
         # What one reference knows is not kept for others: it may come from a Secret that its users can write.
         ca = kept_ca or await known_ca()
@@ -82,17 +113,62 @@ class Account:
                 return queued
         else:
             self._reader.queue.leave(reference.key.namespace, _place(reference, wanted))
+        with self._reader.reserve(max(requests, 1)):
+            return await self._read(reference, found, wanted=wanted, known_ca=ca, ca_follows=ca_follows)
+
+    def _may_see(self, reference: Reference) -> bool:
+        """Return whether a token of the reference's own, or what was last read of the cluster, lets it see the cluster."""
+        if reference.token_secret:
+            return True
+        kept = self._cache.get(reference.cluster_uuid)
+        return kept is not None and unpack_cluster(kept.packed).is_granted_to(reference.key.namespace)
+
+    async def _look_first(self, reference: Reference, wanted: Freshness) -> ReadCluster | Queued:
+        """Find out whether a cluster is granted, where nothing known says so. Raises NotGranted.
+
+        What is asked, and when, depends on nothing that only a granted reference may know: whether there is such a cluster,
+        whether the listing has it, what else was read of it.
+        """
+        uuid, key, poller = reference.cluster_uuid, reference.key, self._poller
+        self._reader.refuse(wanted)
+        if poller.walk_is_over(uuid, key):
+            poller.first_looks.leave(uuid, key)
+            raise self._not_granted(reference)
+        routine = isinstance(wanted, Routine)
+        if routine and poller.many_are_waiting():
+            poller.wait_for_walk(uuid, key)
+            return Queued(seconds=ANSWERS_SOON, what=_named(reference, needs_cluster=True))
+        place, behind = _place(reference, wanted), int(poller.page_is_due())
+        if wait := self._reader.wait_for_turn(key.namespace, place, urgent=True, behind=behind):
+            if routine:
+                poller.wait_for_walk(uuid, key)
+            return Queued(seconds=min(wait, LOOK_AGAIN), what=_named(reference, needs_cluster=True))
         try:
-            with self._reader.reserve(max(requests, 1)):
-                return await self._read(reference, found, wanted=wanted, known_ca=ca, ca_follows=ca_follows)
+            answer = await self._reader.cluster(uuid, wanted=wanted)
+        except UnconfirmedNotFound:
+            raise self._not_granted(reference) from None
         finally:
-            self._poller.keep_going()
+            poller.first_looks.leave(uuid, key)
+        self._require_grant(reference, answer.value)
+        return poller.keep(answer)
+
+    def _require_grant(self, reference: Reference, cluster: DatabaseCluster) -> None:
+        if reference.token_secret or cluster.is_granted_to(reference.key.namespace):
+            return
+        self._cache.demand.leave(cluster.uuid, reference.key)
+        raise self._not_granted(reference, untagged=cluster.granted_to is not None)
+
+    def _not_granted(self, reference: Reference, *, untagged: bool = False) -> NotGranted:
+        namespace = reference.key.namespace
+        tag = self._grant_tag.of(namespace)
+        return not_granted(reference.cluster_uuid, namespace=namespace, tag=tag, untagged=untagged)
 
     async def _read(
         self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes, ca_follows: bool
     ) -> Snapshot:
         uuid = reference.cluster_uuid
         found = found or await self._poller.read_individually(uuid, wanted=wanted)
+        self._require_grant(reference, found.cluster)
         cluster, packed = found.cluster, found.packed
         user = pool = None
         if reference.user:
@@ -109,12 +185,13 @@ class Account:
         answer = self._cache.get(uuid)
         read_at = answer.read_at if answer else self._now()
         return Snapshot(
-            cluster=cluster, packed=packed, read_at=read_at, ca=ca, ca_pending=pending, user=user, pool=pool, unread=unread
-        )
+            cluster=cluster, packed=packed, read_at=read_at, ca=ca, ca_pending=pending, user=user, pool=pool, unread=unread,
+            granted_by="" if reference.token_secret else self._grant_tag.of(reference.key.namespace),
+        )  # fmt: skip
 
-    def last_answer(self, uuid: str) -> CachedCluster | None:
-        """Return a cluster as it was last read, and when; None where it was not, or is no longer wanted."""
-        return self._cache.get(uuid)
+    def last_answer(self, reference: Reference) -> CachedCluster | None:
+        """Return a reference's cluster as it was last read, and when; None where it was not, or may not be seen."""
+        return self._cache.get(reference.cluster_uuid) if self._may_see(reference) else None
 
     def next_look(self, reference: Reference, snapshot: Snapshot) -> float:
         """Return in how many seconds the reference should look again unless it is marked earlier; 0 if there is a change."""
@@ -150,7 +227,6 @@ class Account:
         self._poller.close()
 
     def _record_interest(self, reference: Reference, now: float) -> None:
-        self.used_at = now
         if self._cache.demand.want(reference.cluster_uuid, reference.key, interval=reference.refresh_interval, now=now):
             self._poller.plan_again()
 

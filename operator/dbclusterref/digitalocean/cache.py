@@ -1,6 +1,6 @@
 """What one account knows of its clusters: the last answers, who uses them, and which are awaited or late. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dbclusterref.digitalocean.demand import Demand
@@ -79,7 +79,11 @@ class ClusterCache:
 
     def tell(self, uuid: str) -> None:
         """Mark the references to a cluster."""
-        for key in self.demand.followers(uuid):
+        self.mark(self.demand.followers(uuid))
+
+    def mark(self, keys: Iterable[ObjectKey]) -> None:
+        """Mark single references."""
+        for key in keys:
             self._on_change(key)
 
     def tell_all(self) -> None:

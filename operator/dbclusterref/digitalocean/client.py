@@ -18,6 +18,7 @@ from msgspec import Raw
 from msgspec.json import Decoder
 
 from dbclusterref.digitalocean import wire
+from dbclusterref.digitalocean.grants import GrantTag
 from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders
 from dbclusterref.errors import (
@@ -75,20 +76,31 @@ class _Reply:
 
 
 class DigitalOcean:
-    """Reads database clusters. `client` must not follow redirects: the token goes to `base_url` alone."""
+    """Reads database clusters. `client` must not follow redirects: the token goes to `base_url` alone.
 
-    def __init__(self, client: httpx.AsyncClient, *, base_url: str, ask_again_after: float = ASK_AGAIN_AFTER) -> None:
+    Of a cluster's tags those are kept that `grant_tag` says grant it to a namespace.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        base_url: str,
+        ask_again_after: float = ASK_AGAIN_AFTER,
+        grant_tag: GrantTag = GrantTag(),  # noqa: B008 - it is frozen
+    ) -> None:
         # One jar serves all tokens: what a reply to one of them sets must not travel with another.
         client.cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         self._client = client
         self._base_url = base_url
         self._ask_again_after = ask_again_after
         self._refused: set[bytes] = set()
+        self._grant_tag = grant_tag
 
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
         """Read one cluster. A 404 is an UnconfirmedNotFound: one alone proves nothing."""
         reply = await self._get(token, f"/v2/databases/{uuid}", observe=observe, not_found=_no_cluster(uuid))
-        cluster = DatabaseCluster.from_json(reply.database)
+        cluster = DatabaseCluster.from_json(reply.database, grant_tag=self._grant_tag)
         if cluster.uuid != uuid:
             raise UpstreamUnavailable(f"DigitalOcean answered for another cluster than {uuid}; retrying.")
         return cluster
@@ -110,7 +122,7 @@ class DigitalOcean:
             raise wire.missing("databases")
         return ClusterPage(
             length=len(reply.databases),
-            clusters=tuple(_readable(reply.databases)),
+            clusters=tuple(_readable(reply.databases, grant_tag=self._grant_tag)),
             next=self._next_page(reply),
             total=_total(reply.meta),
             digest=digest,
@@ -297,10 +309,10 @@ def _no_reply(error: Exception) -> UpstreamUnavailable:
     return UpstreamUnavailable(f"DigitalOcean's API {what}; retrying.")
 
 
-def _readable(items: list[Raw]) -> Iterator[DatabaseCluster]:
+def _readable(items: list[Raw], *, grant_tag: GrantTag) -> Iterator[DatabaseCluster]:
     for number, item in enumerate(items):
         try:
-            yield DatabaseCluster.from_json(item, path=f"databases[{number}]")
+            yield DatabaseCluster.from_json(item, path=f"databases[{number}]", grant_tag=grant_tag)
         except UpstreamUnavailable:
             continue
 

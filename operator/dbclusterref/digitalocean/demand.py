@@ -77,6 +77,15 @@ class Demand:
             interest.interval = min(interest.interval, interval)
         return True
 
+    def leave(self, uuid: str, key: ObjectKey) -> None:
+        """Forget a reference's interest: it may not see the cluster, and is told nothing of it."""
+        interest = self._by_cluster.get(uuid)
+        if interest is None or interest.looks.pop(key, None) is None:
+            return
+        interest.count_again()
+        if not interest.looks:
+            del self._by_cluster[uuid]
+
     def lapse(self, now: float) -> None:
         """Forget the references that have not read for long."""
         for uuid, interest in list(self._by_cluster.items()):

@@ -15,6 +15,7 @@ from msgspec import Raw
 from msgspec.json import Decoder
 
 from dbclusterref.digitalocean import wire
+from dbclusterref.digitalocean.grants import GrantTag
 from dbclusterref.errors import UpstreamUnavailable
 
 EndpointName = Literal["private", "standby", "public", "public_standby"]
@@ -36,6 +37,7 @@ _LIST = Decoder(list[Raw])
 _NAMES = Decoder(list[str])
 _NUMBER = Decoder(int)
 _FLAG = Decoder(bool)
+_TAGS = Decoder(list[str] | None)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ENGINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -155,7 +157,8 @@ class Endpoints:
 class DatabaseCluster:
     """What the operator needs to know of a cluster. `engine` and `status` are open sets: new words are no error.
 
-    `users` leaves out users that cannot be read; `db_names` is empty where the API did not say.
+    `users` leaves out users that cannot be read; `db_names` is empty where the API did not say. `granted_to` holds the
+    namespaces that tags name, and is None where the API did not show the tags: the token may not see them.
     """
 
     uuid: str
@@ -172,9 +175,16 @@ class DatabaseCluster:
     endpoints: Endpoints
     users: tuple[User, ...] = ()
     db_names: tuple[str, ...] = ()
+    granted_to: tuple[str, ...] | None = None
 
     @classmethod
-    def from_json(cls, content: bytes | Raw, *, path: str = "database") -> "DatabaseCluster":
+    def from_json(
+        cls,
+        content: bytes | Raw,
+        *,
+        path: str = "database",
+        grant_tag: GrantTag = GrantTag(),  # noqa: B008 - it is frozen
+    ) -> "DatabaseCluster":
         """Parse a cluster object, as `GET /v2/databases/{uuid}` and the listing both give it.
 
         Raises UpstreamUnavailable, naming the member, where it has no UUID or engine.
@@ -205,6 +215,7 @@ class DatabaseCluster:
             endpoints=Endpoints.from_shape(shape, path=path),
             users=tuple(_readable_users(shape.users)),
             db_names=_names(shape.db_names),
+            granted_to=_granted_to(shape.tags, grant_tag=grant_tag),
         )
 
     @classmethod
@@ -215,6 +226,10 @@ class DatabaseCluster:
     def user(self, name: str) -> User | None:
         """Return the user of that name, if the cluster object lists it."""
         return next((user for user in self.users if user.name == name), None)
+
+    def is_granted_to(self, namespace: str) -> bool:
+        """Return whether a tag grants the cluster to a namespace."""
+        return namespace in (self.granted_to or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +281,16 @@ def _names(content: Raw) -> tuple[str, ...]:
     names = wire.attempt(_NAMES, content) or ()
     # A list that is wrong in part names no database for certain.
     return tuple(names) if all(name.isprintable() for name in names) else ()
+
+
+def _granted_to(content: Raw, *, grant_tag: GrantTag) -> tuple[str, ...] | None:
+    # The member is missing where the token may not see tags. `null` is how a list that holds nothing may be written.
+    if content is wire.ABSENT:
+        return None
+    try:
+        return grant_tag.namespaces(_TAGS.decode(content) or ())
+    except wire.UNREADABLE:
+        return None
 
 
 def _maintenance_window(content: Raw) -> MaintenanceWindow | None:

@@ -15,10 +15,13 @@ from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE
 from dbclusterref.digitalocean.cache import ClusterCache
 from dbclusterref.digitalocean.cursor import Cursor
 from dbclusterref.digitalocean.demand import Freshness, Routine
+from dbclusterref.digitalocean.first_look import FirstLooks
+from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.planner import Plan, plan
-from dbclusterref.digitalocean.reader import UNEXPECTED, Reader
+from dbclusterref.digitalocean.reader import UNEXPECTED, Answer, Reader, again
 from dbclusterref.digitalocean.snapshot import ReadCluster, pack_cluster
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
+from dbclusterref.resource.objects import ObjectKey
 
 BREAK_EVEN = 4
 """With as many reads needed at once, and as many as the listing has pages, pages are read."""
@@ -77,6 +80,7 @@ class Poller:
         self._now = reader.clock.monotonic
         self._chance = reader.clock.jitter
         self._walk = Cursor()
+        self.first_looks = FirstLooks()
         self._listing: _Working | _Failing | _GivenUp = _Working()
         self._plan = Plan(sweep_every=None, covers=0.0, per_second=0.0)
         self._plan_is_old = True
@@ -110,7 +114,7 @@ class Poller:
         """
         if uuid in self._unlisted:
             return False
-        return self._pages_are_cheaper() if at_once else self.covers(uuid) or self._many_are_waiting()
+        return self._pages_are_cheaper() if at_once else self.covers(uuid) or self.many_are_waiting()
 
     def wait_for(self, uuid: str) -> None:
         """Have the page that brings a cluster read as soon as the budget allows."""
@@ -120,6 +124,21 @@ class Poller:
             self._walk.reread()
         self.keep_going()
         self._wake.set()
+
+    def wait_for_walk(self, uuid: str, key: ObjectKey) -> None:
+        """Have a reference, which may not see the cluster as far as is known, wait until the whole listing was read."""
+        if not self.first_looks.has(uuid, key):
+            self.first_looks.join(uuid, key)
+            self._walk.reread()
+        self.keep_going()
+        self._wake.set()
+
+    def walk_is_over(self, uuid: str, key: ObjectKey) -> bool:
+        """Return whether it was, without a page that grants the cluster. Raises the cause for which it cannot be read."""
+        if self.first_looks.has(uuid, key) and isinstance(self._listing, _Failing):
+            self.first_looks.leave(uuid, key)
+            raise again(self._listing.cause)
+        return self.first_looks.is_over(uuid, key)
 
     def page_is_due(self) -> bool:
         """Return whether the task is about to read a page: it goes before whoever waits in the queue."""
@@ -137,7 +156,11 @@ class Poller:
     async def read_individually(self, uuid: str, *, wanted: Freshness) -> ReadCluster:
         """Read one cluster beside the walk."""
         self._cache.waiting.discard(uuid)
-        answer = await self._reader.cluster(uuid, wanted=wanted)
+        return self.keep(await self._reader.cluster(uuid, wanted=wanted))
+
+    def keep(self, answer: Answer[DatabaseCluster]) -> ReadCluster:
+        """Keep what a read beside the walk has brought."""
+        uuid = answer.value.uuid
         packed = self._cache.put(uuid, pack_cluster(answer.value), now=answer.asked_at)
         if uuid not in self._unlisted:
             self._walk.reread()
@@ -229,7 +252,7 @@ class Poller:
         return min(steps, key=lambda step: step[0], default=None)
 
     def _seconds_until_page(self, now: float) -> float | None:
-        if not self._may_list() or (self._plan.sweep_every is None and not self._many_are_waiting()):
+        if not self._may_list() or (self._plan.sweep_every is None and not self.many_are_waiting()):
             return None
         due = self._next_page_at if self._waiting() else max(self._walk.due_at, self._next_page_at)
         retry_at = self._listing.retry_at if isinstance(self._listing, _Failing) else 0.0
@@ -257,6 +280,7 @@ class Poller:
         for cluster in page.clusters or ():
             # Those that nobody wants yet, too: at a start, references come one after the other.
             self._cache.put(cluster.uuid, pack_cluster(cluster), now=answer.asked_at)
+            self._cache.mark(self.first_looks.of(cluster.uuid, granted_to=cluster.granted_to or ()))
         if page.clusters is None:
             for uuid in uuids:
                 if uuid in self._cache.demand:
@@ -278,6 +302,7 @@ class Poller:
             # Missing from a complete list proves nothing yet: a single read says what became of it.
             self._cache.tell(uuid)
         self._cache.waiting.clear()
+        self._cache.mark(self.first_looks.walk_ended())
         self._walk.start_again()
 
     async def _is_alone(self, cause: Cause) -> bool:
@@ -358,13 +383,14 @@ class Poller:
     def _may_list(self) -> bool:
         return not isinstance(self._listing, _GivenUp) or self._now() >= self._listing.until
 
-    def _waiting(self) -> set[str]:
-        """Return the clusters somebody waits for that a page may bring."""
-        return self._cache.waiting - self._unlisted
+    def _waiting(self) -> int:
+        """Return for how many clusters somebody waits that a page may bring."""
+        return len(self._cache.waiting - self._unlisted) + len(self.first_looks)
 
     def _pages_are_cheaper(self) -> bool:
-        return self._may_list() and len(self._waiting()) + self._reader.under_way >= max(BREAK_EVEN, self._walk.pages)
+        return self._may_list() and self._waiting() + self._reader.under_way >= max(BREAK_EVEN, self._walk.pages)
 
-    def _many_are_waiting(self) -> bool:
+    def many_are_waiting(self) -> bool:
+        """Return whether pages are the way to whatever is not known, since so many reads are needed."""
         busy = self._plan.sweep_every is not None and self._reader.under_way >= BREAK_EVEN
         return self._pages_are_cheaper() or (busy and self._may_list())

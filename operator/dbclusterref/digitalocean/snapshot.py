@@ -11,6 +11,7 @@ from dbclusterref.errors import Cause
 class Snapshot:
     """All that one refresh learned: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
 
+    `granted_by` is the tag that let the operator's own token be used, "" where the reference has a token of its own.
     `password` is the one that `spec.passwordSecretRef` supplies, for an engine whose API shows none.
     `ca_pending` is true while the CA has not been read because the rate limit was low. `packed` holds the cluster as the cache
     keeps it, where it does, so that there is one copy.
@@ -25,6 +26,7 @@ class Snapshot:
     user: User | None = None
     pool: Pool | None = None
     password: str = field(default="", repr=False)
+    granted_by: str = ""
     unread: Cause | None = field(default=None, compare=False)
     """Why the CA is older than the refresh that was requested; None where nothing is."""
 
@@ -67,6 +69,7 @@ class PackedSnapshot:
     user: User | None
     pool: Pool | None
     password: str = field(repr=False)
+    granted_by: str
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "PackedSnapshot":
@@ -78,6 +81,7 @@ class PackedSnapshot:
             user=snapshot.user,
             pool=snapshot.pool,
             password=snapshot.password,
+            granted_by=snapshot.granted_by,
         )
 
     def unpacked(self) -> Snapshot:
@@ -90,6 +94,7 @@ class PackedSnapshot:
             user=self.user,
             pool=self.pool,
             password=self.password,
+            granted_by=self.granted_by,
         )
 
 
@@ -109,6 +114,7 @@ def _typical() -> DatabaseCluster:
             private=at("private-"), standby=at("private-replica-"), public=at(""), public_standby=at("replica-")
         ),
         users=(User(name="doadmin", password="", access_cert="", access_key=""),),
+        granted_to=(),
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class ClusterShape(Struct, kw_only=True):
     maintenance_window: Raw = ABSENT
     users: Raw = ABSENT
     db_names: Raw = ABSENT
+    tags: Raw = ABSENT
     private_connection: Raw = ABSENT
     standby_private_connection: Raw = ABSENT
     connection: Raw = ABSENT
@@ -125,7 +126,7 @@ class ReplyShape(Struct, kw_only=True):
     meta: Raw = ABSENT
 
 
-_UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises: for bad JSON or a wrong type, for bytes that are not UTF-8, for depth."""
 _REPLY = Decoder(ReplyShape)
 _TEXT = Decoder(str | None)
@@ -141,7 +142,7 @@ def read_reply(content: bytes) -> ReplyShape:
         raise invalid("it has too many values")
     try:
         return _REPLY.decode(content)
-    except _UNREADABLE:
+    except UNREADABLE:
         return decode(_REPLY, _without_half_characters(content), path="")
 
 
@@ -156,7 +157,7 @@ def decode(decoder: Decoder[V], content: bytes | Raw, *, path: str) -> V:
         return decoder.decode(content)
     except ValidationError as error:
         raise _mismatch(str(error), path=path) from None
-    except _UNREADABLE:
+    except UNREADABLE:
         raise invalid(f"{path or 'the body'} is not valid JSON") from None
 
 
@@ -164,7 +165,7 @@ def shown(content: Raw, *, at_most: int = 256) -> str:
     """Decode text that is only shown: clipped, without control characters, and empty where it is not text at all."""
     try:
         text = _TEXT.decode(content) or ""
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""
     text = text if len(text) <= at_most else f"{text[: at_most - 1]}…"
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
@@ -174,7 +175,7 @@ def attempt(decoder: Decoder[V], content: Raw) -> V | None:
     """Decode a value that is only shown; None where it has another shape."""
     try:
         return decoder.decode(content)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 

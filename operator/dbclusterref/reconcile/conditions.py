@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints
-from dbclusterref.errors import Cause, InvalidSpec
+from dbclusterref.errors import Cause, InvalidSpec, NotGranted
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Endpoint, Reference
 from dbclusterref.resource.status import Condition, ConditionType, Status
@@ -93,6 +93,10 @@ def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference:
         new = _with_facts(new, published, reference=reference, now=now)
     if result.cluster:
         new = replace(new, cluster=_cluster_facts(result.cluster))
+    if isinstance(result.outcome, NotGranted):
+        # The namespace may not know them, or no longer; where there is a Secret, it says what it holds.
+        kept = "" if result.holds is Holds.MISSING else new.binding_name
+        new = replace(new, cluster={}, endpoints={}, binding_name=kept)
     shown = _shown(new, result, identity=identity, reference=reference)
     conditions = {
         kind: _condition(old, kind=kind, shown=shown[kind], generation=identity.generation, now=now) for kind in ConditionType

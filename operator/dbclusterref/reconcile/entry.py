@@ -9,6 +9,7 @@ from dbclusterref.errors import (
     Cause,
     ClusterNotFound,
     InvalidSpec,
+    NotGranted,
     PasswordSecretForbidden,
     SecretConflict,
     SecretContested,
@@ -18,6 +19,7 @@ from dbclusterref.errors import (
     TooLarge,
     UnconfirmedNotFound,
 )
+from dbclusterref.reconcile.conditions import SYNCED
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import same_reads
@@ -58,6 +60,10 @@ class ReadState:
     failures: int = 0
     failed_at: float | None = None
     not_found_since: float | None = None
+    untagged_since: float | None = None
+    """Since when every answer has shown the cluster without the tag that granted it."""
+    is_revoked: bool = False
+    """Whether enough of them have."""
     waiting_since: float | None = None
     due_at: float = 0.0
     not_before: float = 0.0
@@ -142,6 +148,7 @@ class ReadState:
         self.rendition, self.packed_snapshot = rendition, PackedSnapshot.of(snapshot)
         self.packed_cluster, self.answered_at = self.packed_snapshot.cluster, snapshot.read_at
         self.cause = self.failed_at = self.not_found_since = self.waiting_since = None
+        self.untagged_since, self.is_revoked = None, False
         self.failures = 0
         self.due_at = due_at
 
@@ -162,6 +169,21 @@ class ReadState:
         self.failed_at = now
         self.waiting_since = None
         self.due_at = due_at
+
+    def lost_access(self, cause: Cause, *, now: float, believed_after: float) -> None:
+        """Record a failed read: where the cluster is not granted, what was read of it before is forgotten.
+
+        A tag is believed to be gone after so many seconds in which every read has said so.
+        """
+        if not isinstance(cause, NotGranted) or not cause.untagged:
+            self.untagged_since, self.is_revoked = None, False
+        elif self.untagged_since is None:
+            self.untagged_since = now
+        else:
+            self.is_revoked = now - self.untagged_since >= believed_after
+        if isinstance(cause, NotGranted):
+            self.packed_snapshot = self.rendition = self.answered_at = None
+            self.packed_cluster = b""
 
     def saw(self, packed: bytes, *, read_at: float) -> None:
         """Record what the account last read of the cluster, although no complete Secret came of it."""
@@ -247,6 +269,18 @@ class Entry:
                 self.reads.packed_snapshot = snapshot
                 self.reads.answered_at = former.reads.answered_at
                 return
+
+    @property
+    def was_granted(self) -> bool:
+        """Return whether a read of this very spec has succeeded, as far as this process or the status knows."""
+        cause = self.reads.cause
+        if isinstance(cause, NotGranted):
+            return False
+        if self.reads.packed_snapshot or isinstance(cause, ClusterNotFound | UnconfirmedNotFound):
+            return True
+        ready = self.status.conditions.get(ConditionType.READY)
+        of_this_spec = ready is not None and ready.observed_generation == self.identity.generation
+        return of_this_spec and ready is not None and ready.status and ready.reason == SYNCED
 
     @property
     def refresh_is_requested(self) -> bool:

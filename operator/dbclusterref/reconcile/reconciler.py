@@ -25,6 +25,7 @@ from dbclusterref.errors import (
     Forbidden,
     InvalidSpec,
     MissingScope,
+    NotGranted,
     RateLimited,
     SecretConflict,
     SecretRefused,
@@ -233,7 +234,7 @@ class Reconciler:
     async def _observe(self, entry: Entry, reference: Reference) -> Observation:
         reads, wanted = entry.reads, self._wanted(entry, reference)
         account: Account | None = None
-        answered = False
+        answered, was_granted = False, entry.was_granted
         try:
             doubtful = entry.refresh_is_requested or isinstance(reads.cause, (*_WITHOUT_TOKEN, *_OF_THE_TOKEN))
             token = await self._tokens.find(reference, fresh=doubtful)
@@ -249,8 +250,8 @@ class Reconciler:
             snapshot = replace(snapshot, password=await self._passwords.find(reference))
             rendition = Rendition.of(reference, snapshot)
         except Cause as raised:
-            if account and (answer := account.last_answer(reference.cluster_uuid)):
-                reads.saw(answer.packed, read_at=answer.read_at)
+            if account:
+                self._record_failure(entry, reference, raised, account=account, was_granted=was_granted)
             guard = account.deletion_guard if account else None
             cause = self._confirmed(entry, reference, raised, guard=guard)
             # A failed attempt is acknowledged too, with its cause in the same status; one that the rate limit delays was none.
@@ -263,8 +264,14 @@ class Reconciler:
 
         async def read_with(token: str) -> Snapshot | Queued:
             account = self._accounts.of(token)
-            return await account.read(reference, wanted=wanted, known_ca=lambda: self._publisher.known_ca(entry, reference))
+            return await account.read(
+                reference,
+                wanted=wanted,
+                known_ca=lambda: self._publisher.known_ca(entry, reference),
+                was_granted=was_granted,
+            )
 
+        was_granted = entry.was_granted
         try:
             return await read_with(token)
         except TokenInvalid:
@@ -272,6 +279,20 @@ class Reconciler:
             if newer == token:
                 raise self._tokens.rejected(reference) from None
             return await read_with(newer)
+
+    def _record_failure(self, entry: Entry, reference: Reference, cause: Cause, *, account: Account, was_granted: bool) -> None:
+        """Record what a failed read has taught of the cluster, as far as the namespace may know it."""
+        reads, guard, now = entry.reads, account.deletion_guard, self._clock.monotonic()
+        reads.lost_access(cause, now=now, believed_after=self._timing.confirm_not_found)
+        if not isinstance(cause, NotGranted):
+            if answer := account.last_answer(reference):
+                reads.saw(answer.packed, read_at=answer.read_at)
+            return
+        # Nothing is restored any more from what was read before.
+        entry.published.made_from = None
+        if was_granted and cause.untagged:
+            guard.missing(reference.cluster_uuid, now=now, was_known=True)
+        reads.is_revoked = reads.is_revoked and not guard.is_open(now=now)
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, guard: DeletionGuard | None) -> Cause:
         reads = entry.reads

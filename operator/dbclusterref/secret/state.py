@@ -19,6 +19,8 @@ SPEC_DIGEST = f"{GROUP}/spec-digest"
 DELETION_POLICY = f"{GROUP}/deletion-policy"
 """On a Secret that outlives its resource, so that a person who meets it knows."""
 ADOPT = f"{GROUP}/adopt"
+GRANTED_BY = f"{GROUP}/granted-by"
+"""The tag at DigitalOcean that let the operator's own token read the cluster: without it the Secret may have to go."""
 CA_DIGEST = f"{GROUP}/ca-sha256"
 """SHA-256 of upstream's CA, where one of CA_KEYS holds it."""
 
@@ -27,6 +29,7 @@ CA_KEYS = ("ca.crt", "certificates")
 _LONGEST_CA = 2**16
 _LONGEST_NAME = 253
 _LONGEST_UID = 64
+_LONGEST_TAG = 255
 _MOST_OWNERS = 8
 
 ABSENT: Mapping[str, str] = {"resourceVersion": "1"}
@@ -103,6 +106,8 @@ class LiveSecret:
     adopt: str
     revision: int
     ca: bytes
+    granted_by: str
+    """The tag that let the operator's own token read the cluster; "" where the resource has a token of its own."""
     has_ca: bool
     adoptable: bool
 
@@ -139,6 +144,7 @@ class LiveSecret:
             adopt=annotations.get(ADOPT, "")[: _LONGEST_NAME + 1],
             revision=_revision(annotations.get(REVISION, "")),
             ca=_known_ca(data, ours=ours["f:data"], digest=annotations.get(CA_DIGEST, "")),
+            granted_by=sys.intern(annotations.get(GRANTED_BY, "")[:_LONGEST_TAG]),
             has_ca=any(key in ours["f:data"] & data.keys() for key in CA_KEYS),
             adoptable=not body.get("immutable")
             and not any(owner.get("controller") for owner in metadata.get("ownerReferences") or ()),

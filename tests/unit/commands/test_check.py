@@ -9,7 +9,7 @@ from aiohttp import web
 
 from dbclusterref.commands.check import RIGHTS, check
 from dbclusterref.commands.settings import Settings
-from sandbox.digitalocean import DEFAULT_TOKEN, serve_simulator
+from sandbox.digitalocean import DEFAULT_TOKEN, Control, serve_simulator
 
 
 class Cluster:
@@ -170,3 +170,26 @@ async def test_an_api_that_is_out_of_reach_fails_also_without_a_token(checking: 
     status, text = await checking.run(Settings(api_url="http://127.0.0.1:9"))
     assert status == 1
     assert "FAIL  DigitalOcean API at http://127.0.0.1:9: " in text
+
+
+@pytest.mark.sockets
+async def test_the_check_says_which_namespaces_have_clusters_granted(checking: Checking) -> None:
+    with serve_simulator() as running, Control(running.url) as control:
+        control.create_cluster(tags=["k8s-namespace:shop", "k8s-namespace:team"])
+        control.create_cluster(tags=["production"])
+        settings = Settings(api_url=running.url, token=DEFAULT_TOKEN, token_namespaces=("*",))
+        status, text = await checking.run(settings)
+    assert status == 0
+    assert "ok    tags k8s-namespace:NAMESPACE: 1 of 2 clusters are granted to shop, team" in text
+
+
+@pytest.mark.sockets
+async def test_an_own_token_that_sees_no_tags_fails_the_check(checking: Checking) -> None:
+    with serve_simulator() as running, Control(running.url) as control:
+        control.create_cluster(tags=["k8s-namespace:shop"])
+        control.set_token("no-tags", scopes=["database:read", "database:view_credentials"])
+        settings = Settings(api_url=running.url, token="no-tags", token_namespaces=("*",))
+        status, text = await checking.run(settings)
+    assert status == 1
+    assert "FAIL  the operator's own token cannot see tags" in text
+    assert "tag:read" in text

@@ -1,0 +1,45 @@
+from dbclusterref.digitalocean.first_look import WALKS, FirstLooks
+from dbclusterref.resource.objects import ObjectKey
+
+SHOP, TEAM = ObjectKey("shop", "orders-db"), ObjectKey("team", "orders-db")
+
+
+def test_who_waits_is_counted_by_cluster() -> None:
+    looks = FirstLooks()
+    looks.join("a", SHOP)
+    looks.join("a", TEAM)
+    looks.join("b", SHOP)
+    assert len(looks) == 2
+    looks.leave("a", SHOP)
+    looks.leave("a", SHOP)
+    assert looks.has("a", TEAM)
+    looks.leave("a", TEAM)
+    assert len(looks) == 1
+    assert not looks.has("a", TEAM)
+
+
+def test_a_wait_is_over_after_one_whole_walk_that_began_later() -> None:
+    looks = FirstLooks()
+    looks.join("a", SHOP)
+    assert list(looks.walk_ended()) == []
+    assert not looks.is_over("a", SHOP)
+    looks.join("a", SHOP)  # still the same wait
+    assert list(looks.walk_ended()) == [SHOP]
+    assert looks.is_over("a", SHOP)
+    assert not looks.is_over("a", TEAM)
+
+
+def test_who_does_not_come_back_is_forgotten() -> None:
+    looks = FirstLooks()
+    looks.join("a", SHOP)
+    for _ in range(WALKS + 1):
+        list(looks.walk_ended())
+    assert len(looks) == 0
+
+
+def test_a_page_serves_those_that_may_see_the_cluster() -> None:
+    looks = FirstLooks()
+    looks.join("a", SHOP)
+    looks.join("a", TEAM)
+    assert looks.of("a", granted_to=("team",)) == (TEAM,)
+    assert looks.of("b", granted_to=("team",)) == ()

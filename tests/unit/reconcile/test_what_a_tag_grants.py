@@ -1,0 +1,308 @@
+"""References without a token of their own: what a tag at DigitalOcean grants, what its absence hides, and what its end does."""
+
+from typing import Any
+
+import pytest
+
+from dbclusterref.errors import UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER
+from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.status import ConditionType
+from dbclusterref.secret.state import GRANTED_BY
+from tests.support.bench import Bench, change_spec
+from tests.support.builders import KEY, UUID, a_cluster, reference_body
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import FakeClock
+
+TAG = "k8s-namespace:shop"
+MISSING = "00000000-0000-4000-8000-000000000001"
+
+
+def a_bench(*, tags: list[str] | None = None, delete_revoked: bool = False, **spec: Any) -> Bench:
+    kubernetes = FakeKubernetes()
+    kubernetes.put_reference(reference_body(apiTokenSecretRef=None, **spec))
+    members = {} if tags is None else {"tags": tags}
+    upstream = FakeUpstream(clusters={UUID: a_cluster(**members)})
+    return Bench(kubernetes, upstream, FakeClock(), delete_revoked=delete_revoked)
+
+
+def tag(bench: Bench, *tags: str, password: str = "pw-1") -> None:
+    bench.upstream.clusters[UUID] = a_cluster(password=password, tags=list(tags))
+
+
+async def revoke(bench: Bench) -> None:
+    """The tag is gone, and enough reads have said so."""
+    tag(bench)
+    await bench.refresh()
+    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
+
+
+async def test_the_tag_that_granted_a_cluster_stands_on_its_secret() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+    assert bench.kubernetes.secrets[KEY]["metadata"]["annotations"][GRANTED_BY] == TAG
+
+
+@pytest.mark.parametrize("spec", [{}, {"user": "app"}, {"user": "nobody"}, {"pool": "nothing"}, {"database": "x"}], ids=str)
+async def test_denied_and_missing_cannot_be_told_apart(spec: dict[str, Any]) -> None:
+    """Statuses, Events, writes, requests and the times of the next looks are the same but for the UUID and the times."""
+    seen = []
+    for uuid in (UUID, MISSING):
+        bench = a_bench(tags=["k8s-namespace:other"], clusterUUID=uuid, **spec)
+        waits = [await bench.reconcile()]
+        for _ in range(12):
+            waits.append(await bench.refresh(after=waits[-1] or 0))
+        body = bench.kubernetes.references[KEY]["status"]
+        seen.append(
+            (
+                repr(body).replace(uuid, "UUID"),
+                [(event.reason, event.note.replace(uuid, "UUID"), event.time) for event in bench.kubernetes.events],
+                bench.kubernetes.writes,
+                bench.kubernetes.calls,
+                [(kind, "UUID") for kind, _ in bench.upstream.requests],
+                waits,
+            )
+        )
+        assert bench.ready == (False, "AccessDenied")
+        assert bench.says(ConditionType.STALLED) == (True, "AccessDenied")
+        assert body.keys() == {"conditions", "observedGeneration", "secretRevision"}
+        assert KEY not in bench.kubernetes.secrets
+        assert len(bench.kubernetes.events) == 1
+    assert seen[0] == seen[1]
+
+
+async def test_the_denied_are_asked_for_within_five_minutes_and_no_more_often_than_what_is_missing() -> None:
+    bench = a_bench(tags=[])
+    wait = await bench.reconcile()
+    for _ in range(12):
+        wait = await bench.refresh(after=wait or 0)
+    assert 240 < (wait or 0) <= 330
+    assert len(bench.upstream.requests) == 13
+
+
+async def test_a_tag_that_is_set_later_is_found_by_the_next_look_and_by_a_requested_refresh() -> None:
+    bench = a_bench(tags=[])
+    await bench.reconcile()
+    tag(bench, TAG)
+    body = bench.kubernetes.references[KEY]
+    bench.kubernetes.put_reference({**body, "metadata": {**body["metadata"], "annotations": {REFRESH_REQUESTED_AT: "now"}}})
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+    assert bench.status().last_handled_refresh_at == "now"
+
+
+async def test_a_restart_repeats_a_denial_without_a_write_also_while_digitalocean_fails() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    tag(bench)
+    await bench.refresh()
+    assert bench.ready == (False, "AccessDenied")
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    after = bench.restarted()
+    after.forget_writes()
+    await after.reconcile()
+    assert after.kubernetes.writes == []
+    assert after.ready == (False, "AccessDenied")
+
+
+async def test_a_granted_cluster_that_is_deleted_is_missing_also_after_a_restart() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    bench.upstream.clusters.clear()
+    after = bench.restarted()
+    await after.refresh()
+    assert isinstance(after.entry().reads.cause, UnconfirmedNotFound)
+    assert after.ready == (True, "Synced")
+    await after.refresh(after=CONFIRM_NOT_FOUND_AFTER + 1)
+    assert after.ready == (False, "ClusterNotFound")
+    again = after.restarted()
+    await again.refresh(after=300)
+    assert again.ready == (False, "ClusterNotFound")
+    assert KEY in again.kubernetes.secrets
+
+
+async def test_what_another_spec_was_granted_is_no_grant_for_this_one() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    change_spec(bench, clusterUUID=MISSING)
+    await bench.refresh()
+    assert bench.ready == (False, "AccessDenied")
+    assert (bench.status().cluster, bench.status().endpoints) == ({}, {})
+
+
+# --- the tag is removed ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_tag_that_is_removed_ends_the_reads_at_once_and_keeps_the_secret() -> None:
+    bench = a_bench(tags=[TAG], user="app")
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    await revoke(bench)
+    assert bench.ready == (False, "AccessDenied")
+    assert bench.says(ConditionType.STALLED) == (True, "AccessDenied")
+    assert bench.kubernetes.secrets[KEY] == before
+    assert bench.status().binding_name == "orders-db"
+    assert (bench.status().cluster, bench.status().endpoints) == ({}, {})
+    assert bench.entry().reads.packed_snapshot is None
+
+
+async def test_a_secret_of_a_revoked_cluster_is_not_restored() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    await revoke(bench)
+    bench.kubernetes.remove_secret(KEY)
+    await bench.refresh(after=300)
+    assert KEY not in bench.kubernetes.secrets
+
+
+async def test_with_delete_the_secret_goes_after_a_second_look() -> None:
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    bench.forget_writes()
+    tag(bench)
+    await bench.refresh()
+    assert KEY in bench.kubernetes.secrets
+    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
+    assert KEY not in bench.kubernetes.secrets
+    assert bench.status().binding_name == ""
+    assert "SecretRemoved" in bench.event_reasons
+    await bench.refresh(after=300)
+    assert bench.event_reasons.count("SecretRemoved") == 1
+
+
+async def test_with_delete_the_secret_goes_also_after_a_restart() -> None:
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    tag(bench)
+    after = bench.restarted()
+    await after.refresh()
+    await after.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
+    assert KEY not in after.kubernetes.secrets
+
+
+async def test_one_odd_reply_deletes_nothing_and_the_next_good_one_makes_good() -> None:
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    tag(bench)
+    await bench.refresh()
+    tag(bench, TAG)
+    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
+    assert bench.ready == (True, "Synced")
+    tag(bench)
+    await bench.refresh()
+    assert bench.kubernetes.secrets[KEY] == before
+
+
+async def test_nothing_is_deleted_while_digitalocean_fails() -> None:
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    tag(bench)
+    await bench.refresh()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
+    bench.upstream.trouble.clear()
+    await bench.refresh(after=300)
+    assert KEY in bench.kubernetes.secrets
+    await bench.refresh(after=300)
+    assert KEY not in bench.kubernetes.secrets
+
+
+@pytest.mark.parametrize("reply", ["no tags", "404"])
+async def test_what_is_no_answer_about_the_tag_deletes_nothing(reply: str) -> None:
+    """A token without the scope tag:read is shown no tags; a cluster that is gone has none."""
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    if reply == "404":
+        bench.upstream.clusters.clear()
+    else:
+        bench.upstream.clusters[UUID] = a_cluster()
+    for _ in range(5):
+        await bench.refresh(after=300)
+    assert not bench.ready[0]
+    assert KEY in bench.kubernetes.secrets
+
+
+async def test_a_secret_that_no_tag_granted_is_not_deleted() -> None:
+    """As after an upgrade: it was written before there were grants."""
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"]["annotations"].pop(GRANTED_BY))
+    after = bench.restarted()
+    tag(after)
+    for _ in range(3):
+        await after.refresh(after=300)
+    assert after.ready == (False, "AccessDenied")
+    assert KEY in after.kubernetes.secrets
+
+
+async def test_a_secret_that_another_resource_owns_as_well_is_not_deleted() -> None:
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    tag(bench)
+    await bench.refresh()
+    owners = bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"]
+    bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"]["ownerReferences"].append({**owners[0], "uid": "uid-2"}))
+    await bench.refresh(after=300)
+    assert KEY in bench.kubernetes.secrets
+
+
+async def test_a_suspended_resource_deletes_nothing() -> None:
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    change_spec(bench, suspend=True)
+    await bench.reconcile()
+    await revoke(bench)
+    assert KEY in bench.kubernetes.secrets
+
+
+async def test_tags_that_vanish_in_crowds_delete_nothing_for_an_hour() -> None:
+    bench = a_bench(delete_revoked=True)
+    uuids = [f"00000000-0000-4000-9000-{number:012}" for number in range(3)]
+    keys = [ObjectKey("shop", f"db-{number}") for number in range(3)]
+    bench.kubernetes.remove_reference(KEY)
+    for uuid, key in zip(uuids, keys, strict=True):
+        bench.upstream.clusters[uuid] = a_cluster(uuid=uuid, tags=[TAG])
+        body = reference_body(key=key, uid=f"uid-{key.name}", clusterUUID=uuid, apiTokenSecretRef=None)
+        bench.kubernetes.put_reference(body)
+        await bench.reconcile(key)
+    for uuid in uuids:
+        bench.upstream.clusters[uuid] = a_cluster(uuid=uuid, tags=[])
+
+    async def all_look(*, after: float) -> None:
+        bench.clock.advance(after)
+        for key in keys:
+            await bench.reconcile(key)
+
+    await all_look(after=60)
+    await all_look(after=300)
+    assert {bench.says(ConditionType.READY, key) for key in keys} == {(False, "AccessDenied")}
+    assert set(keys) <= bench.kubernetes.secrets.keys()
+    await all_look(after=3600)
+    assert not set(keys) & bench.kubernetes.secrets.keys()
+
+
+async def test_a_tag_that_comes_back_makes_the_secret_again() -> None:
+    bench = a_bench(tags=[TAG], delete_revoked=True)
+    await bench.reconcile()
+    await revoke(bench)
+    bench.forget_writes()
+    tag(bench, TAG, password="pw-2")
+    await bench.refresh(after=300)
+    assert bench.ready == (True, "Synced")
+    assert (bench.password, bench.status().binding_name, bench.status().secret_revision) == ("pw-2", "orders-db", 2)
+    assert "SecretCreated" in bench.event_reasons
+
+
+async def test_a_tag_that_comes_back_writes_nothing_where_the_secret_was_kept() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    version = bench.kubernetes.secrets[KEY]["metadata"]["resourceVersion"]
+    await revoke(bench)
+    tag(bench, TAG)
+    await bench.refresh(after=300)
+    assert bench.ready == (True, "Synced")
+    assert bench.status().cluster["name"] == "orders"
+    assert bench.kubernetes.secrets[KEY]["metadata"]["resourceVersion"] == version
