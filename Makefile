@@ -6,7 +6,7 @@ CONTEXT ?=
 SIZE ?= 100,1000,10000
 DIST ?= dist
 
-.PHONY: .helm help setup demo up node test check unit e2e chaos matrix docs chart manifests image bench mutation audit format lock clean
+.PHONY: .helm help setup demo up node test check unit e2e chaos matrix pythons docs chart manifests image bench mutation audit format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -38,8 +38,11 @@ e2e: setup .helm ## tests on the sandbox alone
 chaos: setup ## random faults on both sides, then the proof that nothing was lost (ARGS="--seed 7 --seconds 600")
 	@$(PY) -m tests.chaos.chaos $(ARGS)
 
-matrix: setup ## end-to-end tests on each Kubernetes from 1.31 on (ARGS=1.34.1 for one version)
+matrix: setup ## end-to-end and failure tests on the least, the default and the newest Kubernetes (ARGS=--every, ARGS=1.34.1)
 	@$(PY) -m tools.matrix $(ARGS)
+
+pythons: setup ## unit tests and an end-to-end story on each Python from 3.11 on that is here (ARGS="3.12 3.14": on those)
+	@$(PY) -m tools.pythons $(ARGS)
 
 docs: .venv/.ready ## the documentation site, in dist/docs/site; its links and anchors are checked
 	@$(PY) -m tools.site

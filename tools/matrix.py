@@ -1,6 +1,9 @@
-"""Runs the end-to-end and failure tests on several versions of Kubernetes, from the official archives.
+"""Runs the end-to-end and failure tests on several releases of Kubernetes, each with the etcd it comes with.
 
-Without versions: the newest patch of each minor version from LEAST on, as envtest's list of releases has them.
+Without versions: the least that the operator supports, the sandbox's own, and the newest there is. With --every: the newest
+patch of each minor version from the least on. Envtest's list says which releases there are, or the Go module proxy where that
+list cannot be reached. Each release is downloaded or built once and kept in the cache; a patch that cannot be had gives way to
+the one before.
 """
 
 import argparse
@@ -8,70 +11,115 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import yaml
 
-from sandbox.binaries import AssetsError, Way, fetch_once
+from sandbox.binaries import AssetsError, ensure_release
 from sandbox.binaries.cache import Cache
-from sandbox.binaries.official import TIMEOUT, Origins, download
+from sandbox.binaries.compiled import build_environment
+from sandbox.binaries.official import TIMEOUT, Origins
 from sandbox.binaries.pins import read_pins
+from sandbox.binaries.release_module import list_releases
+from sandbox.binaries.toolchain import ensure_go
 from sandbox.progress import say_on_stderr
+from tools.outcome import Outcome, run_pytest
 
-ROOT = Path(__file__).parents[1]
 # Older ones lack selectableFields, which the CRD uses.
 LEAST = (1, 31)
+TESTS = ("-m", "e2e and not slow", "tests/e2e", "tests/failures")
+
+Version = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table. `outcome` is missing where `fault` says why nothing ran."""
+
+    kubernetes: str
+    etcd: str = "unknown"
+    outcome: Outcome | None = None
+    fault: str = ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 if every version passed."""
-    parser = argparse.ArgumentParser(prog="tools/matrix.py", description=__doc__)
+    """Exit status 0 if every version could be had and passed."""
+    parser = argparse.ArgumentParser(prog="python -m tools.matrix", description=__doc__)
     parser.add_argument("versions", nargs="*", help="such as 1.34.1")
+    parser.add_argument("--every", action="store_true", help="each minor version instead of three")
     options, pytest_arguments = parser.parse_known_args(arguments)
     try:
-        versions = options.versions or select_versions(read_index(Origins().index), least=LEAST)
-        failed = [version for version in versions if not passes(version, pytest_arguments)]
+        wanted = [[version] for version in options.versions] or select_versions(
+            find_releases(), least=LEAST, default=read_pins().kubernetes, every=options.every
+        )
     except AssetsError as error:
         print(f"matrix: {error}", file=sys.stderr)
         return 1
-    for version in versions:
-        print(f"matrix: Kubernetes {version} {'failed' if version in failed else 'passed'}")
-    return 1 if failed else 0
+    rows = [_try_first(patches, pytest_arguments) for patches in wanted]
+    print(render_table(rows, today=datetime.now(tz=UTC).strftime("%Y-%m-%d")))
+    return int(not all(row.outcome and row.outcome.ended_well for row in rows))
 
 
-def read_index(url: str) -> str:
-    """Raises `AssetsError` if it cannot be read."""
+def find_releases() -> list[str]:
+    """Every release that is published somewhere we can reach, release candidates included. Raises `AssetsError`."""
     try:
-        return httpx.get(url, timeout=TIMEOUT, follow_redirects=True).raise_for_status().text
+        index = httpx.get(Origins().index, timeout=TIMEOUT, follow_redirects=True).raise_for_status().text
     except httpx.HTTPError as error:
-        raise AssetsError(f"{url}: {str(error) or type(error).__name__}. Name the versions: make matrix ARGS=1.34.1") from error
+        say_on_stderr(f"{Origins().index}: {str(error) or type(error).__name__}; asking the Go module proxy instead")
+        cache = Cache.of_user(os.environ)
+        toolchain = ensure_go(needed=read_pins().go, cache=cache, environ=os.environ, say=say_on_stderr)
+        return list_releases(toolchain.go, environ=build_environment(toolchain.environment(os.environ)))
+    return [name.removeprefix("v") for name in yaml.safe_load(index)["releases"]]
 
 
-def select_versions(index: str, *, least: tuple[int, int]) -> list[str]:
-    """Return the newest patch of each minor version, oldest first; release candidates do not count."""
-    newest: dict[tuple[int, int], int] = {}
-    for name in yaml.safe_load(index)["releases"]:
-        if found := re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)", name):
-            major, minor, patch = map(int, found.groups())
-            newest[major, minor] = max(patch, newest.get((major, minor), 0))
-    return [f"{major}.{minor}.{patch}" for (major, minor), patch in sorted(newest.items()) if (major, minor) >= least]
+def select_versions(released: Iterable[str], *, least: tuple[int, int], default: str, every: bool) -> list[list[str]]:
+    """Return for each line of the table the patches that would do, the best first; release candidates do not count."""
+    finished = {tuple(map(int, found.groups())) for name in released if (found := re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", name))}
+    of_minor: dict[tuple[int, int], list[str]] = {}
+    for major, minor, patch in sorted(finished, reverse=True):
+        if (major, minor) >= least:
+            of_minor.setdefault((major, minor), []).append(f"{major}.{minor}.{patch}")
+    minors = sorted(of_minor)
+    if not every:
+        minors = sorted({*minors[:1], *minors[-1:]})
+    mine = tuple(map(int, default.split(".")[:2]))
+    others = [of_minor[minor] for minor in minors if minor != mine]
+    return sorted([*others, [default]], key=lambda patches: tuple(map(int, patches[0].split("."))))
 
 
-def passes(version: str, pytest_arguments: Sequence[str]) -> bool:
-    """Fetch that version's control plane, unless it is cached, and run the tests on it."""
-    pins = replace(read_pins(), kubernetes=version)
-    way = Way(
-        name=f"the official archives of Kubernetes {version}",
-        fetch=lambda stage: download(stage, pins=pins, origins=Origins(), say=say_on_stderr),
-    )
-    directory = fetch_once(cache=Cache.of_user(os.environ), key=pins.key, ways=(way,), say=say_on_stderr)
-    say_on_stderr(f"Kubernetes {version}")
-    command = [sys.executable, "-m", "pytest", "-m", "e2e and not slow", "tests/e2e", "tests/failures", *pytest_arguments]
-    environ = {**os.environ, "KUBEBUILDER_ASSETS": str(directory)}
-    return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode == 0
+def _try_first(patches: Sequence[str], pytest_arguments: Sequence[str]) -> Row:
+    faults = []
+    for version in patches:
+        try:
+            directory = ensure_release(version)
+        except AssetsError as error:
+            say_on_stderr(f"Kubernetes {version} could not be had:\n{error}")
+            faults.append(f"{version} could not be had")
+            continue
+        say_on_stderr(f"Kubernetes {version}")
+        outcome = run_pytest(sys.executable, [*TESTS, *pytest_arguments], environ={"KUBEBUILDER_ASSETS": str(directory)})
+        return Row(kubernetes=version, etcd=_read_etcd_version(directory), outcome=outcome, fault="; ".join(faults))
+    return Row(kubernetes=patches[0], fault="; ".join(faults))
+
+
+def render_table(rows: Sequence[Row], *, today: str) -> str:
+    """Return the table as the docs have it, and below it what failed, what was skipped, and what could not be had."""
+    lines = ["| Kubernetes | etcd | End-to-end and failure tests | On |", "|---|---|---|---|"]
+    lines += [f"| {row.kubernetes} | {row.etcd} | {row.outcome or 'not run'} | {today} |" for row in rows]
+    for row in rows:
+        notes = [*([row.fault] if row.fault else []), *(row.outcome.explain() if row.outcome else [])]
+        lines += [f"{row.kubernetes}: {note}" for note in notes]
+    return "\n".join(lines)
+
+
+def _read_etcd_version(directory: Path) -> str:
+    answer = subprocess.run([directory / "etcd", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"etcd Version: (\S+)", answer)
+    return found[1] if found else "unknown"
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sandbox.binaries.assets import NODE_PROGRAMS, PROGRAMS, AssetsError, find_fault, require_whole
 from sandbox.binaries.cache import Cache
-from sandbox.binaries.compiled import NODE_TARGETS, build
+from sandbox.binaries.compiled import NODE_TARGETS, build, build_release
 from sandbox.binaries.official import Origins, download, download_programs
 from sandbox.binaries.pins import read_pins
 from sandbox.progress import Say, say_on_stderr
 
-__all__ = ["NODE_PROGRAMS", "PROGRAMS", "AssetsError", "Way", "ensure_assets", "ensure_node_programs"]
+__all__ = ["NODE_PROGRAMS", "PROGRAMS", "AssetsError", "Way", "ensure_assets", "ensure_node_programs", "ensure_release"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,29 @@ def ensure_assets(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_
         ),
     )
     return fetch_once(cache=cache, key=pins.key, programs=PROGRAMS, ways=ways, say=say)
+
+
+def ensure_release(kubernetes: str, *, environ: Mapping[str, str] = os.environ, say: Say = say_on_stderr) -> Path:
+    """As `ensure_assets`, for the control plane of any release, such as 1.34.1; `KUBEBUILDER_ASSETS` does not count.
+
+    Raises `AssetsError`.
+    """
+    pins = read_pins()
+    if kubernetes == pins.kubernetes:
+        return ensure_assets(environ={name: value for name, value in environ.items() if name != "KUBEBUILDER_ASSETS"}, say=say)
+    release = pins.of_release(kubernetes)
+    cache = Cache.of_user(environ)
+    ways = (
+        Way(
+            name=f"the official archives of Kubernetes {kubernetes}",
+            fetch=lambda stage: download(stage, pins=release, origins=Origins(), say=say),
+        ),
+        Way(
+            name=f"a build of Kubernetes {kubernetes} and its etcd from Go modules",
+            fetch=lambda stage: build_release(stage, kubernetes=kubernetes, cache=cache, environ=environ, say=say),
+        ),
+    )
+    return fetch_once(cache=cache, key=release.key, programs=PROGRAMS, ways=ways, say=say)
 
 
 def ensure_node_programs(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_stderr) -> Path:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from sandbox.binaries.assets import AssetsError
 from sandbox.binaries.cache import Cache
-from sandbox.binaries.pins import GO_MODULE, Pins
-from sandbox.binaries.toolchain import ensure_go
+from sandbox.binaries.pins import GO_MODULE, Pins, read_pins
+from sandbox.binaries.release_module import make_module
+from sandbox.binaries.toolchain import Toolchain, ensure_go
 from sandbox.progress import Say, in_words
 from sandbox.tether import tethered
 
@@ -59,14 +61,40 @@ def build(
     Less if Go's own cache knows parts of them.
     """
     toolchain = ensure_go(needed=pins.go, cache=cache, environ=environ, say=say)
-    say(f"  building {len(targets)} programs with {toolchain.go}; minutes on two cores, most of them for the first")
     environ = build_environment(toolchain.environment(environ))
-    for number, target in enumerate(targets, start=1):
-        command = build_command(target, go=toolchain.go, to=stage / target.program, kubernetes=pins.kubernetes)
-        log = stage / "build.log"
-        _run(command, label=f"[{number} of {len(targets)}] {target.program}", log=log, environ=environ, say=say)
-        log.unlink()
+    _build_each(stage, toolchain, kubernetes=pins.kubernetes, targets=targets, module=GO_MODULE, environ=environ, say=say)
     toolchain.remove()
+
+
+def build_release(stage: Path, *, kubernetes: str, cache: Cache, environ: Mapping[str, str], say: Say) -> None:
+    """As `build`, for a control plane of any release, from a go.mod that is made for it. Raises `AssetsError`."""
+    toolchain = ensure_go(needed=read_pins().go, cache=cache, environ=environ, say=say)
+    environ = build_environment(toolchain.environment(environ))
+    with tempfile.TemporaryDirectory(prefix="dbclusterref-module-") as scratch:
+        module = Path(scratch)
+        packages = [target.package for target in TARGETS]
+        make_module(module, kubernetes=kubernetes, packages=packages, tags=TAGS, go=toolchain.go, environ=environ)
+        _build_each(stage, toolchain, kubernetes=kubernetes, targets=TARGETS, module=module, environ=environ, say=say)
+    toolchain.remove()
+
+
+def _build_each(
+    stage: Path,
+    toolchain: Toolchain,
+    *,
+    kubernetes: str,
+    targets: tuple[Target, ...],
+    module: Path,
+    environ: Mapping[str, str],
+    say: Say,
+) -> None:
+    say(f"  building {len(targets)} programs with {toolchain.go}; minutes on two cores, most of them for the first")
+    for number, target in enumerate(targets, start=1):
+        command = build_command(target, go=toolchain.go, to=stage / target.program, kubernetes=kubernetes)
+        log = stage / "build.log"
+        label = f"[{number} of {len(targets)}] {target.program}"
+        _run(command, label=label, log=log, environ=environ, say=say, module=module)
+        log.unlink()
 
 
 def ensure_tools(

@@ -3,7 +3,7 @@
 import platform
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 GO_MODULE = Path(__file__).parent.parent / "controlplane"
@@ -24,7 +24,12 @@ class Pins:
     @property
     def key(self) -> str:
         """Names the directory in the cache: other versions or another machine's programs never meet."""
-        return f"kubernetes-v{self.kubernetes}-etcd-v{self.etcd}-{self.os}-{self.arch}"
+        etcd = f"-etcd-v{self.etcd}" if self.etcd else ""
+        return f"kubernetes-v{self.kubernetes}{etcd}-{self.os}-{self.arch}"
+
+    def of_release(self, kubernetes: str) -> "Pins":
+        """Another release of Kubernetes with the etcd that it comes with, which is not known beforehand."""
+        return self if kubernetes == self.kubernetes else replace(self, kubernetes=kubernetes, etcd="")
 
     @property
     def node_key(self) -> str:
