@@ -2,7 +2,8 @@
 #   docker build -t ghcr.io/dbclusterref/dbclusterref:v0.1.0 \
 #     --build-arg REVISION="$(git rev-parse HEAD)" --build-arg CREATED="$(date -u +%Y-%m-%dT%H:%M:%SZ)" .
 #
-# Pinned by tag: a digest could not be looked up where this was written. Pin it where you build:
+# Named by tag here. A release looks up the tag's digest, builds from that, and says it in the label base.name and in its notes
+# (.github/workflows/release.yaml). Do the same where you build:
 #   --build-arg PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie@sha256:...
 ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 

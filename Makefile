@@ -67,7 +67,7 @@ format: .venv/.ready ## formats the code, fixes what ruff can fix
 	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .
 
 audit: .venv/.ready ## a bill of materials with licences (dist/), and whether a vulnerability of any package is known
-	@$(PY) -m tools.audit
+	@$(PY) -m tools.audit $(ARGS)
 
 lock: .venv/.ready ## writes requirements/*.txt from pyproject.toml
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/lock.sh

@@ -2,6 +2,7 @@
 # What a release checks and says; the workflow release.yaml calls it, and it runs anywhere.
 #   tools/release.sh verify TAG   fail unless everything that names a version agrees with the tag
 #   tools/release.sh notes TAG    print the changelog's section
+#   tools/release.sh base FILE    print the base image that a Dockerfile names, whose digest the release looks up
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -32,9 +33,19 @@ notes() {
   ' CHANGELOG.md || die "CHANGELOG.md has no section for ${1#v}."
 }
 
-[ $# = 2 ] || die "write verify TAG or notes TAG"
+base() {
+  name=$(sed -n 's/^ARG PYTHON_IMAGE=//p' "$1")
+  case $name in
+    "") die "$1 has no ARG PYTHON_IMAGE=..., so its base is not known." ;;
+    *@sha256:*) die "$1 names a digest already; the release looks it up itself. Name the tag alone." ;;
+  esac
+  printf '%s\n' "$name"
+}
+
+[ $# = 2 ] || die "write verify TAG, notes TAG or base FILE"
 case $1 in
   verify) verify "$2" ;;
   notes) notes "$2" ;;
-  *) die "unknown command $1; write verify TAG or notes TAG" ;;
+  base) base "$2" ;;
+  *) die "unknown command $1; write verify TAG, notes TAG or base FILE" ;;
 esac

@@ -205,7 +205,7 @@ def test_a_missing_token_of_the_operators_own_does_not_keep_the_pod_from_startin
 def test_never_two_writers() -> None:
     environ = {item["name"]: item.get("value", "") for item in CONTAINER["env"]}
     assert settings_from(**environ).leader_elect
-    assert "POD_NAME" in environ
+    assert {"POD_NAME", "POD_UID"} <= set(environ)
 
 
 def test_nothing_but_the_operators_pod_gets_a_token_of_its_account() -> None:

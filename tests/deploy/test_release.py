@@ -104,3 +104,24 @@ def test_it_publishes_what_the_manifests_and_the_chart_name() -> None:
     assert WORKFLOW["env"]["IMAGE"] == values["image"]["repository"]
     install = (ROOT / "docs" / "install.md").read_text()
     assert f"oci://{WORKFLOW['env']['CHARTS']}/dbclusterref " in install
+
+
+def test_it_is_built_from_the_digest_of_the_base_that_the_dockerfile_names(checkout: Path) -> None:
+    assert release(checkout, "base", str(ROOT / "Dockerfile")).stdout == "docker.io/library/python:3.13-slim-trixie\n"
+    steps = WORKFLOW["jobs"]["image"]["steps"]
+    (look_up,) = (step for step in steps if step.get("id") == "base")
+    (build,) = (step for step in steps if step.get("id") == "build")
+    assert "tools/release.sh base Dockerfile" in look_up["run"]
+    assert "PYTHON_IMAGE=${{ steps.base.outputs.image }}" in build["with"]["build-args"].splitlines()
+    assert steps.index(look_up) < steps.index(build)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("FROM scratch", "its base is not known"), ("ARG PYTHON_IMAGE=python:3@sha256:00", "Name the tag alone")],
+)
+def test_a_base_that_cannot_be_looked_up_stops_it(checkout: Path, tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "Dockerfile").write_text(f"{line}\n")
+    done = release(checkout, "base", str(tmp_path / "Dockerfile"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr

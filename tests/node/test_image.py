@@ -1,5 +1,6 @@
 """What a stranger's scanner looks for in the operator's image, read from the archive that the Dockerfile's build gave."""
 
+import hashlib
 import json
 import re
 import stat
@@ -7,11 +8,13 @@ import tarfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandbox.node import Images
+from sandbox.node.images import build_operator_again
 from tests.e2e.cluster import ROOT
 from tests.node.measured import Report
 
@@ -24,13 +27,14 @@ LABELS = {"title", "description", "source", "licenses", "version", "revision", "
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """Its configuration, its size in bytes, and the files of its one layer by path."""
+    """Its configuration, its size in bytes, and the files of its one layer by path; `digests` are of all that a file is."""
 
     config: Mapping[str, Any]
     created: str
     size: int
     files: Mapping[str, tarfile.TarInfo]
-    layers: int
+    layers: tuple[str, ...]
+    digests: Mapping[str, str]
     texts: Mapping[str, str]
 
     def labels(self) -> dict[str, str]:
@@ -40,7 +44,11 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image(images: Images) -> Image:
-    with tarfile.open(images.operator_archive) as archive:
+    return read_image(images.operator_archive)
+
+
+def read_image(path: Path) -> Image:
+    with tarfile.open(path) as archive:
 
         def read(name: str) -> Any:
             content = archive.extractfile(name)
@@ -50,28 +58,31 @@ def image(images: Images) -> Image:
         (manifest,) = read("manifest.json")
         described = read(manifest["Config"])
         files: dict[str, tarfile.TarInfo] = {}
+        digests: dict[str, str] = {}
         texts: dict[str, str] = {}
         for name in manifest["Layers"]:
             with tarfile.open(fileobj=archive.extractfile(name)) as layer:
                 for member in layer:
                     files[member.name] = member
+                    file = layer.extractfile(member) if member.isreg() else None  # a link is where it leads
+                    content = file.read() if file else b""
+                    about = f"{member.type!r} {member.mode:o} {member.uid} {member.gid} {member.mtime} {member.linkname}"
+                    digests[member.name] = hashlib.sha256(about.encode() + content).hexdigest()
                     if member.name in {"etc/passwd", "etc/group"}:
-                        content = layer.extractfile(member)
-                        assert content
-                        texts[member.name] = content.read().decode()
-    size = sum(member.size for member in files.values())
+                        texts[member.name] = content.decode()
     return Image(
         config=described["config"],
         created=described["created"],
-        size=size,
+        size=sum(member.size for member in files.values()),
         files=files,
-        layers=len(manifest["Layers"]),
+        layers=tuple(described["rootfs"]["diff_ids"]),
+        digests=digests,
         texts=texts,
     )
 
 
 def test_it_is_small(image: Image) -> None:
-    Report.add(f"operator's image: {image.size / 1e6:.0f} MB in {len(image.files)} files, {image.layers} layers")
+    Report.add(f"operator's image: {image.size / 1e6:.0f} MB in {len(image.files)} files, {len(image.layers)} layers")
     assert image.size < LARGEST
 
 
@@ -133,3 +144,10 @@ def test_it_names_the_debian_packages_that_its_files_are_from_with_their_licence
 
 def test_its_layer_does_not_depend_on_when_it_was_built(image: Image) -> None:
     assert {member.mtime for member in image.files.values() if member.name} == {0}
+
+
+def test_a_second_build_gives_the_same_layer_byte_by_byte(image: Image) -> None:
+    again = read_image(build_operator_again())
+    differ = {name for name in {*image.files, *again.files} if image.digests.get(name) != again.digests.get(name)}
+    assert sorted(differ) == []
+    assert again.layers == image.layers

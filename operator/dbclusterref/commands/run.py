@@ -99,8 +99,8 @@ class _Operator:
         self._stop = asyncio.Event()
         self._exit_status = 0
         self._supervisor = Supervisor(metrics=self._metrics, logger=LOGGER, on_failure=self._fail)
-        identity = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
-        self._leader = self._make_leader(environ, identity=identity) if settings.leader_elect else None
+        instance = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
+        self._leader = self._make_leader(environ, instance=instance) if settings.leader_elect else None
         self._accounts = Accounts(self._account_maker(client))
         self._measurements = Measurements(
             metrics,
@@ -119,7 +119,7 @@ class _Operator:
             logger=LOGGER,
         )
         self._controller = Controller(
-            self._make_reconciler(fence, identity=identity),
+            self._make_reconciler(fence, instance=instance),
             workers=settings.workers,
             clock=self._clock.monotonic,
             may_work=self._may_write,
@@ -225,14 +225,14 @@ class _Operator:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    def _make_reconciler(self, fence: Fence, *, identity: str) -> Reconciler:
+    def _make_reconciler(self, fence: Fence, *, instance: str) -> Reconciler:
         settings = self._settings
         reporter = Reporter(
             fence,
             record=self._events.record,
             metrics=self._metrics,
             logger=LOGGER,
-            instance=identity,
+            instance=instance,
             clock=self._clock.monotonic,
             timing=settings.timing,
             wrote=self._own_writes.expect,
@@ -279,7 +279,11 @@ class _Operator:
 
         return open_account
 
-    def _make_leader(self, environ: Mapping[str, str], *, identity: str) -> LeaderElector:
+    def _make_leader(self, environ: Mapping[str, str], *, instance: str) -> LeaderElector:
+        # A name is not enough: a StatefulSet's pods keep theirs, and a node that is cut off may still run the one before. But a
+        # pod's container starts again only after it ended; the process number keeps out what `kubectl exec` starts beside it.
+        pod_uid = environ.get("POD_UID", "")
+
         def changed(leading: bool) -> None:  # noqa: FBT001 - a state, told to a callback
             self._metrics.leading.set(leading)
             self._controller.wake()
@@ -287,7 +291,8 @@ class _Operator:
         leader = LeaderElector(
             self._kubernetes,
             key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), _lease_name(self._settings.shard)),
-            identity=identity,
+            identity=f"{instance}_{pod_uid}" if pod_uid else instance,
+            identity_is_unique=bool(pod_uid),
             clock=self._clock.monotonic,
             now=self._clock.now,
             logger=LOGGER,

@@ -6,6 +6,8 @@ Safety rests on two clocks that are never compared: a holder stops `RENEW_DEADLI
 succeeded; another takes over only when it has itself watched the Lease unchanged for the longer `LEASE_DURATION`.
 A deleted Lease counts as a change like any other. Only a process that finds no Lease at its very first look takes it at once:
 that is a first start, and deleting a Lease by hand must not start a second replica within the same seconds.
+A process whose identity no other living process can have waits for nobody where it finds that identity in the Lease: the former
+process of the same pod is dead.
 """
 
 import asyncio
@@ -35,7 +37,10 @@ class LeaseApi(Protocol):
 
 
 class LeaderElector:
-    """Competes for the Lease. `clock` is monotonic, in seconds; `now` is the time of day, which only people read."""
+    """Competes for the Lease. `clock` is monotonic, in seconds; `now` is the time of day, which only people read.
+
+    `identity_is_unique`: whoever else had this identity has ended for certain.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class LeaderElector:
         logger: logging.Logger,
         on_change: Callable[[bool], None],
         timing: Timing | None = None,
+        identity_is_unique: bool = False,
     ) -> None:
         self._api = api
         self._key = key
@@ -57,6 +63,7 @@ class LeaderElector:
         self._logger = logger
         self._on_change = on_change
         self._timing = timing or Timing()
+        self._identity_is_unique = identity_is_unique
         self._held_until = float("-inf")
         self._lease: Json | None = None
         self._unchanged_since = float("-inf")
@@ -151,7 +158,8 @@ class LeaderElector:
 
     def _is_free(self, now: float) -> bool:
         was_released = self._lease is not None and self._holder() == ""
-        return was_released or now - self._unchanged_since > self._timing.lease_duration
+        was_ours = self._identity_is_unique and self._holder() == self._identity
+        return was_released or was_ours or now - self._unchanged_since > self._timing.lease_duration
 
     def _holder(self) -> str:
         return str(self._spec().get("holderIdentity") or "")

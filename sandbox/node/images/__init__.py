@@ -24,7 +24,7 @@ from sandbox.node.machine import program
 from sandbox.progress import Say, in_words, say_on_stderr
 from sandbox.servers import find_program
 
-__all__ = ["BuildError", "Images", "prepare_images"]
+__all__ = ["BuildError", "Images", "build_operator_again", "prepare_images"]
 
 KEPT = 3
 """Of each kind, the newest: branches are changed between."""
@@ -58,6 +58,18 @@ def prepare_images(*, environ: Mapping[str, str] = os.environ, say: Say = say_on
     return Images(store=store, operator_archive=next(operator.iterdir()))
 
 
+def build_operator_again(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_stderr) -> Path:
+    """The archive of a second build of the operator's image, made once for each state of its inputs.
+
+    What the requirements give comes from the first build; the operator's own steps run again. Raises `BuildError`.
+    """
+    cache = Cache.of_user(environ, name="node")
+    buildah = Buildah(cache.root / "buildah", say=say)
+    with cache.locked("images", say=say):
+        made = _make(cache, "again", _operator_key(), lambda to: _build_operator(buildah, to, say=say, again=True), say=say)
+    return next(made.iterdir())
+
+
 def _make(cache: Cache, kind: str, key: str, make: Callable[[Path], None], *, say: Say) -> Path:
     folder = cache.root / "images" / f"{kind}-{key}"
     if folder.is_dir():
@@ -73,7 +85,7 @@ def _make(cache: Cache, kind: str, key: str, make: Callable[[Path], None], *, sa
     return folder
 
 
-def _build_operator(buildah: Buildah, to: Path, *, say: Say) -> None:
+def _build_operator(buildah: Buildah, to: Path, *, say: Say, again: bool = False) -> None:
     base = ensure_base(base_image(), buildah=buildah, say=say)
     # The image is known by what it is made of: it is the same for every commit that leaves that alone.
     created = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -81,8 +93,12 @@ def _build_operator(buildah: Buildah, to: Path, *, say: Say) -> None:
     with tempfile.TemporaryDirectory() as context:
         for name in OPERATOR_INPUTS:
             _copy_input(ROOT / name, Path(context) / name)
-        buildah.build(Path(context), tag=operator_image(), arguments=arguments)
-    buildah.export(operator_image(), to / "operator.tar")
+        if again:
+            # In no image, but it makes buildah run again what comes after the requirements.
+            (Path(context) / "tools" / "image" / "again").write_text(created)
+        tag = f"{operator_image()}-again" if again else operator_image()
+        buildah.build(Path(context), tag=tag, arguments=arguments)
+    buildah.export(tag, to / "operator.tar")
 
 
 def _copy_input(source: Path, to: Path) -> None:

@@ -69,20 +69,24 @@ class LeaseServer(FakeKubernetes):
 
 
 class Process:
-    """One replica: a LeaderElector with its way to the API server, and what it said of itself."""
+    """One replica: a LeaderElector with its way to the API server, and what it said of itself.
 
-    def __init__(self, name: str, server: LeaseServer, history: "History") -> None:
+    `pod`: its identity is that of a pod, in which one process runs at a time.
+    """
+
+    def __init__(self, name: str, server: LeaseServer, history: "History", *, pod: str = "") -> None:
         self.name = name
         self.server = server
         self.told: list[bool] = []
         self.leader = LeaderElector(
             server,
             key=LEASE,
-            identity=name,
+            identity=pod or name,
             clock=asyncio.get_running_loop().time,
             now=lambda: datetime.fromtimestamp(asyncio.get_running_loop().time(), tz=UTC),
             logger=LOGGER,
             on_change=self.told.append,
+            identity_is_unique=bool(pod),
         )
         history.processes.append(self)
         self.task = asyncio.create_task(self.leader.run())
@@ -216,6 +220,43 @@ async def test_a_failed_renewal_does_not_read_the_lease_besides() -> None:
     await history.watch(RETRY_PERIOD * 2)
     assert set(a.server.calls) == {"replace_lease"}
     await history.end()
+
+
+@in_fake_time
+@pytest.mark.parametrize("unique", [True, False])
+async def test_the_lease_of_a_former_process_is_taken_at_once_only_where_that_process_is_certainly_dead(
+    unique: bool,  # noqa: FBT001
+) -> None:
+    server, history = LeaseServer(), History()
+    pod = "pod" if unique else ""
+    former = Process("former", server, history, pod=pod)
+    await history.watch(5)
+    acquired = server.leases[LEASE]["spec"]["acquireTime"]
+    await former.end()  # killed: nothing was released
+    history.processes.remove(former)
+    restarted = Process("restarted" if unique else "former", LeaseServer(server), history, pod=pod)
+    await history.watch(1)
+    assert restarted.leader.is_leading() is unique
+    await history.watch(LEASE_DURATION + 2 * RETRY_PERIOD)
+    assert restarted.leader.is_leading()
+    assert server.leases[LEASE]["spec"]["acquireTime"] == acquired, "the holder is the same"
+    await history.end()
+
+
+@in_fake_time
+async def test_a_restarted_leader_and_its_standby_do_not_both_take_the_lease() -> None:
+    for tenths in range(0, 180, 3):
+        server, history = LeaseServer(), History()
+        former = Process("former", server, history, pod="a")
+        await history.watch(5)
+        standby = Process("standby", LeaseServer(server), history, pod="b")
+        await former.end()
+        history.processes.remove(former)
+        await history.watch(tenths / 10)
+        restarted = Process("restarted", LeaseServer(server), history, pod="a")
+        await history.watch(LEASE_DURATION + 2 * RETRY_PERIOD)
+        assert restarted.leader.is_leading() is not standby.leader.is_leading()
+        await history.end()
 
 
 # --- losing it -------------------------------------------------------------------------------------------------------------
@@ -412,7 +453,8 @@ async def test_a_release_that_fails_does_no_harm(caplog: pytest.LogCaptureFixtur
 async def test_whatever_happens_there_are_never_two_leaders(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a replayable one
     first, history = LeaseServer(), History()
-    replicas = {"a": Process("a", first, history), "b": Process("b", LeaseServer(first), history)}
+    in_pods = seed % 2 == 0  # a process that starts again has the identity of its predecessor, which is dead
+    replicas = {name: Process(name, LeaseServer(first), history, pod=name if in_pods else "") for name in "ab"}
     for turn in range(60):
         name = chance.choice("ab")
         process = replicas[name]
@@ -433,7 +475,7 @@ async def test_whatever_happens_there_are_never_two_leaders(seed: int) -> None:
         if process.task.done():
             # A process that has ended writes no more, whatever its LeaderElector would say.
             history.processes.remove(process)
-            replicas[name] = Process(f"{name}{turn}", LeaseServer(first), history)
+            replicas[name] = Process(f"{name}{turn}", LeaseServer(first), history, pod=name if in_pods else "")
         await history.watch(chance.uniform(0, 20))
     assert len(history.led) > 1
     await history.end()
