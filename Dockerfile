@@ -23,14 +23,15 @@ COPY pyproject.toml README.md LICENSE ./
 COPY tools/image tools/image
 COPY operator operator
 # `--no-index` everywhere: nothing but the locked requirements above ever comes from outside. `pip check` proves the lock whole.
-# Compiled here, since the running container cannot write; by content, since time stamps do not survive every copy. The last two
-# steps run in the finished root: what is left there is enough.
+# Compiled here, since the running container cannot write; by content, since time stamps do not survive every copy; all of it (-f),
+# since pip imports some (attr, for its vendored rich) and leaves files that hold time stamps. The last two steps run in the finished
+# root: what is left there is enough.
 RUN /build/bin/python -m pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
  && /build/bin/python -m pip --python /app/bin/python install --no-index --no-deps --no-compile /dist/*.whl \
  && /build/bin/python -m pip --python /app/bin/python check \
  && PYTHONDONTWRITEBYTECODE=1 /app/bin/python -P tools/image/trim.py \
  && python -P tools/image/assemble.py /app /rootfs \
- && python -m compileall -q -s /rootfs --invalidation-mode unchecked-hash /rootfs/app/lib /rootfs/usr \
+ && python -m compileall -q -f -s /rootfs --invalidation-mode unchecked-hash /rootfs/app/lib /rootfs/usr \
  && chroot /rootfs /app/bin/python -P - <tools/image/prove.py \
  && chroot /rootfs /app/bin/python -P -m dbclusterref --version
 # The same input gives the same layer, whenever it is built.
