@@ -23,15 +23,9 @@ from sandbox.binaries.official import Origins, download, download_programs, find
 from sandbox.binaries.pins import GO_MODULE, Pins, read_pins
 from sandbox.binaries.toolchain import REQUIREMENTS, Toolchain, ensure_go, install_go, is_new_enough
 from sandbox.progress import in_words
+from tests.support.programs import WORKS, write_program
 
 PINS = Pins(kubernetes="1.36.2", etcd="3.6.8", go="1.26.0", os="linux", arch="amd64")
-WORKS = "#!/bin/sh\nexit 0\n"
-
-
-def write_program(path: Path, text: str = WORKS) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 def fill(directory: Path) -> None:

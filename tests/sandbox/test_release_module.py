@@ -8,7 +8,7 @@ from sandbox.binaries.cache import Cache
 from sandbox.binaries.compiled import TARGETS, build_release
 from sandbox.binaries.pins import read_pins
 from sandbox.binaries.release_module import find_etcd, list_releases, render_go_mod
-from tests.sandbox.test_binaries import PINS, write_program
+from tests.support.programs import write_program
 
 GO_MOD = """module k8s.io/kubernetes
 
@@ -95,9 +95,10 @@ def test_the_module_proxy_is_asked_which_releases_there_are(tmp_path: Path, envi
 
 
 def test_each_release_has_a_place_of_its_own_in_the_cache(tmp_path: Path) -> None:
-    assert PINS.of_release("1.31.0").key == "kubernetes-v1.31.0-linux-amd64"
-    assert PINS.of_release(PINS.kubernetes) == PINS
-    for pins in (read_pins(), read_pins().of_release("1.31.0")):
+    pinned = read_pins()
+    assert pinned.of_release("1.31.0").key == f"kubernetes-v1.31.0-{pinned.os}-{pinned.arch}"
+    assert pinned.of_release(pinned.kubernetes) == pinned
+    for pins in (pinned, pinned.of_release("1.31.0")):
         (tmp_path / "dbclusterref" / "controlplane" / pins.key).mkdir(parents=True)
         found = ensure_release(pins.kubernetes, environ={"XDG_CACHE_HOME": str(tmp_path), "KUBEBUILDER_ASSETS": "/nowhere"})
         assert found.name == pins.key

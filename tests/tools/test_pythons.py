@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.test_binaries import write_program
+from tests.support.programs import write_program
 from tools import pythons
 from tools.outcome import Outcome
 from tools.pythons import find_python, render
