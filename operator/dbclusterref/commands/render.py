@@ -11,10 +11,12 @@ import yaml
 
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints, Pool, User
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.errors import Cause, SettingsError
+from dbclusterref.errors import Cause, MissingScope, PasswordMissing, SettingsError
+from dbclusterref.reconcile.passwords import password_in
 from dbclusterref.resource.objects import API_VERSION, KIND
 from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.rendering import render_secret
+from dbclusterref.secret.state import DesiredSecret
 
 MASK = "••••••••"
 STANDARD_INPUT = "-"
@@ -55,14 +57,22 @@ KNOWN_FIELDS: Tree = {
 
 
 def render(
-    *, reference: str, cluster: str, ca: str | None, user: str | None, pool: str | None, reveal: bool, out: TextIO
+    *,
+    reference: str,
+    cluster: str,
+    ca: str | None,
+    user: str | None,
+    pool: str | None,
+    password: str | None,
+    reveal: bool,
+    out: TextIO,
 ) -> int:
     """Write the Secret as YAML; return 1, with the condition's reason and message, where there would be none.
 
     The arguments name files; one of them may be `-`, standard input. Raises SettingsError for what cannot be read, or does not
     belong together.
     """
-    if [reference, cluster, ca, user, pool].count(STANDARD_INPUT) > 1:
+    if [reference, cluster, ca, user, pool, password].count(STANDARD_INPUT) > 1:
         raise SettingsError("only one option may read standard input (-); give files for the others.")
     body = _read_reference(reference)
     try:
@@ -73,13 +83,14 @@ def render(
             ca=_read_bytes(ca) if ca else b"",
             user=User.from_api(_member(user, "user"), path="user") if user else found.user(wanted.user),
             pool=Pool.from_api(_member(pool, "pool")) if pool else None,
+            password=_read_password(password, wanted) if password else "",
         )
         # Without its user or pool the Secret would be another one than the operator's.
         if wanted.user and not snapshot.user:
             raise SettingsError(f"--user: {cluster} has no user {wanted.user} (spec.user); give that user's answer.")
         if wanted.pool and not snapshot.pool:
             raise SettingsError(f"--pool: the resource names connection pool {wanted.pool}; give that pool's answer.")
-        secret = render_secret(wanted, snapshot)
+        secret = _rendered(wanted, snapshot, file=cluster)
         others = render_secret(wanted, _with_other_secrets(snapshot)).data
         secret_keys = {name for name, value in others.items() if value != secret.data[name]}
     except Cause as cause:
@@ -97,6 +108,18 @@ def render(
         out.write("# Secret values are masked; --reveal shows them.\n")
     out.write(yaml.safe_dump(manifest | {"stringData": shown}, sort_keys=False, allow_unicode=True))
     return 0
+
+
+def _rendered(wanted: Reference, snapshot: Snapshot, *, file: str) -> DesiredSecret:
+    try:
+        return render_secret(wanted, snapshot)
+    except (PasswordMissing, MissingScope):
+        if wanted.password_secret is None or snapshot.password:
+            raise
+        raise SettingsError(
+            f"--password: {file} shows no password, and the resource names Secret {wanted.password_secret.name} for it "
+            "(spec.passwordSecretRef); give a file that holds it."
+        ) from None
 
 
 def _with_other_secrets(snapshot: Snapshot) -> Snapshot:
@@ -123,6 +146,7 @@ def _with_other_secrets(snapshot: Snapshot) -> Snapshot:
         packed=b"",
         user=user(snapshot.user) if snapshot.user else None,
         pool=replace(snapshot.pool, endpoints=endpoints(snapshot.pool.endpoints)) if snapshot.pool else None,
+        password=_other(snapshot.password),
     )
 
 
@@ -182,6 +206,15 @@ def _read_bytes(file: str) -> bytes:
         return sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
     except OSError as error:
         raise SettingsError(f"{file} cannot be read ({type(error).__name__}); give a readable file.") from None
+
+
+def _read_password(file: str, wanted: Reference) -> str:
+    if wanted.password_secret is None:
+        raise SettingsError("--password: the resource names no Secret for it; add spec.passwordSecretRef.")
+    password = password_in(_read_bytes(file))
+    if not password:
+        raise SettingsError(f"--password: {file} must hold the password, one line of text.")
+    return password
 
 
 def _text(file: str) -> str:

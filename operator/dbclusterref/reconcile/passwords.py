@@ -51,11 +51,20 @@ class Passwords:
 def _password(data: object, ref: SecretKeyRef) -> str:
     encoded = data.get(ref.key, "") if isinstance(data, dict) else ""
     try:
-        password = base64.b64decode(str(encoded)).decode().rstrip("\r\n")
+        password = password_in(base64.b64decode(str(encoded)))
     except ValueError:
         password = ""
-    if not password or not all(character.isprintable() for character in password):
+    if not password:
         raise PasswordMissing(
             f"Secret {ref.name} (spec.passwordSecretRef) must hold the password, one line of text, under the key {ref.key}."
         )
     return password
+
+
+def password_in(content: bytes) -> str:
+    """Return the one line of text that a password is, without the line break that ends it; "" where it is something else."""
+    try:
+        password = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        return ""
+    return password if password.isprintable() else ""

@@ -40,6 +40,7 @@ class Rendering:
             ca=given.get("--ca"),
             user=given.get("--user"),
             pool=given.get("--pool"),
+            password=given.get("--password"),
             reveal="--reveal" in flags,
             out=out,
         )
@@ -189,3 +190,41 @@ def test_a_resource_without_a_name_is_refused(rendering: Rendering) -> None:
     rendering.reference = {"spec": {}}
     with pytest.raises(SettingsError, match=r"--reference: .* has no metadata.name"):
         rendering.run()
+
+
+@pytest.fixture
+def without_password(rendering: Rendering) -> Rendering:
+    """A MongoDB, whose password is in no answer, and a resource that names a Secret with it."""
+    rendering.cluster = cluster_body(engine="mongodb", password="")
+    rendering.reference["spec"]["passwordSecretRef"] = {"name": "orders-password"}
+    return rendering
+
+
+def test_a_supplied_password_completes_the_secret_and_is_masked(without_password: Rendering) -> None:
+    file = without_password.put("password", "CANARY\n")
+    assert without_password.shown("--reveal", "--password", file)["stringData"]["password"] == "CANARY"
+    status, text = without_password.run("--password", file)
+    assert (status, yaml.safe_load(text)["stringData"]["password"]) == (0, MASK)
+    assert "CANARY" not in text
+
+
+def test_a_password_comes_from_standard_input(without_password: Rendering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"sesame\n")))
+    assert without_password.shown("--reveal", "--password", "-")["stringData"]["password"] == "sesame"
+
+
+def test_a_password_that_is_needed_is_asked_for(without_password: Rendering) -> None:
+    with pytest.raises(SettingsError, match=r"--password: .* names Secret orders-password for it \(spec\.passwordSecretRef\)"):
+        without_password.run()
+
+
+@pytest.mark.parametrize("content", ["", "\n", "CANARY\nevil=1", "CANARY\0"])
+def test_what_is_no_password_is_refused_and_not_shown(without_password: Rendering, content: str) -> None:
+    with pytest.raises(SettingsError, match="must hold the password, one line of text") as raised:
+        without_password.run("--password", without_password.put("password", content))
+    assert "CANARY" not in str(raised.value)
+
+
+def test_a_password_that_the_operator_would_not_use_is_refused(rendering: Rendering) -> None:
+    with pytest.raises(SettingsError, match=r"add spec\.passwordSecretRef"):
+        rendering.run("--password", rendering.put("password", "sesame"))
