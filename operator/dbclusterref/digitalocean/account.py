@@ -30,10 +30,14 @@ ANSWERS_SOON = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """It is another read's turn: look again in so many seconds. `what` names what is still to be read."""
+    """It is another read's turn: look again in so many seconds. `what` names what is still to be read.
+
+    `why` is the cause to show where the wait is long, and the rate limit is not to blame.
+    """
 
     seconds: float
     what: str
+    why: Cause | None = None
 
 
 class Account:
@@ -182,6 +186,8 @@ class Account:
         ca, pending = await self._find_ca(uuid, known=known_ca, follows=ca_follows)
         if unread and not ca:
             raise unread
+        if self._reader.ca_schedule.is_overdue(uuid, now=self._now()):
+            unread = unread or self._poller.why_unreliable()
         answer = self._cache.get(uuid)
         read_at = answer.read_at if answer else self._now()
         return Snapshot(
@@ -277,7 +283,8 @@ class Account:
             return None
         if needs_cluster:
             self._cache.waiting.add(uuid)
-        return Queued(seconds=min(wait, LOOK_AGAIN), what=_named(reference, needs_cluster=needs_cluster))
+        what = _named(reference, needs_cluster=needs_cluster)
+        return Queued(seconds=min(wait, LOOK_AGAIN), what=what, why=self._poller.why_unreliable())
 
     def _fresh_cluster(self, uuid: str, wanted: Freshness) -> bytes | None:
         kept = self._cache.get(uuid)

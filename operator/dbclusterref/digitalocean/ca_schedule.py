@@ -51,6 +51,10 @@ class CaSchedule:
         self.plan(uuid, at=asked_at + max_age * (1 - chance / 10))
         return before != pem
 
+    def is_overdue(self, uuid: str, *, now: float) -> bool:
+        """Return whether a read should have been made by now."""
+        return self._planned.get(uuid, math.inf) < now
+
     def is_planned(self, uuid: str) -> bool:
         """Return whether a read is to come."""
         return uuid in self._planned

@@ -18,7 +18,7 @@ from dbclusterref.digitalocean.demand import Freshness, Routine
 from dbclusterref.digitalocean.first_look import FirstLooks
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.planner import Plan, plan
-from dbclusterref.digitalocean.reader import UNEXPECTED, Answer, Reader, again
+from dbclusterref.digitalocean.reader import KEEPS_ENDING, UNEXPECTED, Answer, Reader, again
 from dbclusterref.digitalocean.snapshot import ReadCluster, pack_cluster
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.objects import ObjectKey
@@ -195,11 +195,14 @@ class Poller:
         if self._task is None and self._now() >= self._restart_at and self._has_work():
             self._task = asyncio.get_running_loop().create_task(self._tend(), name="account")
 
+    def why_unreliable(self) -> Cause | None:
+        """Return the cause to show for what only the task would read in time, while it keeps dying."""
+        return UpstreamUnavailable(KEEPS_ENDING) if self._deaths >= KEEPS_DYING else None
+
     def problems(self) -> list[str]:
         """Return a sentence if the task keeps dying."""
-        if self._deaths < KEEPS_DYING:
-            return []
-        return [f"the background reads of an API token keep ending unexpectedly ({self._last_death})"]
+        said = f"the background reads of an API token keep ending unexpectedly ({self._last_death})"
+        return [said] if self.why_unreliable() else []
 
     def close(self) -> None:
         """End the task."""

@@ -30,6 +30,11 @@ UNEXPECTED = (
     "The operator could not process DigitalOcean's answer because of a bug, which its log describes; retrying automatically. "
     "Please report it."
 )
+KEEPS_ENDING = (
+    "The operator's background reads with this API token keep ending because of a bug, which its log describes. Until it is "
+    "restarted clusters are read individually, which takes longer, and CA certificates only where a refresh is requested. "
+    "Please report it."
+)
 
 V = TypeVar("V")
 What = tuple[str, ...]

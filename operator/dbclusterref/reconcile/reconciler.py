@@ -63,10 +63,11 @@ _OF_THE_TOKEN = (TokenInvalid, Forbidden, MissingScope)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """It is not this resource's turn to read for so many seconds."""
+    """It is not this resource's turn to read for so many seconds; `why` is the cause, where the rate limit is not."""
 
     seconds: float
     what: str
+    why: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +195,16 @@ class Reconciler:
             reads.under_way = False
         now, answered = self._clock.monotonic(), False
         match observation:
-            case Waiting(seconds, what):
+            case Waiting(seconds, what, why):
                 waited = reads.waits(seconds, now=now)
                 if max(seconds, waited) >= SAID_AFTER:
-                    reads.cause = reads.cause or RateLimited(
-                        f"The read of {what} is queued: the API token's rate limit is nearly exhausted. Raise "
-                        "spec.refreshInterval, or use fewer tools with one token."
+                    reads.cause = (
+                        reads.cause
+                        or why
+                        or RateLimited(
+                            f"The read of {what} is queued: the API token's rate limit is nearly exhausted. Raise "
+                            "spec.refreshInterval, or use fewer tools with one token."
+                        )
                     )
                 return
             case Read(rendition, next_in, unread):
@@ -245,7 +250,7 @@ class Reconciler:
                 return Waiting(min(wait, LOCAL_CAP), "the cluster")
             snapshot = await self._read(entry, reference, token=token, wanted=wanted)
             if isinstance(snapshot, Queued):
-                return Waiting(snapshot.seconds, snapshot.what)
+                return Waiting(snapshot.seconds, snapshot.what, snapshot.why)
             answered = snapshot.unread is None
             snapshot = replace(snapshot, password=await self._passwords.find(reference))
             rendition = Rendition.of(reference, snapshot)

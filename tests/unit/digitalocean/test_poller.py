@@ -7,7 +7,9 @@ from typing import cast
 
 import pytest
 
+from dbclusterref.digitalocean.account import Queued
 from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE, CA_MAX_AGE
+from dbclusterref.digitalocean.demand import Routine
 from dbclusterref.digitalocean.model import ClusterPage
 from dbclusterref.digitalocean.poller import LISTING_TRIES, REPLAN
 from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
@@ -373,9 +375,6 @@ async def test_a_task_that_keeps_dying_is_a_problem_and_the_clusters_are_read_in
     await found.run(3 * MINUTE)
     poller = found.account._poller
 
-    def die(now: float) -> None:
-        raise KeyError(now)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(poller, method, die)
         for _ in range(24):
@@ -394,6 +393,47 @@ async def test_a_task_that_keeps_dying_is_a_problem_and_the_clusters_are_read_in
     assert found.account.problems() == []
     assert kinds(upstream)["page"] > pages
     found.account.close()
+
+
+def die(now: float) -> None:
+    raise KeyError(now)
+
+
+async def keep_dying(found: Fleet, *, seconds: float) -> None:
+    for _ in range(int(seconds / 5)):
+        await found.run(5)
+        found.account.keep_going()
+
+
+@in_fake_time
+async def test_where_a_task_that_keeps_dying_makes_reads_wait_that_is_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, upstream = small(300)
+    await found.run(3 * MINUTE)
+    monkeypatch.setattr(found.account._poller, "_next_step", die)
+    await keep_dying(found, seconds=60)
+    upstream.remaining = 20
+    await keep_dying(found, seconds=120)
+    waits = [await found.account.read(one, wanted=Routine(now()), known_ca=no_ca) for one in found.references.values()]
+    causes = {wait.why.reason if wait.why else None for wait in waits if isinstance(wait, Queued)}
+    assert causes == {"UpstreamUnavailable"}
+    found.account.close()
+
+
+@in_fake_time
+async def test_a_ca_that_a_dying_task_does_not_read_again_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = small(3, interval="6h")
+    await found.run(3 * MINUTE)
+    monkeypatch.setattr(found.account._poller, "_next_step", die)
+    await keep_dying(found, seconds=120)
+    assert {snapshot.unread for snapshot in found.snapshots.values()} == {None}, "the clusters are read individually, in time"
+    await found.run(1.3 * CA_MAX_AGE)
+    assert {snapshot.unread.reason for snapshot in found.snapshots.values() if snapshot.unread} == {"UpstreamUnavailable"}
+    assert len(found.snapshots) == sum(snapshot.unread is not None for snapshot in found.snapshots.values())
+    found.account.close()
+
+
+async def no_ca() -> bytes:
+    return b""
 
 
 @in_fake_time

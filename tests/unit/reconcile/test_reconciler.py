@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dbclusterref.digitalocean.account import Queued
 from dbclusterref.digitalocean.cache import LATE
 from dbclusterref.digitalocean.demand import LOOK
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
@@ -591,6 +592,23 @@ async def test_a_read_that_waits_again_and_again_says_so_after_a_while(bench: Be
         assert wait is not None
         assert 0 < wait < SAID_AFTER
         assert bench.fresh == ((True, "Synced") if waited < SAID_AFTER else (False, "RateLimited"))
+
+
+async def test_a_read_that_waits_because_of_a_bug_does_not_blame_the_rate_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.reconcile()
+    use_up(bench)
+
+    async def queued(*_: object, **__: object) -> Queued:
+        return Queued(seconds=SAID_AFTER, what="the cluster", why=UpstreamUnavailable("It keeps ending."))
+
+    monkeypatch.setattr(bench.account, "read", queued)
+    await bench.refresh()
+    assert (bench.fresh, bench.ready) == ((False, "UpstreamUnavailable"), (True, "Synced"))
+    monkeypatch.undo()
+    while bench.fresh != (True, "Synced"):
+        await bench.refresh(after=30)
 
 
 async def test_a_forced_refresh_that_waits_says_so_and_is_acknowledged_only_when_it_was_read(bench: Bench) -> None:
