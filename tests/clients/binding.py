@@ -136,7 +136,7 @@ async def _read(url: str, reference: Reference) -> Snapshot:
     async with httpx.AsyncClient(trust_env=False) as client:
         upstream = DigitalOcean(client, base_url=url)
         clock = system_clock(random.random)
-        account = Account(Reader(DEFAULT_TOKEN, upstream=upstream, clock=clock, observe=lambda *_: None))
+        account = Account(Reader(DEFAULT_TOKEN, upstream=upstream, clock=clock))
         snapshot = await account.read(reference, wanted=Routine(clock.monotonic()), known_ca=no_ca)
         assert isinstance(snapshot, Snapshot)
         return snapshot

@@ -46,9 +46,7 @@ class Bench:
         self.leading = True
         self.metrics = metrics = Metrics()
         self.accounts = Accounts(
-            lambda token: Account(
-                Reader(token, upstream=upstream, clock=a_clock(clock), observe=lambda *_: None), on_change=self.look
-            )
+            lambda token: Account(Reader(token, upstream=upstream, clock=a_clock(clock)), on_change=self.look)
         )
         fence = Fence(kubernetes, seconds_left=lambda: float("inf") if self.leading else 0.0)
         reporter = Reporter(

@@ -129,6 +129,6 @@ def fleet_of(upstream: DigitalOcean | FakeUpstream, wanted: Iterable[Reference],
         queue.mark(key)
     # The simulator's time of day is the same clock.
     time_and_chance = Clock(monotonic=clock, now=lambda: datetime.fromtimestamp(clock(), UTC), jitter=lambda: 0.5)
-    reader = Reader(TOKEN, upstream=upstream, clock=time_and_chance, observe=lambda *_: None)
+    reader = Reader(TOKEN, upstream=upstream, clock=time_and_chance)
     account = Account(reader, on_change=queue.mark)
     return Fleet(account=account, clock=clock, references=references, queue=queue)

@@ -274,8 +274,7 @@ class _Operator:
                 self._controller.mark(key, urgent=True)
 
         def open_account(token: str) -> Account:
-            reader = Reader(token, upstream=upstream, clock=self._clock, observe=lambda *_: None)
-            return Account(reader, on_change=look, grant_tag=grant_tag)
+            return Account(Reader(token, upstream=upstream, clock=self._clock), on_change=look, grant_tag=grant_tag)
 
         return open_account
 

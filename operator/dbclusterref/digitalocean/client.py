@@ -11,6 +11,7 @@ from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -31,6 +32,8 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
     UserNotFound,
 )
+
+Named = TypeVar("Named", User, Pool)
 
 PER_PAGE = 200
 """The most the API gives of a listing at once."""
@@ -163,23 +166,15 @@ class DigitalOcean:
 
     async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User:
         """Read one database user."""
-        path = f"/v2/databases/{uuid}/users/{quote(name, safe='')}"
         missing = UserNotFound(f"The cluster has no user {name}. Create it or correct spec.user.")
-        reply = await self._get(token, path, observe=observe, not_found=missing)
-        user = User.from_json(reply.user)
-        if user.name != name:
-            raise UpstreamUnavailable(f"DigitalOcean answered for another user than {name}; retrying.")
-        return user
+        reply = await self._get(token, _path(uuid, "users", name), observe=observe, not_found=missing)
+        return _of_name(name, User.from_json(reply.user), what="user")
 
     async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool:
         """Read one PostgreSQL connection pool."""
-        path = f"/v2/databases/{uuid}/pools/{quote(name, safe='')}"
         missing = PoolNotFound(f"The cluster has no connection pool {name}. Create it or correct spec.pool.")
-        reply = await self._get(token, path, observe=observe, not_found=missing)
-        pool = Pool.from_json(reply.pool)
-        if pool.name != name:
-            raise UpstreamUnavailable(f"DigitalOcean answered for another connection pool than {name}; retrying.")
-        return pool
+        reply = await self._get(token, _path(uuid, "pools", name), observe=observe, not_found=missing)
+        return _of_name(name, Pool.from_json(reply.pool), what="connection pool")
 
     async def _get(
         self, token: str, path: str, *, observe: ObserveReply, not_found: Cause, at_most: int = MAX_OBJECT
@@ -226,6 +221,17 @@ class DigitalOcean:
             raise _no_reply(error) from None
         observe(reply.status_code, limits)
         return _Reply(reply.status_code, limits, body)
+
+
+def _path(uuid: str, kind: str, name: str) -> str:
+    return f"/v2/databases/{uuid}/{kind}/{quote(name, safe='')}"
+
+
+def _of_name(name: str, found: Named, *, what: str) -> Named:
+    """Return what was found. Raises UpstreamUnavailable where it is another one than was asked for."""
+    if found.name != name:
+        raise UpstreamUnavailable(f"DigitalOcean answered for another {what} than {name}; retrying.")
+    return found
 
 
 async def _read_body(reply: httpx.Response, *, at_most: int) -> bytes:

@@ -81,10 +81,7 @@ def again(cause: Cause) -> Cause:
 
 
 class Reader:
-    """The reads, their queue and budget, and what is kept of CAs, pools and users.
-
-    `observe` receives the status of each reply and the number of requests left, for metrics.
-    """
+    """The reads, their queue and budget, and what is kept of CAs, pools and users."""
 
     def __init__(
         self,
@@ -92,12 +89,10 @@ class Reader:
         *,
         upstream: Upstream,
         clock: Clock,
-        observe: Callable[[int, int | None], None],
     ) -> None:
         self._token = token
         self._upstream = upstream
         self._now = clock.monotonic
-        self._observe = observe
         self._single_flight = SingleFlight()
         self._asked_at: dict[What, float] = {}
         self._details: dict[What, _Detail] = {}
@@ -296,5 +291,4 @@ class Reader:
         return value
 
     def _on_reply(self, status: int, headers: RateLimitHeaders) -> None:
-        self._observe(status, headers.remaining)
         self.budget.learn(status, headers, now=self._now(), unix_time=self.clock.now().timestamp())

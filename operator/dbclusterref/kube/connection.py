@@ -111,26 +111,13 @@ class Connection:
         content_type: str = JSON,
         accept: str = JSON,
         timeout: float = TIMEOUT,
-    ) -> Json:
-        """Return the answer to one request. `timeout` is in seconds."""
-        answer, _ = await self._request(
-            method, path, query=query, body=body, content_type=content_type, accept=accept, timeout=timeout
-        )
-        return answer
-
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | Sequence[Mapping[str, object]] | None = None,
-        content_type: str = JSON,
-        accept: str = JSON,
-        timeout: float = TIMEOUT,
         most: int = MOST_ALONE,
-    ) -> tuple[Json, int]:
-        """Return the answer and its size in bytes. Raises _TooLargeError where that is more than `most`."""
+        measured: Callable[[int], object] = lambda _: None,
+    ) -> Json:
+        """Return the answer to one request. `timeout` is in seconds; `measured` receives the answer's size in bytes.
+
+        Raises _TooLargeError where that is more than `most`.
+        """
         if self.is_rejected and asyncio.get_running_loop().time() < self._pause_until:
             raise KubernetesError(_REJECTED, status=HTTPStatus.UNAUTHORIZED)
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
@@ -153,7 +140,8 @@ class Connection:
             ) from None
         if response.status not in range(200, 300):
             raise _refusal(response.status, answer, retry_after=response.headers.get("Retry-After"))
-        return answer, size
+        measured(size)
+        return answer
 
     async def _read(self, response: aiohttp.ClientResponse, *, most: int) -> tuple[Json, int]:
         content = bytearray()
@@ -199,14 +187,14 @@ class Connection:
         """List a collection as it is at this moment. `listed_at` is told its resource version before the first object."""
         # No resourceVersion: only such a listing is sure to show all that was written before it.
         query = {"labelSelector": selector} if selector else {}
-        pages = PageSize()
+        pages, sizes = PageSize(), list[int]()
         position = ""
         while True:
             more = {"continue": position} if position else {}
             try:
-                page, size = await self._request(
+                page = await self.call(
                     "GET", path, query={"limit": str(pages.limit), **query, **more}, accept=accept,
-                    timeout=PAGE_TIMEOUT, most=pages.most_bytes,
+                    timeout=PAGE_TIMEOUT, most=pages.most_bytes, measured=sizes.append,
                 )  # fmt: skip
             except _TooLargeError as error:
                 if pages.limit == 1:
@@ -220,7 +208,7 @@ class Connection:
                 raise KubernetesError(f"The Kubernetes API returned an invalid list for {path}.", status=0)
             if not position:
                 listed_at(str(metadata.get("resourceVersion") or ""))
-            pages.seen(objects=len(items), size=size)
+            pages.seen(objects=len(items), size=sizes.pop())
             del page
             # Each object is let go once it was handled, and not with its page.
             items.reverse()

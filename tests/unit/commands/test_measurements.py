@@ -36,7 +36,7 @@ class Bench:
         self.clock, self.metrics, self.store = FakeClock(), Metrics(), Store()
         self.leading = True
         upstream, clock = FakeUpstream(), a_clock(self.clock)
-        self.accounts = Accounts(lambda token: Account(Reader(token, upstream=upstream, clock=clock, observe=lambda *_: None)))
+        self.accounts = Accounts(lambda token: Account(Reader(token, upstream=upstream, clock=clock)))
         self.measurements = Measurements(
             self.metrics,
             store=self.store,

@@ -34,21 +34,12 @@ def upstream() -> FakeUpstream:
 
 
 @pytest.fixture
-def replies() -> list[tuple[int, int | None]]:
-    return []
+def account(clock: FakeClock, upstream: FakeUpstream) -> Account:
+    return open_account(TOKEN, clock=clock, upstream=upstream)
 
 
-@pytest.fixture
-def account(clock: FakeClock, upstream: FakeUpstream, replies: list[tuple[int, int | None]]) -> Account:
-    return open_account(TOKEN, clock=clock, upstream=upstream, replies=replies)
-
-
-def open_account(
-    token: str, *, clock: FakeClock, upstream: FakeUpstream, replies: list[tuple[int, int | None]] | None = None
-) -> Account:
-    seen = [] if replies is None else replies
-    observe = lambda status, left: seen.append((status, left))  # noqa: E731
-    return Account(Reader(token, upstream=upstream, clock=a_clock(clock, chance=0.5), observe=observe))
+def open_account(token: str, *, clock: FakeClock, upstream: FakeUpstream) -> Account:
+    return Account(Reader(token, upstream=upstream, clock=a_clock(clock, chance=0.5)))
 
 
 async def look(
@@ -567,14 +558,13 @@ async def test_what_is_queued_is_named(account: Account, upstream: FakeUpstream,
     assert found.what == "the cluster"
 
 
-async def test_every_reply_is_told_with_what_is_left(
-    account: Account, upstream: FakeUpstream, replies: list[tuple[int, int | None]]
-) -> None:
+async def test_every_reply_tells_the_budget_what_is_left(account: Account, upstream: FakeUpstream) -> None:
     await read(account)
+    assert account._reader.budget.remaining == 4999
     upstream.trouble["cluster"] = RateLimited("slow down")
     with pytest.raises(RateLimited):
         await read(account, clusterUUID=OTHER_UUID)
-    assert replies == [(200, 4999), (200, 4999), (429, 0)]
+    assert account._reader.budget.stay_away_until > account._now()
 
 
 # --- accounts --------------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_of_a_clusters_tags_those_are_kept_that_grant_it(members: dict[str, Any]
 
 
 def an_account(upstream: FakeUpstream, clock: FakeClock, marked: list[ObjectKey] | None = None) -> Account:
-    reader = Reader(TOKEN, upstream=upstream, clock=a_clock(clock, chance=0.5), observe=lambda *_: None)
+    reader = Reader(TOKEN, upstream=upstream, clock=a_clock(clock, chance=0.5))
     return Account(reader, on_change=(marked if marked is not None else []).append)
 
 

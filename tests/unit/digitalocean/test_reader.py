@@ -25,7 +25,7 @@ def upstream() -> FakeUpstream:
 
 @pytest.fixture
 def reader(clock: FakeClock, upstream: FakeUpstream) -> Reader:
-    return Reader(TOKEN, upstream=upstream, clock=a_clock(clock), observe=lambda *_: None)
+    return Reader(TOKEN, upstream=upstream, clock=a_clock(clock))
 
 
 async def read_pool(reader: Reader, *, of: bytes = b"cluster", age: float = 30.0) -> None:
