@@ -1,4 +1,4 @@
-"""Writes what the chart and docs/resource.md repeat (`make chart`) of deploy/, crds/ and the version in pyproject.toml.
+"""Writes what the chart, the monitoring component and docs/resource.md repeat (`make chart`) of deploy/, crds/ and the version.
 
 What it writes is committed, because Helm reads a chart as it lies there; tests/deploy holds it equal to its sources.
 """
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,9 +30,22 @@ COPIES = {
     "service-binding.yaml": DEPLOY / "base" / "rbac" / "service-binding.yaml",
     "tenants.yaml": DEPLOY / "base" / "rbac" / "tenants.yaml",
     "admission-policy.yaml": DEPLOY / "base" / "admission-policy.yaml",
-    "prometheus-rule.yaml": DEPLOY / "components" / "monitoring" / "prometheus-rule.yaml",
-    "dashboard.json": DEPLOY / "components" / "monitoring" / "dashboard.json",
+    "dashboard.json": DEPLOY / "monitoring" / "dashboard.json",
 }
+ALERTS = DEPLOY / "monitoring" / "alerts.yaml"
+# kustomize reads nothing outside a component's folder.
+COMPONENT = DEPLOY / "components" / "monitoring"
+RULE = """\
+# The rules of deploy/monitoring/alerts.yaml, as the Prometheus operator takes them. Written by `make chart`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: dbclusterref
+  namespace: dbclusterref-system
+  labels:
+    app.kubernetes.io/name: dbclusterref
+spec:
+"""
 
 Json = dict[str, Any]
 
@@ -122,6 +136,12 @@ def with_version(text: str, version: str, *, line: str) -> str:
     return changed
 
 
+def make_rule(alerts: str) -> str:
+    """The alert rules as an object of the Prometheus operator, with their comments."""
+    _, _, groups = alerts.partition("\ngroups:\n")
+    return RULE + textwrap.indent(f"groups:\n{groups}", "  ")
+
+
 def make_files(*, helm: Path) -> dict[Path, str]:
     """All that is generated, by path."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -131,6 +151,9 @@ def make_files(*, helm: Path) -> dict[Path, str]:
     chart = with_version(chart, version, line=rf"((?:appVersion: |dbclusterref:)v){number}")
     base = DEPLOY / "base" / "kustomization.yaml"
     files = {CHART / "files" / name: source.read_text() for name, source in COPIES.items()}
+    rule = make_rule(ALERTS.read_text())
+    files |= {CHART / "files" / "prometheus-rule.yaml": rule, COMPONENT / "prometheus-rule.yaml": rule}
+    files[COMPONENT / "dashboard.json"] = COPIES["dashboard.json"].read_text()
     files[CHART / "Chart.yaml"] = chart
     files[base] = with_version(base.read_text(), version, line=rf"(newTag: v){number}")
     schema = make_schema(yaml.safe_load((CHART / "values.yaml").read_text()))
