@@ -239,7 +239,8 @@ class Metrics:
         self.upstream_remaining = self._gauge(
             "digitalocean_ratelimit_remaining",
             "Requests that a token has left in the hour, by DigitalOcean's last reply.",
-            "Which tokens run low. The ids cannot be turned into tokens; the log does not show them.",
+            "Which tokens run low. An id is a digest of 128 bits: nobody can turn it into the token, and who has a token can "
+            "find its id. The log does not show them.",
             token=ids,
         )
         self.upstream_limit = self._gauge(

@@ -10,13 +10,15 @@ from typing import Literal
 import click
 
 from dbclusterref.commands.reasons import REASONS
-from dbclusterref.errors import KubernetesError, SettingsError
+from dbclusterref.errors import KubernetesError, RateLimited, SettingsError
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey, key_of, metadata_of
 from dbclusterref.resource.status import ConditionType, Status
 
 WATCH_PERIOD = 2.0
 POLL_PERIOD = 0.3
+STILL_LIMITED = 10
+"""Looks in a row that find the read delayed by the rate limit until nobody waits any longer: a reset may be near."""
 PENDING = "Pending"
 
 Json = dict[str, object]
@@ -117,19 +119,23 @@ async def refresh(kubernetes: KubernetesApi, key: ObjectKey, *, wait: float) -> 
     if not wait:
         click.echo(f"{key}: refresh requested.")
         return 0
+    limited = 0
     try:
         async with asyncio.timeout(wait):
             while True:
                 status = Status.from_body(await _get(kubernetes, key))
-                if status.last_handled_refresh_at == requested:
-                    break
+                fresh = status.conditions.get(ConditionType.FRESH)
+                if fresh and status.last_handled_refresh_at == requested:
+                    click.echo(f"{key}: {fresh.reason}: {fresh.message}")
+                    return 0 if fresh.status else 1
+                limited = limited + 1 if fresh and fresh.reason == RateLimited.reason else 0
+                if fresh and limited > STILL_LIMITED:
+                    click.echo(f"{key}: {fresh.reason}: {fresh.message} The refresh stays requested until then.")
+                    return 1
                 await asyncio.sleep(POLL_PERIOD)
     except TimeoutError:
         click.echo(f"{key}: not read within {wait:.0f} s; see: dbclusterref explain -n {key.namespace} {key.name}")
         return 1
-    fresh = status.conditions[ConditionType.FRESH]
-    click.echo(f"{key}: {fresh.reason}: {fresh.message}")
-    return 0 if fresh.status else 1
 
 
 async def set_suspended(kubernetes: KubernetesApi, key: ObjectKey, *, suspended: bool) -> int:

@@ -119,5 +119,5 @@ def route_of(path: str) -> str:
 
 
 def opaque_id(authorization: str) -> str:
-    """Return a short id for a token: the same in every process, and of no use for finding the token."""
-    return hashlib.blake2b(authorization.encode(), digest_size=4, person=b"dbclusterref").hexdigest()
+    """Return an id for a token: the same in every process, and of no use for finding the token, which is random."""
+    return hashlib.blake2b(authorization.encode(), digest_size=16, person=b"dbclusterref").hexdigest()

@@ -13,7 +13,6 @@ from urllib.parse import quote, urlsplit
 from dbclusterref.digitalocean.model import Connection, EndpointName, Endpoints
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import (
-    DatabaseNotFound,
     IncompleteCredentials,
     InvalidSpec,
     MissingScope,
@@ -102,6 +101,13 @@ def _ca_digest(data: Mapping[str, bytes], *, ca: bytes) -> Mapping[str, str]:
 
 def _notes(reference: Reference, snapshot: Snapshot, *, left_out: tuple[str, ...]) -> Iterable[str]:
     engine = snapshot.cluster.engine
+    names = snapshot.cluster.db_names if engine in DATABASES_ARE_LISTED else ()
+    if reference.database and names and reference.database not in names:
+        # Nothing says that DigitalOcean lists what was created by SQL: a Secret is not withheld for that.
+        yield (
+            f"DigitalOcean lists no database {reference.database} in this cluster, but {_listed(names)}. Check spec.database, "
+            "unless that database was created by SQL."
+        )
     if reference.database and engine in WITHOUT_DATABASE:
         yield f"spec.database has no effect: {engine} has no databases."
     if left_out:
@@ -201,7 +207,7 @@ def _require_complete(engine: Engine, values: Mapping[str, str], *, reference: R
     cluster = snapshot.cluster
     missing = [name for name in engine.needs if name not in values]
     if not missing:
-        return _require_database(reference, snapshot)
+        return
     if cluster.status == "creating" or (cluster.status not in {"", "online"} and "host" in missing):
         raise WaitingForCluster(
             f"Cluster {_clipped(cluster.name)} is in state {_clipped(cluster.status)}; the Secret is written when its "
@@ -232,17 +238,6 @@ def _why_no_password(username: str, *, reference: Reference, snapshot: Snapshot)
         f"DigitalOcean hides {whose} from this token; give the token the scope database:view_credentials"
         + (", or name a Secret with the password in spec.passwordSecretRef." if username else ".")
     )
-
-
-def _require_database(reference: Reference, snapshot: Snapshot) -> None:
-    cluster = snapshot.cluster
-    if not reference.database or cluster.engine not in DATABASES_ARE_LISTED or not cluster.db_names:
-        return
-    if reference.database not in cluster.db_names:
-        raise DatabaseNotFound(
-            f"Cluster {_clipped(cluster.name)} has no database {reference.database}; there is {_listed(cluster.db_names)}. "
-            f"Create it (doctl databases db create {reference.cluster_uuid} {reference.database}) or correct spec.database."
-        )
 
 
 def _data(reference: Reference, *, engine: Engine, values: Mapping[str, str]) -> tuple[Mapping[str, bytes], tuple[str, ...]]:

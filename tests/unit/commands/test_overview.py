@@ -47,6 +47,7 @@ class Api:
     def __init__(self, *bodies: Body) -> None:
         self.bodies = {ObjectKey(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in bodies}
         self.patches: list[tuple[ObjectKey, Body]] = []
+        self.acknowledges = True
 
     async def list_references(self, namespace: str) -> AsyncIterator[Body]:
         for key, one in self.bodies.items():
@@ -55,7 +56,7 @@ class Api:
 
     async def get_reference(self, key: ObjectKey) -> Body | None:
         found = self.bodies.get(key)
-        if found and self.patches:
+        if found and self.patches and self.acknowledges:
             asked = self.patches[-1][1].get("metadata", {}).get("annotations", {}).get(REFRESH_REQUESTED_AT)
             found["status"]["lastHandledRefreshAt"] = asked
         return found
@@ -132,6 +133,20 @@ async def test_a_refresh_is_requested_and_its_outcome_awaited(capsys: pytest.Cap
     assert capsys.readouterr().out.splitlines() == ["shop/orders-db: refresh requested.", "shop/orders-db: Synced: As it says."]
     _, failing = api(body(fresh=False, reason="TokenInvalid"))
     assert await refresh(failing, KEY, wait=5.0) == 1
+
+
+async def test_a_refresh_that_the_rate_limit_delays_ends_with_the_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbclusterref.commands.overview.POLL_PERIOD", 0.0)
+    made, kubernetes = api(body(fresh=False, reason="RateLimited"))
+    made.acknowledges = False
+    assert await refresh(kubernetes, KEY, wait=5.0) == 1
+    said = capsys.readouterr().out.strip()
+    assert said == "shop/orders-db: RateLimited: As it says. The refresh stays requested until then."
+    made.acknowledges = True
+    assert await refresh(kubernetes, KEY, wait=5.0) == 1
+    assert capsys.readouterr().out.strip() == "shop/orders-db: RateLimited: As it says."
 
 
 async def test_suspend_and_resume_change_one_field() -> None:

@@ -130,6 +130,7 @@ async def test_each_token_has_its_budget_under_an_id_that_is_not_the_token(wire:
     assert wire.value("ratelimit_limit", token=second) == 5000
     assert wire.value("ratelimit_lowest_remaining") == 17
     assert b"canary" not in wire.metrics.render()[0]
+    assert len(bytes.fromhex(first)) == 16, "two tokens never share one by chance"
 
 
 async def test_the_lowest_budgets_are_shown_and_old_ones_are_dropped(wire: Wire) -> None:

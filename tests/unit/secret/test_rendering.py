@@ -17,7 +17,6 @@ from dbclusterref.digitalocean.model import DatabaseCluster, Endpoints
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.errors import (
     Cause,
-    DatabaseNotFound,
     IncompleteCredentials,
     InvalidSpec,
     MissingScope,
@@ -340,10 +339,13 @@ def test_no_value_brings_a_line_into_a_configuration_file(engine: str, member: s
 # Users, databases, passwords
 
 
-def test_a_database_that_the_cluster_does_not_have_is_named_with_those_there_are() -> None:
-    with pytest.raises(DatabaseNotFound, match=r"has no database orders; there is defaultdb, shop\. Create it"):
-        rendered({"database": "orders"}, db_names=["shop", "defaultdb"])
-    assert text(rendered({"database": "shop"}, db_names=["shop"]))["database"] == "shop"
+def test_a_database_that_digitalocean_does_not_list_is_named_with_those_it_lists() -> None:
+    unlisted = rendered({"database": "orders"}, db_names=["shop", "defaultdb"])
+    (note,) = unlisted.notes
+    assert note.startswith("DigitalOcean lists no database orders in this cluster, but defaultdb, shop. Check spec.database")
+    listed = rendered({"database": "shop"}, db_names=["shop"])
+    assert listed.notes == ()
+    assert (text(unlisted)["database"], text(listed)["database"]) == ("orders", "shop")
 
 
 @pytest.mark.parametrize("db_names", [None, []])
