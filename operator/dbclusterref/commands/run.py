@@ -75,7 +75,7 @@ def _save_memory() -> None:
     # What was imported stays loaded: the garbage collector need not visit it.
     gc.collect()
     gc.freeze()
-    # asyncio fills a buffer of 256 KiB for each TLS connection, and there is one for each worker; an object has a few KiB.
+    # asyncio fills a buffer of 256 KiB for each TLS connection, and there is one for each worker: ARCHITECTURE.md has the gain.
     sslproto.SSLProtocol.max_size = TLS_BUFFER
 
 
