@@ -36,6 +36,7 @@ NO_REPLY = "0"
 CODES = (NO_REPLY, "200", "401", "403", "404", "429", "500", "502", "503", "504")
 CAUSES = ("created", "changed", "repaired", "renamed", "removed", "revoked", "adopted")
 """Why a Secret is written."""
+RESTART_RESULTS = ("restarted", "timed_out", "failed")
 OVERDUE = (1, 3, 10)
 """Refresh intervals by which an answer is overdue."""
 REFERENCE_CONDITION = f"{PREFIX}reference_condition"
@@ -199,6 +200,14 @@ class Metrics:
         )
         for cause in CAUSES:
             self.secret_writes.labels(cause)
+        self.workload_restarts = self._counter(
+            "workload_restarts",
+            "Restarts of workloads that spec.restart names.",
+            "`timed_out` or `failed` that grows: `status.restarts` of the resource says which workload, and why.",
+            result="`restarted`, `timed_out` (its rollout took longer than ten minutes), `failed` (missing, or refused)",
+        )
+        for result in RESTART_RESULTS:
+            self.workload_restarts.labels(result)
         self.suspicions = self._counter(
             "disbelieved_not_found",
             "404s treated as an upstream or token problem because many clusters of one account vanished at once.",

@@ -25,6 +25,10 @@ class Timing:
     """More than a handful of repairs of one Secret within this means a conflicting writer; then one repair each."""
     conflict_calm: float = 300.0
     """Without a repair, after which the conflict is over."""
+    restart_debounce: float = 10.0
+    """Without a change of a Secret, after which the workloads that follow it are restarted."""
+    restart_timeout: float = 600.0
+    """For one rollout, after which the next workload is restarted: Kubernetes' own progressDeadlineSeconds."""
     lease_duration: float = 15.0
     renew_deadline: float = 10.0
     retry_period: float = 2.0

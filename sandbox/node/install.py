@@ -11,8 +11,10 @@ SYSTEM = "dbclusterref-system"
 ROLLOUT_SECONDS = 60
 
 
-def install(node: Node, *, folder: str = "base", patches: tuple[str, ...] = (), wait: bool = True) -> None:
-    """Apply the CRD, then a folder of deploy/; `patches` are further ones to the Deployment (JSON patches, as text)."""
+def install(
+    node: Node, *, folder: str = "base", components: tuple[str, ...] = (), patches: tuple[str, ...] = (), wait: bool = True
+) -> None:
+    """Apply the CRD, then a folder of deploy/ with components; `patches` are further ones to the Deployment (JSON, as text)."""
     node.kubectl("apply", "-f", str(ROOT / "crds"))
     with tempfile.TemporaryDirectory() as scratch:
         resource = os.path.relpath(ROOT / "deploy" / folder, Path(scratch).resolve())
@@ -24,6 +26,9 @@ def install(node: Node, *, folder: str = "base", patches: tuple[str, ...] = (), 
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "resources": [resource],
+            "components": [
+                os.path.relpath(ROOT / "deploy" / "components" / one, Path(scratch).resolve()) for one in components
+            ],
             "patches": [{"target": target, "patch": patch} for patch in (api, *patches)],
         }
         (Path(scratch) / "kustomization.yaml").write_text(json.dumps(kustomization))

@@ -78,7 +78,7 @@ def test_every_field_of_spec_that_may_be_left_out_says_what_happens_then() -> No
     optional = [
         path
         for path, schema in walk(SPEC)
-        if path and not path.endswith(("[]", "{}")) and path.rpartition(".")[2] not in {"clusterUUID", "name"}
+        if path and not path.endswith(("[]", "{}")) and path.rpartition(".")[2] not in {"clusterUUID", "name", "kind"}
         if not re.search(r"[Dd]efault|[Ww]ithout this field", schema["description"])
     ]
     assert optional == []
@@ -318,6 +318,8 @@ def test_the_full_sample_shows_every_field_but_the_one_another_excludes() -> Non
         if isinstance(value, Mapping):
             for name, child in value.items():
                 yield from paths(child, f"{path}.{name}")
+        for child in value if isinstance(value, list) else ():
+            yield from paths(child, f"{path}[]")
 
     known = {path for path, _ in walk(SPEC) if not path.endswith(("[]", "{}"))}
     assert known - set(paths(load(SAMPLES / "full.yaml")["spec"])) == {".pool", ".secret.type"}

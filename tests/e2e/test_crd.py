@@ -221,6 +221,8 @@ def test_a_changed_uuid_is_refused_with_the_way_out(kubectl: Kubectl, namespace:
         {"secret": {"annotations": {"notargocd.argoproj.io/x": "any text: at all"}}},
         {"secret": {"type": "Opaque"}},
         {"passwordSecretRef": {"name": "orders-password"}},
+        {"restart": []},
+        {"restart": [{"kind": kind, "name": "orders.v1"} for kind in ("Deployment", "StatefulSet", "DaemonSet")]},
         {"secret": {"template": {"KEY": "{password:quoted:properties}{{host:url:url:url}}"}}},
         {"secret": {"template": {f"K{i}": "x" * 4094 for i in range(4)}}},
         {"secret": {"template": {"DATABASE_URL": "postgresql+psycopg://{username:url}@{host}"}}},
@@ -247,6 +249,7 @@ def test_defaults_are_filled_in(kubectl: Kubectl, namespace: str) -> None:
     }
 
 
+APP = {"kind": "Deployment", "name": "app"}
 # Every list and map that a user sets: what it may hold, narrow and wide.
 COLLECTIONS: dict[str, tuple[Any, Any]] = {
     "keySets": (["Binding"], ["Binding", "Env"]),
@@ -254,7 +257,10 @@ COLLECTIONS: dict[str, tuple[Any, Any]] = {
     "labels": ({"team": "shop"}, {"team": "shop", "tier": "db"}),
     "annotations": ({"example.com/a": "x"}, {"example.com/a": "x", "example.com/b": "y"}),
     "template": ({"HOST": "{host}"}, {"HOST": "{host}", "PORT": "{port}"}),
+    "restart": ([APP], [APP, {"kind": "StatefulSet", "name": "app"}]),
 }
+OF_THE_SPEC = {"restart"}
+"""Those that are not below `spec.secret`."""
 
 
 def test_no_list_or_map_of_the_spec_is_forgotten_here() -> None:
@@ -277,10 +283,11 @@ def test_a_list_or_map_is_narrowed_and_widened_by_an_apply(kubectl: Kubectl, nam
     narrow, wide = COLLECTIONS[name]
     flags = ["--server-side", "--field-manager=gitops"] if how == "server-side" else []
     for wanted in (None, narrow, wide, narrow):
-        spec = {"clusterUUID": UUID, "secret": {} if wanted is None else {name: wanted}}
+        given = {} if wanted is None else {name: wanted}
+        spec = {"clusterUUID": UUID, **(given if name in OF_THE_SPEC else {"secret": given})}
         kubectl("-n", namespace, "apply", *flags, "-f", "-", input=manifest(spec))
-        live = json.loads(kubectl("-n", namespace, "get", "dbref/orders-db", "-o", "json").stdout)["spec"]["secret"]
-        assert wanted is None or live[name] == wanted
+        live = json.loads(kubectl("-n", namespace, "get", "dbref/orders-db", "-o", "json").stdout)["spec"]
+        assert wanted is None or (live if name in OF_THE_SPEC else live["secret"])[name] == wanted
 
 
 def test_an_upgraded_schema_lets_an_existing_list_be_narrowed(kubectl: Kubectl, namespace: str) -> None:

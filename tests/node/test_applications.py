@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from tests.node.conftest import Cluster
 from tests.node.measured import Report
 
 SAMPLES = ROOT / "deploy" / "samples"
+FIRST_PASSWORD = "first-password"
 NEXT_PASSWORD = "next " + ASCII_HOSTILE
+READS_THE_ENVIRONMENT = "while true; do psql -c 'select now() as by_environment'; sleep 2; done"
 REFRESH_SECONDS = 10
 """The least there is, so that a test needs to wait no minute."""
 
@@ -123,6 +125,66 @@ def test_an_application_connects_before_and_after_its_password_is_rotated(
     finally:
         cluster.control.delete_cluster(uuid)
         server.stop()
+
+
+@pytest.fixture
+def restarts(cluster: Cluster) -> Iterator[None]:
+    """The operator may restart workloads."""
+    install(cluster.node, components=("restart-workloads",))
+    yield
+    install(cluster.node)
+
+
+def environment_only() -> Json:
+    """The sample's Deployment, which reads the environment only."""
+    sample = only("application", "Deployment")
+    (container,) = sample["spec"]["template"]["spec"]["containers"]
+    container["command"] = ["sh", "-c", READS_THE_ENVIRONMENT]
+    del container["volumeMounts"], sample["spec"]["template"]["spec"]["volumes"]
+    return sample
+
+
+@pytest.mark.usefixtures("restarts")
+def test_a_deployment_that_reads_the_environment_connects_again_after_a_rotation(
+    cluster: Cluster, servers: Nursery, tenant: Tenant
+) -> None:
+    pair = servers.postgresql(user=USER, password=FIRST_PASSWORD, database=DATABASE)
+    connections = at(pair.primary, "private_connection", "connection")
+    control, kubectl = cluster.control, cluster.node.kubectl
+    uuid = control.create_cluster(
+        engine="pg", user=USER, database=DATABASE, password=FIRST_PASSWORD, ca=servers.ca, connections=connections
+    )["id"]
+    try:
+        restart = [{"kind": "Deployment", "name": "orders"}]
+        tenant.ready(uuid, user=USER, database=DATABASE, refreshInterval=f"{REFRESH_SECONDS}s", restart=restart)
+        kubectl("-n", tenant.namespace, "apply", "-f", "-", stdin=json.dumps(environment_only()))
+        kubectl("-n", tenant.namespace, "rollout", "status", "deployment/orders", "--timeout=60s")
+
+        def pods() -> list[Json]:
+            return cluster.pods(tenant.namespace, app="orders")
+
+        def connects() -> bool:
+            return "by_environment" in kubectl("-n", tenant.namespace, "logs", "deploy/orders", "--tail=8", check=False)
+
+        wait_until(connects, what="a connection with the first password")
+        (before,) = pods()
+        pair.primary.set_password(USER, NEXT_PASSWORD)
+        control.rotate_password(uuid, password=NEXT_PASSWORD)
+        began = time.monotonic()
+        wait_until(
+            lambda: [one["metadata"]["uid"] for one in pods()] not in ([], [before["metadata"]["uid"]]) and len(pods()) == 1,
+            within=120,
+            what="another pod in the place of the first",
+        )
+        wait_until(connects, within=60, what="a connection with the next password")
+        Report.add(f"orders: rotation to a connection by environment, with spec.restart: {time.monotonic() - began:.1f} s")
+        wait_until(lambda: tenant.status()["restarts"][0]["state"] == "Current", within=60, what="the rollout's end")
+        (after,) = pods()
+        time.sleep(2 * REFRESH_SECONDS)  # nothing happens any more: that is what is looked for
+        assert [one["metadata"]["uid"] for one in pods()] == [after["metadata"]["uid"]]
+    finally:
+        control.delete_cluster(uuid)
+        pair.primary.stop()
 
 
 def rotate(cluster: Cluster, server: PostgreSql | MariaDb | Redis, former: str, *, uuid: str, pods: "Pods") -> None:

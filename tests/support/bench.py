@@ -15,6 +15,7 @@ from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import Reconciler
 from dbclusterref.reconcile.reporter import Reporter
+from dbclusterref.reconcile.restarter import Restarter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey, version_of
@@ -36,7 +37,13 @@ class Bench:
     """
 
     def __init__(
-        self, kubernetes: FakeKubernetes, upstream: FakeUpstream, clock: FakeClock, *, delete_revoked: bool = False
+        self,
+        kubernetes: FakeKubernetes,
+        upstream: FakeUpstream,
+        clock: FakeClock,
+        *,
+        delete_revoked: bool = False,
+        restarts: bool = True,
     ) -> None:
         self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
         self.delete_revoked = delete_revoked
@@ -71,6 +78,7 @@ class Bench:
                 wrote=self.wrote.append,
                 delete_revoked=delete_revoked,
             ),
+            restarter=Restarter(fence, enabled=restarts, metrics=metrics, clock=clock),
             reporter=reporter,
             metrics=metrics,
             clock=a_clock(clock),
@@ -135,8 +143,8 @@ class Bench:
         self.clock.advance(after)
         return await self.reconcile(key)
 
-    def restarted(self) -> "Bench":
-        return Bench(self.kubernetes, self.upstream, self.clock, delete_revoked=self.delete_revoked)
+    def restarted(self, *, restarts: bool = True) -> "Bench":
+        return Bench(self.kubernetes, self.upstream, self.clock, delete_revoked=self.delete_revoked, restarts=restarts)
 
     def rotate(self, password: str, **members: Any) -> None:
         self.upstream.clusters[UUID] = a_cluster(password=password, **members)

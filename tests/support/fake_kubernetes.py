@@ -9,6 +9,7 @@ from typing import Any
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import Event
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
+from dbclusterref.resource.restart import WorkloadKind
 from tests.support.builders import KEY, Body
 
 Watcher = Callable[[str, Body, bool], object]
@@ -25,6 +26,7 @@ class FakeKubernetes:
         self.secrets: dict[ObjectKey, Body] = {}
         self.references: dict[ObjectKey, Body] = {}
         self.leases: dict[ObjectKey, Body] = {}
+        self.workloads: dict[str, Body] = {}
         self.events: list[Event] = []
         self.trouble: dict[str, KubernetesError] = {}
         self.writes: list[str] = []
@@ -72,6 +74,18 @@ class FakeKubernetes:
         """A Secret's values as a pod sees them."""
         return {name: b64decode(value).decode() for name, value in self.secrets[key]["data"].items()}
 
+    def put_workload(self, name: str, *, kind: str = "Deployment") -> None:
+        """Create a workload whose rollout is finished."""
+        metadata = {"name": name, "uid": f"uid-{name}", "generation": 1}
+        self.workloads[f"{kind} {name}"] = {"metadata": metadata, "spec": {"replicas": 0, "template": {"metadata": {}}}}
+        self.workloads[f"{kind} {name}"]["spec"]["template"]["metadata"]["annotations"] = {}
+        self.finish_rollout(name, kind=kind)
+
+    def finish_rollout(self, name: str, *, kind: str = "Deployment") -> None:
+        """Have every pod of a workload run its present template."""
+        body = self.workloads[f"{kind} {name}"]
+        body["status"] = {"observedGeneration": body["metadata"]["generation"]}
+
     # what the operator does
 
     async def get_secret(self, key: ObjectKey) -> Body | None:
@@ -114,6 +128,19 @@ class FakeKubernetes:
         self.references[key] = body
         self.writes.append(f"Status {key}")
         self._tell("Reference", body, gone=False)
+        return copy.deepcopy(body)
+
+    async def get_workload(self, kind: WorkloadKind, key: ObjectKey) -> Body | None:
+        self._enter("get_workload")
+        return copy.deepcopy(self.workloads.get(f"{kind} {key.name}"))
+
+    async def annotate_pods(self, kind: WorkloadKind, key: ObjectKey, *, uid: str, annotation: str, value: str) -> Body:
+        self._enter("annotate_pods")
+        body = self.workloads[f"{kind} {key.name}"]
+        assert body["metadata"]["uid"] == uid
+        body["spec"]["template"]["metadata"]["annotations"][annotation] = value
+        body["metadata"]["generation"] += 1
+        self.writes.append(f"{kind} {key.name}")
         return copy.deepcopy(body)
 
     async def create_event(self, event: Event) -> None:

@@ -37,6 +37,7 @@ KNOWN_FIELDS: Tree = {
         "passwordSecretRef": _NAMED,
         "refreshInterval": None,
         "suspend": None,
+        "restart": None,
         "user": None,
         "database": None,
         "pool": None,

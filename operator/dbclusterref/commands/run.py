@@ -34,6 +34,7 @@ from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import Reconciler
 from dbclusterref.reconcile.reporter import Reporter
+from dbclusterref.reconcile.restarter import Restarter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
@@ -256,6 +257,13 @@ class _Operator:
                 wrote=self._own_writes.expect,
                 timing=settings.timing,
                 delete_revoked=settings.on_revoke == "delete",
+            ),
+            restarter=Restarter(
+                fence,
+                enabled=settings.restart_workloads,
+                metrics=self._metrics,
+                clock=self._clock.monotonic,
+                timing=settings.timing,
             ),
             reporter=reporter,
             metrics=self._metrics,

@@ -45,6 +45,7 @@ class Settings:
     metrics_port: int = 8080
     metrics_per_reference: int = 0
     leader_elect: bool = False
+    restart_workloads: bool = False
     lease_namespace: str = ""
     log_format: str = "plain"
     log_level: str = "info"
@@ -179,6 +180,10 @@ _SWITCHES: Mapping[str, tuple[str, str]] = {
     "--leader-elect/--no-leader-elect": (
         "DBCLUSTERREF_LEADER_ELECT",
         "Hold a Lease while writing, so that several replicas may run.",
+    ),
+    "--restart-workloads/--no-restart-workloads": (
+        "DBCLUSTERREF_RESTART_WORKLOADS",
+        "Restart the workloads that spec.restart names after their Secret changed.",
     ),
     "--allow-insecure-api-url/--no-allow-insecure-api-url": (
         "DBCLUSTERREF_ALLOW_INSECURE_API_URL",

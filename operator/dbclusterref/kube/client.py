@@ -12,6 +12,7 @@ from kubernetes.aio.client.configuration import Configuration
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.connection import JSON, METADATA_ALONE, Connection, ObserveRequest
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, MANAGED_BY, PLURAL, VERSION, ObjectKey
+from dbclusterref.resource.restart import WorkloadKind
 
 _APPLY = "application/apply-patch+yaml"
 _MERGE_PATCH = "application/merge-patch+json"
@@ -100,6 +101,20 @@ class KubernetesApi:
         """Merge a patch into a resource; the operator itself never does, a person at the command line may."""
         return await self._call(
             "PATCH", _reference_path(key), query={"fieldManager": "dbclusterref-cli"}, body=patch, content_type=_MERGE_PATCH
+        )
+
+    async def get_workload(self, kind: WorkloadKind, key: ObjectKey) -> Json | None:
+        """Read a Deployment, StatefulSet or DaemonSet, None where there is none."""
+        return await self._get_or_none(_workload_path(kind, key))
+
+    async def annotate_pods(self, kind: WorkloadKind, key: ObjectKey, *, uid: str, annotation: str, value: str) -> Json:
+        """Set an annotation in a workload's pod template, which rolls it out; 409 where that very object is gone."""
+        return await self._call(
+            "PATCH",
+            _workload_path(kind, key),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"uid": uid}, "spec": {"template": {"metadata": {"annotations": {annotation: value}}}}},
+            content_type=_MERGE_PATCH,
         )
 
     async def get_reference(self, key: ObjectKey) -> Json | None:
@@ -246,6 +261,10 @@ def _secret_path(key: ObjectKey) -> str:
 
 def _reference_path(key: ObjectKey) -> str:
     return f"{references_path(key.namespace)}/{key.name}"
+
+
+def _workload_path(kind: WorkloadKind, key: ObjectKey) -> str:
+    return f"/apis/apps/v1/namespaces/{key.namespace}/{kind.lower()}s/{key.name}"
 
 
 def _leases_path(key: ObjectKey) -> str:

@@ -7,18 +7,23 @@ from typing import Protocol, TypeVar
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import Event
 from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.restart import WorkloadKind
 
 T = TypeVar("T")
 
 
 class Api(Protocol):
-    """The calls that are fenced, and the one read among them that is not."""
+    """The calls that are fenced, and the reads among them that are not."""
 
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]: ...  # noqa: D102
     async def delete_secret(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> dict[str, object]: ...  # noqa: D102
     async def create_event(self, event: Event) -> None: ...  # noqa: D102
+    async def get_workload(self, kind: WorkloadKind, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
+    async def annotate_pods(  # noqa: D102
+        self, kind: WorkloadKind, key: ObjectKey, *, uid: str, annotation: str, value: str
+    ) -> dict[str, object]: ...
 
 
 class Fence:
@@ -50,6 +55,16 @@ class Fence:
     async def create_event(self, event: Event) -> None:
         """As the API's own."""
         await self._fenced(lambda: self._api.create_event(event))
+
+    async def get_workload(self, kind: WorkloadKind, key: ObjectKey) -> dict[str, object] | None:
+        """Read a workload, leading or not."""
+        return await self._api.get_workload(kind, key)
+
+    async def annotate_pods(
+        self, kind: WorkloadKind, key: ObjectKey, *, uid: str, annotation: str, value: str
+    ) -> dict[str, object]:
+        """As the API's own."""
+        return await self._fenced(lambda: self._api.annotate_pods(kind, key, uid=uid, annotation=annotation, value=value))
 
     async def _fenced(self, write: Callable[[], Awaitable[T]]) -> T:
         left = self._seconds_left()

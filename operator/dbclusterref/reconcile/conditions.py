@@ -14,6 +14,7 @@ from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoin
 from dbclusterref.errors import Cause, InvalidSpec, NotGranted
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Endpoint, Reference
+from dbclusterref.resource.restart import RESTART_PROBLEMS, Restart
 from dbclusterref.resource.status import Condition, ConditionType, Status
 
 SYNCED = "Synced"
@@ -67,7 +68,7 @@ class Result:
     `published` is what is in the Secret although the last read failed. `cluster` is the cluster as it was last read, whatever
     came of it, and `answered_at` when. `refreshed` means that upstream has answered: it acknowledges a refresh that the
     annotation requested. `not_fresh_for` is how long nothing has been published, by a clock that does not jump as the time
-    of day may.
+    of day may. `restarts` are the workloads of `spec.restart`, None where nobody looked at them.
     """
 
     outcome: Outcome
@@ -77,6 +78,7 @@ class Result:
     answered_at: datetime | None = None
     refreshed: bool = False
     not_fresh_for: timedelta = timedelta()
+    restarts: tuple[Restart, ...] | None = None
 
 
 def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference: Reference | None, now: datetime) -> Status:
@@ -97,6 +99,8 @@ def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference:
         # The namespace may not know them, or no longer; where there is a Secret, it says what it holds.
         kept = "" if result.holds is Holds.MISSING else new.binding_name
         new = replace(new, cluster={}, endpoints={}, binding_name=kept)
+    if result.restarts is not None:
+        new = replace(new, restarts=result.restarts)
     shown = _shown(new, result, identity=identity, reference=reference)
     conditions = {
         kind: _condition(old, kind=kind, shown=shown[kind], generation=identity.generation, now=now) for kind in ConditionType
@@ -127,14 +131,16 @@ def _shown(old: Status, result: Result, *, identity: ObjectMeta, reference: Refe
     secret = reference.secret.name if reference else old.binding_name or identity.key.name
     match result.outcome:
         case Published():
-            return _shown_published(result.outcome, reference=reference)
+            return _shown_published(result.outcome, reference=reference, restarts=result.restarts or ())
         case Suspended():
             return _shown_suspended(result.holds, secret=secret)
         case Cause():
             return _shown_cause(old, result.outcome, result, secret=secret, reference=reference)
 
 
-def _shown_published(outcome: Published, *, reference: Reference | None) -> Mapping[ConditionType, _Shown]:
+def _shown_published(
+    outcome: Published, *, reference: Reference | None, restarts: tuple[Restart, ...]
+) -> Mapping[ConditionType, _Shown]:
     cluster = outcome.cluster
     standby = outcome.endpoints.standby and reference and Endpoint.STANDBY in reference.secret.endpoints
     kinds = "the private primary and standby" if standby else "the private primary"
@@ -142,7 +148,9 @@ def _shown_published(outcome: Published, *, reference: Reference | None) -> Mapp
     message = f"Secret {outcome.secret_name} holds {kinds} of {cluster.name} ({cluster.engine}{version}, {cluster.region})."
     if outcome.ca_pending:
         message += " ca.crt will be added later: the API token's rate limit is low."
-    message = " ".join((message, *outcome.notes))
+    # Those that are disabled all say the same.
+    blocked = dict.fromkeys(item.message for item in restarts if item.state in RESTART_PROBLEMS)
+    message = " ".join((message, *outcome.notes, *blocked))
     return {
         ConditionType.READY: _Shown.true(SYNCED, message),
         ConditionType.FRESH: _Shown.true(SYNCED, "The Secret matches what DigitalOcean last answered."),

@@ -43,6 +43,11 @@ class Publication:
     published: Published | None = None
     holds: Holds = Holds.THIS_SPEC
 
+    @property
+    def in_the_secret(self) -> Published | None:
+        """Return what is in the Secret, whether the last read failed or not."""
+        return self.outcome if isinstance(self.outcome, Published) else self.published
+
 
 class Superseded(Exception):
     """The resource changed during its reconciliation."""

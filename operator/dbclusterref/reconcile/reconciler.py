@@ -42,9 +42,11 @@ from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publication, Publisher, Superseded
 from dbclusterref.reconcile.read_lane import PendingRead
 from dbclusterref.reconcile.reporter import Reporter
+from dbclusterref.reconcile.restarter import Restarter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.restart import Restart
 from dbclusterref.secret.rendering import Rendition
 from dbclusterref.timing import Timing
 
@@ -112,6 +114,7 @@ class Reconciler:
         passwords: Passwords,
         accounts: Accounts,
         publisher: Publisher,
+        restarter: Restarter,
         reporter: Reporter,
         metrics: Metrics,
         clock: Clock,
@@ -122,6 +125,7 @@ class Reconciler:
         self._passwords = passwords
         self._accounts = accounts
         self._publisher = publisher
+        self._restarter = restarter
         self._reporter = reporter
         self._metrics = metrics
         self._clock = clock
@@ -159,10 +163,14 @@ class Reconciler:
         if reading and self._publisher.is_settled(entry, reference):
             return self._start_read(entry, reference)
         publication = await self._publisher.publish(entry, reference, rendition=reads.take_rendition())
-        overwritten = await self._report(entry, publication)
+        restarts: tuple[Restart, ...] | None = None
+        restart_in = inf
+        if published := publication.in_the_secret:
+            restarts, restart_in = await self._restarter.step(entry, reference, revision=published.revision)
+        overwritten = await self._report(entry, publication, restarts=restarts)
         if reading:
             return self._start_read(entry, reference)
-        after = overwritten or self._seconds_until_next_look(entry, reference, publication.outcome)
+        after = overwritten or min(restart_in, self._seconds_until_next_look(entry, reference, publication.outcome))
         return NextStep(after=after if isfinite(after) else None)
 
     def _seconds_until_next_look(self, entry: Entry, reference: Reference, outcome: Outcome) -> float:
@@ -323,7 +331,7 @@ class Reconciler:
             "team. Recreate this resource with the right spec.clusterUUID, or use that team's token. Nothing is deleted."
         )
 
-    async def _report(self, entry: Entry, publication: Publication) -> float:
+    async def _report(self, entry: Entry, publication: Publication, *, restarts: tuple[Restart, ...] | None = None) -> float:
         """Report; return in how many seconds to do so again, 0 where that is not needed."""
         now, reads = self._clock.now(), entry.reads
         monotonic, cluster = self._clock.monotonic(), None
@@ -338,6 +346,7 @@ class Reconciler:
             answered_at=None if answered_at is None else now - timedelta(seconds=monotonic - answered_at),
             refreshed=entry.refresh_is_answered,
             not_fresh_for=self._not_fresh_for(entry, publication.outcome, now=now),
+            restarts=restarts,
         )
         return await self._reporter.report(entry, result, now=now)
 

@@ -13,6 +13,7 @@ from dbclusterref.reconcile.conditions import SUSPENDED, SYNCED, Outcome, Publis
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, version_of
+from dbclusterref.resource.restart import RESTART_PROBLEMS, RestartState
 from dbclusterref.resource.status import ConditionType, Status
 from dbclusterref.timing import Timing
 
@@ -97,6 +98,7 @@ class Reporter:
         changes, entry.published.unreported = entry.published.unreported, ()
         for change in changes:
             self._announce(entry, change.reason, change.text, warning=change.warning, now=now)
+        self._announce_restarts(entry, old, new, now=now)
         before, after = _announced(old), _announced(new)
         if before == after or (before is None and isinstance(outcome, Published)):
             return
@@ -109,6 +111,18 @@ class Reporter:
                 self._announce(entry, SUSPENDED, ready.message, warning=not ready.status, now=now)
             case Published():
                 self._announce(entry, SYNCED, ready.message, warning=False, now=now)
+
+    def _announce_restarts(self, entry: Entry, old: Status, new: Status, *, now: datetime) -> None:
+        before, said = {item.workload: item for item in old.restarts}, set[str]()
+        for item in new.restarts:
+            same = item.workload in before and before[item.workload].message == item.message
+            if same or item.message in said:
+                continue
+            said.add(item.message)
+            if item.state is RestartState.ROLLING_OUT:
+                self._announce(entry, "WorkloadRestarted", item.message, warning=False, now=now)
+            elif item.state in RESTART_PROBLEMS:
+                self._announce(entry, f"Restart{item.state}", item.message, warning=True, now=now)
 
     def _announce(self, entry: Entry, reason: str, text: str, *, warning: bool, now: datetime) -> None:
         key = entry.identity.key

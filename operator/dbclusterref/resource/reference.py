@@ -18,6 +18,7 @@ import msgspec
 from dbclusterref.compact import CompactTexts
 from dbclusterref.errors import InvalidSpec
 from dbclusterref.resource.objects import GROUP, ObjectKey, ObjectMeta
+from dbclusterref.resource.restart import Workload, WorkloadFields, read_workloads
 from dbclusterref.resource.template import faults_in, known_placeholders
 
 E = TypeVar("E", bound=StrEnum)
@@ -139,6 +140,7 @@ class Reference:
     user: str = ""
     database: str = ""
     pool: str = ""
+    restart: tuple[Workload, ...] = ()
     secret: SecretSpec
 
     @property
@@ -182,6 +184,7 @@ class Reference:
             user=user,
             database=database,
             pool=pool,
+            restart=read_workloads(spec.restart, path="spec.restart"),
             secret=secret,
         )
 
@@ -214,6 +217,7 @@ class _SpecFields(msgspec.Struct, rename="camel"):
     user: str | None = None
     database: str | None = None
     pool: str | None = None
+    restart: list[WorkloadFields] | None = None
     secret: _SecretFields | None = None
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dbclusterref.compact import Compactor
+from dbclusterref.resource.restart import Restart, read_restarts
 
 
 class ConditionType(StrEnum):
@@ -78,6 +79,7 @@ class Status:
     last_change_time: datetime | None = None
     last_sync_time: datetime | None = None
     last_handled_refresh_at: str = ""
+    restarts: tuple[Restart, ...] = ()
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "Status":
@@ -95,6 +97,7 @@ class Status:
             last_change_time=parse_time(status.get("lastChangeTime")),
             last_sync_time=parse_time(status.get("lastSyncTime")),
             last_handled_refresh_at=_text(status.get("lastHandledRefreshAt")),
+            restarts=read_restarts(status.get("restarts")),
         )
 
     def to_body(self) -> dict[str, object]:
@@ -109,6 +112,7 @@ class Status:
             "lastChangeTime": format_time(self.last_change_time) if self.last_change_time else None,
             "lastSyncTime": format_time(self.last_sync_time) if self.last_sync_time else None,
             "lastHandledRefreshAt": self.last_handled_refresh_at,
+            "restarts": [item.to_body() for item in self.restarts],
         }
         return {name: value for name, value in body.items() if value not in (None, "", {}, [])}
 

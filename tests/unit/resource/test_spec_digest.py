@@ -27,7 +27,15 @@ def test_each_part_of_the_spec_that_decides_the_secret_has_a_digest_of_its_own()
     assert len(digests) == len(DECIDE_THE_SECRET) + 1
 
 
-@pytest.mark.parametrize("spec", [{"refreshInterval": "1h"}, {"suspend": True}, {"secret": {"keySets": ["Env", "Binding"]}}])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"refreshInterval": "1h"},
+        {"suspend": True},
+        {"restart": [{"kind": "Deployment", "name": "app"}]},
+        {"secret": {"keySets": ["Env", "Binding"]}},
+    ],
+)
 def test_what_is_not_in_the_secret_and_what_is_the_default_changes_no_digest(spec: dict[str, Any]) -> None:
     assert spec_digest(a_reference(spec)) == spec_digest(a_reference())
 

@@ -1,0 +1,313 @@
+"""When a workload is restarted, and above all when it is not."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from dbclusterref.errors import KubernetesError, UpstreamUnavailable
+from dbclusterref.reconcile.restarter import AT_ONCE
+from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.restart import annotation_of
+from dbclusterref.resource.status import ConditionType
+from tests.support.bench import Bench, a_bench, change_spec
+from tests.support.builders import KEY, Body, reference_body
+
+ANNOTATION = annotation_of(KEY.name)
+APP, WORKER = ({"kind": "Deployment", "name": name} for name in ("app", "worker"))
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """`app` and `worker` follow a Secret that was published once."""
+    bench = a_bench()
+    for name in ("app", "worker"):
+        bench.kubernetes.put_workload(name)
+    change_spec(bench, restart=[APP, WORKER])
+    await bench.reconcile()
+    return bench
+
+
+def restarted(bench: Bench, name: str = "app", *, annotation: str = ANNOTATION) -> str | None:
+    value: str | None = bench.kubernetes.workloads[f"Deployment {name}"]["spec"]["template"]["metadata"]["annotations"].get(
+        annotation
+    )
+    return value
+
+
+def states(bench: Bench) -> Mapping[str, str]:
+    return {item.workload.name: f"{item.state} {item.revision}" for item in bench.status().restarts}
+
+
+def rollouts(bench: Bench) -> list[str]:
+    return [write for write in bench.kubernetes.writes if write.startswith("Deployment")]
+
+
+async def rotated(bench: Bench, password: str = "pw-2") -> None:
+    """The Secret has changed, and was left alone for the debounce period."""
+    bench.rotate(password)
+    await bench.refresh()
+    await bench.refresh(after=10)
+
+
+async def test_a_first_secret_restarts_nothing(bench: Bench) -> None:
+    for _ in range(3):
+        await bench.refresh()
+    assert rollouts(bench) == []
+    assert states(bench) == {"app": "Current 1", "worker": "Current 1"}
+
+
+async def test_a_workload_that_is_newly_named_is_not_restarted_for_what_is_in_the_secret_already(bench: Bench) -> None:
+    change_spec(bench, restart=[APP])
+    await bench.reconcile()
+    bench.rotate("pw-2")
+    await bench.refresh()
+    change_spec(bench, restart=[APP, WORKER])
+    for _ in range(3):
+        await bench.refresh(after=10)
+        bench.kubernetes.finish_rollout("app")
+    assert rollouts(bench) == ["Deployment app"]
+    assert states(bench) == {"app": "Current 2", "worker": "Current 2"}
+
+
+async def test_a_change_restarts_one_workload_after_the_other(bench: Bench) -> None:
+    await rotated(bench)
+    assert (restarted(bench), restarted(bench, "worker")) == ("2", None)
+    assert states(bench) == {"app": "RollingOut 2", "worker": "Pending 1"}
+    assert await bench.refresh(after=5) == 5.0
+    assert restarted(bench, "worker") is None, "the rollout of the first is not over"
+    bench.kubernetes.finish_rollout("app")
+    await bench.refresh(after=5)
+    assert restarted(bench, "worker") == "2"
+    bench.kubernetes.finish_rollout("worker")
+    await bench.refresh(after=5)
+    assert states(bench) == {"app": "Current 2", "worker": "Current 2"}
+    assert bench.event_reasons == ["SecretCreated", "SecretUpdated", "WorkloadRestarted", "WorkloadRestarted"]
+
+
+async def test_nothing_is_written_where_the_secret_has_not_changed(bench: Bench) -> None:
+    bench.forget_writes()
+    for _ in range(5):
+        await bench.refresh()
+    assert bench.kubernetes.writes == []
+    assert "get_workload" not in bench.kubernetes.calls
+
+
+async def test_several_changes_within_seconds_are_one_restart(bench: Bench) -> None:
+    change_spec(bench, refreshInterval="10s")
+    for number in range(2, 5):
+        bench.rotate(f"pw-{number}")
+        bench.look(KEY)
+        await bench.refresh(after=5)
+    assert rollouts(bench) == []
+    await bench.refresh(after=10)
+    assert rollouts(bench) == ["Deployment app"]
+    assert restarted(bench) == "4"
+
+
+async def test_a_secret_that_keeps_changing_delays_the_restart_by_a_minute_at_most(bench: Bench) -> None:
+    change_spec(bench, refreshInterval="10s")
+    await bench.reconcile()
+    for number in range(2, 14):
+        bench.rotate(f"pw-{number}")
+        bench.look(KEY)
+        await bench.refresh(after=6)
+    assert bench.status().secret_revision == 13
+    assert rollouts(bench) == ["Deployment app"]
+
+
+async def test_a_change_during_a_rollout_waits_for_its_end(bench: Bench) -> None:
+    await rotated(bench)
+    bench.rotate("pw-3")
+    await bench.refresh()
+    await bench.refresh(after=15)
+    assert states(bench) == {"app": "RollingOut 2", "worker": "Pending 1"}
+    for name in ("app", "worker"):
+        bench.kubernetes.finish_rollout(name)
+        await bench.refresh(after=5)
+    assert states(bench) == {"app": "RollingOut 3", "worker": "Current 3"}
+    assert rollouts(bench) == ["Deployment app", "Deployment worker", "Deployment app"], "the worker skipped a revision"
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_no_revision_restarts_twice_although_its_annotation_is_taken_away(bench: Bench, *, crash: bool) -> None:
+    change_spec(bench, restart=[APP])
+    await rotated(bench)
+    bench.kubernetes.finish_rollout("app")
+    await bench.refresh(after=5)
+    for _ in range(3):
+        bench.kubernetes.workloads["Deployment app"]["spec"]["template"]["metadata"]["annotations"].clear()
+        bench = bench.restarted() if crash else bench
+        for _ in range(3):
+            await bench.refresh(after=15)
+    assert rollouts(bench) == ["Deployment app"]
+
+
+async def test_a_crash_between_the_restart_and_the_status_restarts_nothing_twice(bench: Bench) -> None:
+    bench.rotate("pw-2")
+    await bench.refresh()
+    bench.clock.advance(10)
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("down", status=503)
+    with pytest.raises(KubernetesError):
+        await bench.reconcile()
+    bench.kubernetes.trouble.clear()
+    assert rollouts(bench) == ["Deployment app"]
+    bench = bench.restarted()
+    await bench.reconcile()
+    await bench.refresh(after=10)
+    assert rollouts(bench) == ["Deployment app"]
+    assert states(bench) == {"app": "RollingOut 2", "worker": "Pending 1"}
+
+
+async def test_what_changed_while_no_operator_ran_is_followed(bench: Bench) -> None:
+    bench.rotate("pw-2")
+    bench = bench.restarted()
+    await bench.refresh()
+    await bench.refresh(after=10)
+    assert restarted(bench) == "2"
+
+
+async def test_a_repair_restarts_nothing(bench: Bench) -> None:
+    bench.kubernetes.edit_secret(KEY, lambda body: body["data"].pop("password"))
+    await bench.reconcile()
+    bench.kubernetes.remove_secret(KEY)
+    await bench.reconcile()
+    await bench.refresh(after=10)
+    assert rollouts(bench) == []
+
+
+async def test_a_restart_goes_on_while_digitalocean_is_down(bench: Bench) -> None:
+    bench.rotate("pw-2")
+    await bench.refresh()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.refresh(after=10)
+    assert rollouts(bench) == ["Deployment app"]
+
+
+async def test_a_rollout_that_does_not_end_is_said_and_the_next_one_begins(bench: Bench) -> None:
+    await rotated(bench)
+    for _ in range(12):
+        await bench.refresh(after=60)
+    assert states(bench) == {"app": "TimedOut 2", "worker": "RollingOut 2"}
+    assert bench.event_reasons.count("RestartTimedOut") == 1
+    assert "kubectl rollout status -n shop deployment/app" in bench.status().conditions[ConditionType.READY].message
+
+
+async def test_a_workload_that_does_not_exist_is_said_once_and_stops_nobody(bench: Bench) -> None:
+    del bench.kubernetes.workloads["Deployment app"]
+    await rotated(bench)
+    for _ in range(4):
+        await bench.refresh(after=5)
+    assert states(bench) == {"app": "NotFound 2", "worker": "RollingOut 2"}
+    assert bench.event_reasons.count("RestartNotFound") == 1
+
+
+async def test_without_the_right_the_status_says_what_to_grant_and_the_restart_follows_the_grant(bench: Bench) -> None:
+    change_spec(bench, restart=[APP])
+    await bench.reconcile()
+    bench.kubernetes.trouble["get_workload"] = KubernetesError("no", status=403)
+    await rotated(bench)
+    for _ in range(3):
+        await bench.refresh(after=30)
+    assert states(bench) == {"app": "Forbidden 1"}
+    assert bench.ready == (True, "Synced")
+    assert "components/restart-workloads" in bench.status().conditions[ConditionType.READY].message
+    assert bench.event_reasons.count("RestartForbidden") == 1
+    bench.kubernetes.trouble.clear()
+    await bench.refresh(after=30)
+    assert states(bench) == {"app": "RollingOut 2"}
+
+
+async def test_a_refused_restart_keeps_no_other_from_its_own(bench: Bench) -> None:
+    annotate = bench.kubernetes.annotate_pods
+
+    async def refuse_app(kind: object, key: ObjectKey, **arguments: str) -> Body:
+        if key.name == "app":
+            raise KubernetesError("a policy says no", status=422)
+        return await annotate(kind, key, **arguments)  # type: ignore[arg-type]
+
+    bench.kubernetes.annotate_pods = refuse_app  # type: ignore[method-assign]
+    await rotated(bench)
+    await bench.refresh(after=5)
+    assert states(bench) == {"app": "Failed 1", "worker": "RollingOut 2"}
+    assert "a policy says no" in bench.status().conditions[ConditionType.READY].message
+
+
+async def test_without_the_flag_the_status_says_so_and_setting_it_restarts_nothing_at_once(bench: Bench) -> None:
+    bench = bench.restarted(restarts=False)
+    await rotated(bench)
+    assert states(bench) == {"app": "Disabled 2", "worker": "Disabled 2"}
+    assert "--restart-workloads" in bench.status().conditions[ConditionType.READY].message
+    assert bench.event_reasons.count("RestartDisabled") == 1
+    bench = bench.restarted()
+    await bench.refresh()
+    await bench.refresh(after=10)
+    assert rollouts(bench) == []
+    assert states(bench) == {"app": "Current 2", "worker": "Current 2"}
+
+
+async def test_never_are_more_workloads_restarted_at_once_than_allowed_across_all_resources(bench: Bench) -> None:
+    keys = [ObjectKey("shop", f"db-{number}") for number in range(AT_ONCE + 2)]
+    for key in keys:
+        bench.kubernetes.put_workload(key.name)
+        restart = [{"kind": "Deployment", "name": key.name}]
+        bench.kubernetes.put_reference(reference_body(key=key, uid=f"uid-{key.name}", restart=restart))
+        await bench.reconcile(key)
+    bench.rotate("pw-2")
+
+    async def all_of_them(*, after: float) -> int:
+        bench.clock.advance(after)
+        for key in keys:
+            await bench.reconcile(key)
+        return sum(restarted(bench, key.name, annotation=annotation_of(key.name)) == "2" for key in keys)
+
+    assert await all_of_them(after=60) == 0
+    assert await all_of_them(after=10) == AT_ONCE
+    assert await all_of_them(after=5) == AT_ONCE
+    bench.kubernetes.finish_rollout(keys[0].name)
+    assert await all_of_them(after=5) == AT_ONCE + 1
+
+
+async def test_two_resources_that_restart_one_workload_have_an_annotation_each(bench: Bench) -> None:
+    other = ObjectKey("shop", "cache")
+    change_spec(bench, restart=[APP])
+    await bench.reconcile()
+    bench.kubernetes.put_reference(reference_body(key=other, uid="uid-cache", restart=[APP]))
+    await bench.reconcile(other)
+    bench.rotate("pw-2")
+    for _ in range(4):
+        for key in (KEY, other):
+            await bench.refresh(key, after=30)
+        bench.kubernetes.finish_rollout("app")
+    assert restarted(bench) == restarted(bench, annotation=annotation_of("cache")) == "2"
+    assert rollouts(bench) == ["Deployment app", "Deployment app"]
+
+
+async def test_a_standby_restarts_nothing(bench: Bench) -> None:
+    bench.rotate("pw-2")
+    await bench.refresh()
+    bench.leading = False
+    bench.clock.advance(10)
+    with pytest.raises(KubernetesError, match="Not the leader"):
+        await bench.reconcile()
+    assert rollouts(bench) == []
+
+
+async def test_a_workload_that_is_no_longer_named_is_forgotten(bench: Bench) -> None:
+    change_spec(bench, restart=[])
+    await bench.reconcile()
+    await rotated(bench)
+    assert bench.status().restarts == ()
+    assert rollouts(bench) == []
+
+
+async def test_each_restart_is_counted(bench: Bench) -> None:
+    await rotated(bench)
+    assert bench.metrics.registry.get_sample_value("dbclusterref_workload_restarts_total", {"result": "restarted"}) == 1
+
+
+async def test_a_requested_refresh_restarts_nothing(bench: Bench) -> None:
+    body = bench.kubernetes.references[KEY]
+    bench.kubernetes.put_reference({**body, "metadata": {**body["metadata"], "annotations": {REFRESH_REQUESTED_AT: "now"}}})
+    await bench.reconcile()
+    await bench.refresh(after=10)
+    assert rollouts(bench) == []
