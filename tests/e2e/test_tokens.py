@@ -112,7 +112,8 @@ def test_a_rotated_token_file_is_taken_up_without_a_restart(
 
 def test_only_the_named_namespaces_are_watched(make_lone: MakeTenant, start_operator: StartOperator) -> None:
     watched, too, other = make_lone(), make_lone(), make_lone()
-    start_operator(f"--namespaces={watched.namespace},{too.namespace}")
+    operator = start_operator(f"--namespaces={watched.namespace},{too.namespace}")
+    operator.wait_until_logged("Secrets in every namespace, although --namespaces names only")
     cluster = other.control.create_cluster()["id"]
     other.refer(cluster)
     for tenant in (watched, too):

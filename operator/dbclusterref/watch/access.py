@@ -14,6 +14,7 @@ REJECTED_UNHEALTHY = 300.0
 """Seconds of 401 after which /readyz and /healthz fail: a new pod may have credentials that work."""
 PERIOD = 60.0
 """Seconds between two looks whether what was restricted is allowed by now."""
+SECRET_VERBS = ("get", "list", "watch", "create", "patch", "delete")
 SECRET_TRIES = 3
 """Failed listings of Secrets in a row after which each Secret is read on its own instead."""
 
@@ -42,6 +43,8 @@ class Access:
         self._secrets_are_unreadable = False
         self._rejected_since: float | None = None
         self._asked_at = clock()
+        # Rights beyond the settings are looked for once, and only where the settings name namespaces.
+        self._looked_for_excess = "" in self._namespaces
 
     @property
     def sees_secrets(self) -> bool:
@@ -133,6 +136,7 @@ class Access:
         """Find out whether Secrets may be listed and watched. Raises KubernetesError where that cannot be asked now."""
         self._asked_at = self._clock()
         try:
+            await self._look_for_excess()
             may = [
                 await self._api.may(verb, group="", resource="secrets", namespace=namespace)
                 for namespace in self._namespaces
@@ -152,6 +156,20 @@ class Access:
         else:
             self._logger.warning(
                 "Secrets may not be listed and watched; each is read on its own at its resource's refresh, and repaired then."
+            )
+
+    async def _look_for_excess(self) -> None:
+        """Say once which rights on Secrets reach further than the namespaces that are served."""
+        if self._looked_for_excess:
+            return
+        held = [verb for verb in SECRET_VERBS if await self._api.may(verb, group="", resource="secrets")]
+        self._looked_for_excess = True
+        if held:
+            self._logger.warning(
+                "The operator may %s Secrets in every namespace, although --namespaces names only %s. Remove the "
+                "ClusterRoleBinding that grants it; a Role in each of these namespaces is enough.",
+                ", ".join(held),
+                ", ".join(self._namespaces),
             )
 
     async def has_changed(self) -> bool:

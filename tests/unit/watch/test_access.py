@@ -12,8 +12,10 @@ LOGGER = logging.getLogger("dbclusterref.test")
 
 
 class Api:
-    def __init__(self) -> None:
+    def __init__(self, namespaces: tuple[str, ...]) -> None:
+        self.namespaces = namespaces
         self.denied: set[str] = set()
+        self.everywhere: set[str] = set()
         self.trouble: KubernetesError | None = None
         self.refused: set[str] = set()
         self.asked: list[str] = []
@@ -25,6 +27,8 @@ class Api:
             assert (verb, group, resource) == ("list", "dbclusterref.io", "databaseclusterrefs")
             return namespace not in self.refused
         assert resource == "secrets"
+        if namespace not in self.namespaces:
+            return verb in self.everywhere
         self.asked.append(namespace)
         return verb not in self.denied
 
@@ -41,8 +45,9 @@ class Api:
 
 class Bench:
     def __init__(self, *namespaces: str) -> None:
-        self.api, self.clock = Api(), FakeClock()
-        self.access = Access(self.api, namespaces=namespaces or ("",), logger=LOGGER, clock=self.clock)
+        names = namespaces or ("",)
+        self.api, self.clock = Api(names), FakeClock()
+        self.access = Access(self.api, namespaces=names, logger=LOGGER, clock=self.clock)
 
 
 def forbidden() -> KubernetesError:
@@ -170,3 +175,27 @@ async def test_it_is_looked_at_again_every_minute() -> None:
     assert bench.access.is_due
     await bench.access.ask_for_rights()
     assert not bench.access.is_due
+
+
+# --- rights beyond the settings
+
+
+async def test_rights_in_every_namespace_are_named_once_where_only_some_are_served(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench("shop", "orders")
+    bench.api.everywhere = {"get", "list", "delete"}
+    bench.api.trouble = KubernetesError("later.", status=500)
+    with pytest.raises(KubernetesError):
+        await bench.access.ask_for_rights()
+    bench.api.trouble = None
+    for _ in range(2):
+        await bench.access.ask_for_rights()
+    (line,) = caplog.messages
+    assert line.startswith(
+        "The operator may get, list, delete Secrets in every namespace, although --namespaces names only shop"
+    )
+
+
+async def test_rights_that_the_settings_need_are_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    for bench in (Bench("shop"), Bench()):
+        await bench.access.ask_for_rights()
+    assert caplog.messages == []
