@@ -65,12 +65,12 @@ REASONS: Mapping[str, Explanation] = {
     "PasswordMissing": Explanation(
         "DigitalOcean never shows this user's password, and spec.passwordSecretRef does not supply it.",
         "Put the password into a Secret and name that in spec.passwordSecretRef.",
-        _RETRIED_SLOWLY,
+        "The operator looks for that Secret again within half a minute.",
     ),
     "PasswordSecretForbidden": Explanation(
         "The operator may not read the Secret that spec.passwordSecretRef names.",
         "Run the commands of the message, which grant it that one Secret.",
-        _RETRIED_SLOWLY,
+        "The operator looks for the password again within half a minute.",
     ),
     "TokenSecretForbidden": Explanation(
         "The operator may not read the Secret that spec.apiTokenSecretRef names.",

@@ -26,6 +26,8 @@ from dbclusterref.errors import (
     InvalidSpec,
     MissingScope,
     NotGranted,
+    PasswordMissing,
+    PasswordSecretForbidden,
     RateLimited,
     SecretConflict,
     SecretRefused,
@@ -59,6 +61,8 @@ LOCAL_FAILURES = 6
 
 _WITHOUT_TOKEN = (TokenSecretMissing, TokenSecretForbidden)
 """Causes that end when the token can be read: what was kept of its Secret is not believed."""
+_OF_THE_PASSWORD = (PasswordMissing, PasswordSecretForbidden)
+"""Causes that a password's Secret ends: it is looked up often, and nothing is read upstream before it is there."""
 _OF_THE_TOKEN = (TokenInvalid, Forbidden, MissingScope)
 """Causes that another token ends: its Secret is looked up often, while DigitalOcean is rarely asked about the same one."""
 
@@ -225,7 +229,7 @@ class Reconciler:
                 # Nothing but another spec, or another engine, ends it: the account tells of the latter.
                 delay = inf if isinstance(cause, InvalidSpec) else self._retry_in(reads, reference, cause)
                 reads.ask_again_at = now + delay
-                if isinstance(cause, _OF_THE_TOKEN):
+                if isinstance(cause, _OF_THE_TOKEN) or _waits_for_password(cause, reference):
                     delay = min(delay, LOCAL_CAP)
                 reads.failed(cause, now=now, due_at=now + delay)
         if requested and answered:
@@ -256,6 +260,8 @@ class Reconciler:
             asks_often = isinstance(reads.cause, _OF_THE_TOKEN) and not entry.refresh_is_requested
             if asks_often and (wait := reads.ask_again_at - self._clock.monotonic()) > 0:
                 return Waiting(min(wait, LOCAL_CAP), "the cluster")
+            if _waits_for_password(reads.cause, reference):
+                await self._passwords.find(reference)
             snapshot = await self._read(entry, reference, token=token, wanted=wanted)
             if isinstance(snapshot, Queued):
                 return Waiting(snapshot.seconds, snapshot.what, snapshot.why)
@@ -359,3 +365,7 @@ class Reconciler:
             # After a restart the status alone knows, by a clock that may have jumped.
             state.not_fresh_since = monotonic - entry.status.not_fresh_for(now).total_seconds()
         return timedelta(seconds=monotonic - state.not_fresh_since)
+
+
+def _waits_for_password(cause: Cause | None, reference: Reference) -> bool:
+    return isinstance(cause, _OF_THE_PASSWORD) and reference.password_secret is not None

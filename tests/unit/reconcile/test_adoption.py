@@ -36,6 +36,21 @@ async def test_a_supplied_password_is_read_with_each_read_and_kept_for_repairs(b
     assert bench.password == "changed"
 
 
+async def test_a_password_that_appears_is_found_within_half_a_minute_and_asks_nothing_meanwhile(bench: Bench) -> None:
+    bench.upstream.clusters[UUID] = a_cluster(password="", engine="mongodb")
+    change_spec(bench, passwordSecretRef={"name": "orders-password"})
+    wait = await bench.reconcile()
+    asked = len(bench.upstream.requests)
+    for _ in range(12):
+        assert wait is not None
+        assert 0 < wait <= 33
+        wait = await bench.refresh(after=wait)
+    assert len(bench.upstream.requests) == asked
+    bench.kubernetes.put_secret(secret_body({"password": "p@ss"}, key=PASSWORD_SECRET))
+    await bench.refresh(after=33)
+    assert (bench.ready, bench.password) == ((True, "Synced"), "p@ss")
+
+
 async def test_ready_says_which_keys_were_left_out(bench: Bench) -> None:
     change_spec(bench, secret={"template": {"CERT": "{access-cert}"}})
     await bench.reconcile()
