@@ -5,6 +5,7 @@ Every write that passes is kept, so that a test can say who wrote what, and when
 """
 
 import asyncio
+import io
 import itertools
 import json
 import re
@@ -240,7 +241,7 @@ class FaultProxy:
             async with self._session.request(
                 request.method,
                 self._server + request.path_qs,
-                data=body or None,
+                data=io.BytesIO(body) if body else None,  # plain bytes of a megabyte are a warning
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
                 allow_redirects=False,

@@ -1,53 +1,90 @@
 """An hour of bad luck in a minute: `python -m tests.chaos.chaos --seed 7 --seconds 60`, or `make chaos`.
 
-Two replicas serve a hundred references while a seeded dice disturbs both sides, rotates passwords, edits and deletes Secrets,
-changes resources, kills, stops and freezes replicas. Then the faults end, and everything must be exactly what upstream says;
-what the API server saw meanwhile must show no incomplete Secret, no lost reference, and never two writers.
+Two replicas at their real memory limit serve some hundred references while a seeded dice spoils both sides, rotates passwords,
+edits and deletes Secrets, changes resources, removes the CRD, lets an attacker loose (see `attacks`), kills, stops and freezes
+replicas. Then the faults end, and everything must be exactly what upstream says; what the API server saw meanwhile must show no
+incomplete Secret, no lost reference, and never two writers; no replica may have ended but by the dice or by losing its Lease.
 """
 
 # ruff: noqa: T201 - its face is its standard output
 
 import argparse
 import base64
-import json
 import random
 import secrets
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
+from sandbox.faultproxy import FaultProxy, ProxyFault
+from tests.chaos.attacks import ABSURD_PAUSES, KINDS, Attacker, upstream_fault
+from tests.chaos.history import History, Writes
+from tests.chaos.replicas import LOST_LEASE, Memory, Replica, limited
+from tests.e2e.cluster import ROOT, Json, Tenant, wait_until
+from tests.e2e.running import install
+from tests.e2e.sandbox import as_tenant, run_sandbox
+from tests.support.memory_limit import deployed_limit
 
-from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
-from sandbox.faultproxy import FaultProxy, ProxyFault, Write
-from tests.e2e.cluster import SYSTEM, Json, Tenant, wait_until
-from tests.e2e.running import Operator, install
-from tests.e2e.sandbox import Sandbox, as_tenant, run_sandbox
-
-TIMING = (
-    "resync=4,confirm_not_found=1,watch_silence=8,watch_idle=4,conflict_window=5,conflict_calm=6,"
-    "lease_duration=4,renew_deadline=2.5,retry_period=0.4"
-)
 CLUSTERS = 40
 TOKENS = 5
 STANDSTILL = 60.0
 """Seconds without any change after which a run has not converged: a busy machine is slow, but does not stand still."""
 CONVERGE_WITHIN = 300.0
 """And how long it may take in any case."""
-PAUSE = 0.05
 LOOK_EVERY = 0.5
+REPORT_EVERY = 60.0
 SHOWN = 30
 """Differences that a verdict tells of."""
 MARKER = "ChAoS-CaNaRy+/?"
 SOMETIMES = 0.15
+GROWTH = 1.25
+"""By how much the memory of a run's last third may exceed the first third's."""
+SLACK = 8.0
+"""MiB that it may grow besides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a run lives. Kills, freezes and lost Leases fill the first `brutal` of each `era`, both in seconds."""
+
+    timing: str
+    pause: float
+    """Seconds between two misfortunes."""
+    crowd: int
+    """References to users that do not exist."""
+    brutal: float
+    era: float
+
+
+SHORT = Pace(
+    timing=(
+        "resync=4,confirm_not_found=1,watch_silence=8,watch_idle=4,conflict_window=5,conflict_calm=6,"
+        "lease_duration=4,renew_deadline=2.5,retry_period=0.4"
+    ),
+    pause=0.05,
+    crowd=40,
+    brutal=300.0,
+    era=1200.0,
+)
+LONG = Pace(
+    # The Lease's own periods: in the calm part of an era a process lives for a quarter of an hour.
+    timing="resync=30,confirm_not_found=1,watch_silence=30,watch_idle=15,conflict_window=5,conflict_calm=6",
+    pause=0.25,
+    crowd=1000,
+    brutal=300.0,
+    era=1200.0,
+)
+LONG_FROM = 600.0
+"""Seconds."""
 
 
 def conditions_of(reference: Json) -> dict[str, Json]:
@@ -55,84 +92,15 @@ def conditions_of(reference: Json) -> dict[str, Json]:
     return {item["type"]: item for item in reference.get("status", {}).get("conditions", [])}
 
 
-class Replica:
-    """A place where an operator runs; one run follows another, each with a token and so a name of its own."""
-
-    def __init__(self, chaos: "Chaos", number: int) -> None:
-        self._chaos = chaos
-        self._number = number
-        self.runs: list[tuple[Operator, str]] = []
-        self.start()
-
-    @property
-    def operator(self) -> Operator:
-        return self.runs[-1][0]
-
-    def start(self) -> None:
-        chaos, sandbox = self._chaos, self._chaos.sandbox
-        token = sandbox.kubectl("-n", SYSTEM, "create", "token", "dbclusterref", "--duration=1h").stdout.strip()
-        name = f"replica-{self._number}-{len(self.runs)}"
-        path = write_kubeconfig(
-            chaos.directory / name, url=chaos.proxy.url, ca=chaos.proxy.ca, user=by_token(token), namespace=SYSTEM
-        )
-        operator = Operator(
-            "--leader-elect",
-            "--log-level=debug",
-            kubeconfig=path,
-            api_url=sandbox.digitalocean,
-            log=chaos.directory / f"{name}.log",
-            environ={"DBCLUSTERREF_TIMING": TIMING},
-        )
-        self.runs.append((operator, token[-16:]))
-
-    def ensure_running(self) -> None:
-        """As a kubelet does."""
-        if not self.operator.is_running:
-            self.start()
-
-    def kill(self) -> None:
-        self.operator.process.send_signal(signal.SIGCONT)
-        self.operator.kill()
-
-
-class History(threading.Thread):
-    """Everything that happens to our Secrets, as a watch of the administrator's sees it."""
-
-    def __init__(self, sandbox: Sandbox, namespace: str) -> None:
-        super().__init__(name="history", daemon=True)
-        self._admin = sandbox.admin
-        self._path = f"/api/v1/namespaces/{namespace}/secrets"
-        self.states: list[Json] = []
-        self.ended = threading.Event()
-
-    def close(self) -> None:
-        """Ends it, and waits until its output ends."""
-        self.ended.set()
-        self.join(10)
-
-    def run(self) -> None:
-        since = self._admin.get(self._path)["metadata"]["resourceVersion"]
-        while not self.ended.is_set():
-            query = f"?watch=1&resourceVersion={since}&timeoutSeconds=2&labelSelector=app.kubernetes.io/managed-by=dbclusterref"
-            try:
-                lines = self._admin.text(self._path + query).splitlines()
-            except httpx.TransportError:  # the server occasionally ends a watch in its own way
-                continue
-            for line in lines:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise AssertionError(event)
-                since = event["object"]["metadata"]["resourceVersion"]
-                self.states.append(event)
-
-
 class Chaos:
     """One run."""
 
-    def __init__(self, stack: ExitStack, *, seed: int, references: int, directory: Path) -> None:
+    def __init__(self, stack: ExitStack, *, seed: int, references: int, directory: Path, pace: Pace) -> None:
         self.dice = random.Random(seed)  # noqa: S311 - to be thrown the same way again
         self.directory = directory
+        self.pace = pace
         self.tally: Counter[str] = Counter()
+        self.began = time.monotonic()
         self.sandbox = stack.enter_context(run_sandbox(directory))
         install(self.sandbox.kubectl)
         admin = self.sandbox.admin
@@ -140,24 +108,48 @@ class Chaos:
         self.proxy = stack.enter_context(
             FaultProxy(server=admin.server, server_ca=admin.ca, directory=directory, chance=proxy_dice.random)
         )
+        self.writes = Writes(self.proxy)
         self.control = self.sandbox.control
         self.tenant: Tenant = stack.enter_context(as_tenant(self.sandbox))
-        # Every restart reads everything again, so an ordinary hour's requests would be used up within the minute: budgets have
+        # Every restart reads everything anew, so an ordinary hour's requests would be used up within the minute: budgets have
         # tests of their own.
         for number in range(TOKENS):
             self.control.set_token(f"{self.tenant.token}-{number}", per_hour=100_000, per_minute=100_000)
             self.tenant.put_token(f"{self.tenant.token}-{number}", name=f"do-token-{number}")
         style: dict[str, str | bool] = {"marker": MARKER, "hostile": True}
         self.clusters = self.control.seed_clusters(CLUSTERS, engine="pg", num_nodes=2, password_style=style)
+        self.attacker = Attacker(
+            asking=stack.enter_context(as_tenant(self.sandbox)),
+            huge=stack.enter_context(as_tenant(self.sandbox)),
+            bulky=stack.enter_context(as_tenant(self.sandbox)),
+            clusters=self.control.seed_clusters(10, engine="pg", num_nodes=2, password_style=style),
+            crowd=pace.crowd,
+        )
+        self.attacker.prepare()
         self.names = [f"ref-{number:03}" for number in range(references)]
         self.history = History(self.sandbox, self.tenant.namespace)
         self.history.start()
         stack.callback(self.history.close)
-        self.replicas = [Replica(self, number) for number in range(2)]
-        for replica in self.replicas:
-            stack.callback(replica.kill)
+        self.replicas = [self._replica(stack, number) for number in range(2)]
+        self.memory = Memory(self.replicas)
+        self.memory.start()
+        stack.callback(self.memory.close)
         for name in self.names:
             self.refer(name)
+
+    def _replica(self, stack: ExitStack, number: int) -> Replica:
+        limit = stack.enter_context(limited(deployed_limit()))
+        replica = Replica(
+            number,
+            sandbox=self.sandbox, proxy=self.proxy, directory=self.directory, timing=self.pace.timing, limit=limit,
+        )  # fmt: skip
+        stack.callback(replica.kill)
+        return replica
+
+    @property
+    def is_brutal(self) -> bool:
+        """Return whether processes may be killed now, and Leases be lost."""
+        return (time.monotonic() - self.began) % self.pace.era < self.pace.brutal
 
     def refer(self, name: str) -> None:
         token = {"name": f"do-token-{self.names.index(name) % TOKENS}"}
@@ -174,7 +166,7 @@ class Chaos:
         self.control.fail_over(cluster)
         self.control.restore_standby(cluster)
 
-    def disturb_upstream(self) -> None:
+    def spoil_upstream(self) -> None:
         self.control.clear_faults()
         kind = self.dice.choice(
             ["status", "gateway_timeout", "plain_404", "truncate", "reset", "no_database", "delay", "content_type", "redact"]
@@ -190,25 +182,26 @@ class Chaos:
             rule["delay"] = 1.0
         self.control.add_fault(kind, **rule)
 
-    def disturb_kubernetes(self) -> None:
+    def subvert_upstream(self) -> None:
+        """Answers that no honest API gives, to everybody."""
+        cluster = self.control.get(self.dice.choice([*self.clusters, *self.attacker.clusters]))
+        token = self.dice.choice([tenant.token for tenant in self.attacker.tenants])
+        rule = upstream_fault(self.dice.choice(KINDS), self.dice, cluster=cluster, token=token)
+        self.control.add_fault(rule.pop("kind"), **rule)
+
+    def spoil_kubernetes(self) -> None:
         self.proxy.clear()
-        kind = self.dice.choice(
-            [
-                ProxyFault.STATUS,
-                ProxyFault.RESET,
-                ProxyFault.DELAY,
-                ProxyFault.LATE_REPLY,
-                ProxyFault.LOST_REPLY,
-                ProxyFault.EXPIRED,
-            ]
-        )
-        watching = kind is ProxyFault.EXPIRED
+        kind = self.dice.choice(list(ProxyFault))
+        watching = kind in {ProxyFault.EXPIRED, ProxyFault.BROKEN_EVENT}
+        anything = "" if self.is_brutal else "^(?!.*/leases)"
         self.proxy.add(
             kind,
             probability=0.5 if watching else SOMETIMES * 2,
-            path="watch=true" if watching else "",
-            status=self.dice.choice([409, 429, 500, 503, 504]),
+            path="watch=true" if watching else anything,
+            status=self.dice.choice([401, 403, 409, 429, 500, 503, 504]),
+            headers={"Retry-After": self.dice.choice(["1", *ABSURD_PAUSES])},
             delay=self.dice.uniform(0.1, 2.0),
+            count=10 if kind is ProxyFault.HANG else None,
         )
 
     def calm_down(self) -> None:
@@ -250,49 +243,79 @@ class Chaos:
         spec = {"secret": {"name": name, "labels": {"round": str(self.dice.randrange(100))}}}
         self.tenant.admin.patch(self.tenant.path(name), {"spec": spec})
 
+    def lose_crd(self) -> None:
+        """The CRD is deleted with all that it holds, applied again, and everybody refers again."""
+        crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/databaseclusterrefs.dbclusterref.io"
+        self.tenant.admin.delete(crd)
+        wait_until(lambda: self.tenant.admin.find(crd) is None, within=60, what="the end of the CRD")
+        self.sandbox.kubectl("apply", "-f", str(ROOT / "crds"))
+        wait_until(lambda: self.tenant.admin.find(self.tenant.references_path), what="the CRD")
+        for name in self.names:
+            wait_until(partial(self._is_referred, name), what=f"{name}, refused while the CRD is new")
+
+    def _is_referred(self, name: str) -> bool:
+        self.refer(name)
+        return True
+
+    def occupy_metrics_port(self) -> None:
+        replica = self.dice.choice(self.replicas)
+        if replica.operator.is_running:
+            self.attacker.occupy(replica)
+
     def kill_replica(self) -> None:
         self.dice.choice(self.replicas).kill()
 
     def stop_replica(self) -> None:
-        operator = self.dice.choice(self.replicas).operator
-        if operator.is_running:
-            operator.process.send_signal(signal.SIGTERM)
+        self.dice.choice(self.replicas).send(signal.SIGTERM)
 
     def freeze_replica(self) -> None:
-        operator = self.dice.choice(self.replicas).operator
-        if operator.is_running:
-            operator.process.send_signal(signal.SIGSTOP)
+        self.dice.choice(self.replicas).send(signal.SIGSTOP)
 
     def thaw_replicas(self) -> None:
         for replica in self.replicas:
-            if replica.operator.is_running:
-                replica.operator.process.send_signal(signal.SIGCONT)
+            replica.send(signal.SIGCONT)
 
     def misfortunes(self) -> list[tuple[Callable[[], None], int]]:
-        return [
-            (self.rotate, 8), (self.fail_over, 3), (self.disturb_upstream, 6), (self.disturb_kubernetes, 6),
-            (self.calm_down, 3), (self.cut_watches, 2), (self.edit_secret, 8), (self.strip_secret, 5), (self.delete_secret, 6),
-            (self.recreate_reference, 4), (self.change_reference, 5), (self.kill_replica, 1), (self.stop_replica, 1),
-            (self.freeze_replica, 1), (self.thaw_replicas, 3),
+        always = [
+            (self.rotate, 8), (self.fail_over, 3), (self.spoil_upstream, 6), (self.subvert_upstream, 8),
+            (self.spoil_kubernetes, 6), (self.calm_down, 3), (self.cut_watches, 2), (self.edit_secret, 8),
+            (self.strip_secret, 5), (self.delete_secret, 6), (self.recreate_reference, 4), (self.change_reference, 5),
+            (self.occupy_metrics_port, 2), (self.lose_crd, 1), (self.thaw_replicas, 3), *self.attacker.attacks(),
         ]  # fmt: skip
+        return [*always, (self.kill_replica, 1), (self.stop_replica, 1), (self.freeze_replica, 1)] if self.is_brutal else always
 
     # the run
 
-    def run(self, seconds: float) -> None:
-        actions = self.misfortunes()
+    def run(self, seconds: float, *, report: Callable[[str], None]) -> None:
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        reported = time.monotonic()
+        rests: dict[str, float] = {}
+        while (now := time.monotonic()) < end:
+            actions = self.misfortunes()
             (action, _), *_ = self.dice.choices(actions, weights=[weight for _, weight in actions])
-            action()
-            self.tally[action.__name__] += 1
+            name = action.__name__
+            if now >= rests.get(name, 0.0):
+                rests[name] = now + RESTS.get(name, 0.0)
+                action()
+                self.tally[name] += 1
             for replica in self.replicas:
                 replica.ensure_running()
-            time.sleep(PAUSE)  # the pace of the faults, not a wait for anything
+            self.writes.take()
+            if now - reported > REPORT_EVERY:
+                reported = now
+                report(self._progress())
+            time.sleep(self.pace.pause)  # the pace of misfortune, not a wait for anything
+
+    def _progress(self) -> str:
+        residents = [f"{one.run} {one.resident >> 20} MiB" for one in self.memory.samples[-2:]]
+        ends = sum((replica.ends for replica in self.replicas), Counter[int]())
+        return f"{time.monotonic() - self.began:.0f} s: {', '.join(residents)}; ends {dict(ends)}; {len(self.writes)} writes"
 
     def converge(self) -> float:
         """Faults off; returns how many seconds it took until all was well."""
         self.calm_down()
         self.thaw_replicas()
+        self.attacker.leave()
         for cluster in self.clusters:
             self.control.redact(cluster, style=None)
         for replica in self.replicas:
@@ -306,6 +329,7 @@ class Chaos:
         while True:
             for replica in self.replicas:
                 replica.ensure_running()  # a leader that was frozen ends when it wakes
+            self.writes.take()
             self._clear_orphans()
             before, wrong = wrong, list(self.differences(word))
             now = time.monotonic()
@@ -315,7 +339,7 @@ class Chaos:
                 changed = now
             if now - changed > STANDSTILL or now - began > CONVERGE_WITHIN:
                 raise AssertionError(self._verdict(wrong, after=now - began, still_for=now - changed))
-            time.sleep(LOOK_EVERY)  # between two polls
+            time.sleep(LOOK_EVERY)  # between two looks, not in hope
 
     def _verdict(self, wrong: list[str], *, after: float, still_for: float) -> str:
         """What is to be known of a run that has not converged."""
@@ -326,13 +350,13 @@ class Chaos:
             lines.append(f"replica {index}, run {len(replica.runs)}: {said}")
         for name in sorted({line.split()[0] for line in wrong})[:3]:
             # Beside what is wrong now, what was written last: by whom, and how it went.
-            last = [write for write in list(self.proxy.writes) if f"/{name}" in write.path][-4:]
+            last = [write for write in self.writes.latest if f"/{name}" in write.path][-4:]
             age = time.monotonic()
             lines += [f"{age - one.ended:.1f} s ago {one.peer[-16:]}: {one.method} {one.path}: {one.status}" for one in last]
         return "\n  ".join(lines)
 
     def _clear_orphans(self) -> None:
-        """Deletes Secrets that lost their owner before their resource was made again, as SecretConflict asks a person to."""
+        """Deletes Secrets that lost their owner before their resource was made anew, as SecretConflict asks a person to."""
         references = {item["metadata"]["name"]: item for item in self.tenant.admin.get(self.tenant.references_path)["items"]}
         for name in self.names:
             if conditions_of(references[name]).get("Ready", {}).get("reason") != "SecretConflict":
@@ -344,95 +368,111 @@ class Chaos:
 
     def differences(self, word: str) -> Iterator[str]:
         """What is not as upstream says, a word each."""
-        references = {item["metadata"]["name"]: item for item in self.tenant.admin.get(self.tenant.references_path)["items"]}
-        listing = self.tenant.admin.get(f"/api/v1/namespaces/{self.tenant.namespace}/secrets")["items"]
-        live = {item["metadata"]["name"]: item for item in listing}
-        upstream = {cluster: self.control.get(cluster) for cluster in self.clusters}
+        references, live = self._state_of(self.tenant)
+        upstream = {cluster: self.control.get(cluster) for cluster in [*self.clusters, *self.attacker.clusters]}
         for name in self.names:
-            reference, secret = references[name], live.get(name)
+            reference = references[name]
             conditions = conditions_of(reference)
             fresh, handled = conditions.get("Fresh", {}), reference.get("status", {}).get("lastHandledRefreshAt")
-            if fresh.get("status") != "True" or handled != word:
+            if fresh.get("status") != "True" or handled != word or conditions.get("Ready", {}).get("status") != "True":
                 said = "; ".join(f"{kind}={one['status']} {one['reason']}" for kind, one in sorted(conditions.items()))
                 yield f"{name} says {said or 'nothing'} ({fresh.get('message')}), handled {handled!r} of {word!r}"
-            if secret is None:
-                yield f"{name} has no Secret"
-                continue
-            connection = upstream[reference["spec"]["clusterUUID"]]["private_connection"]
-            standby = upstream[reference["spec"]["clusterUUID"]].get("standby_private_connection") or {}
-            data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-            wanted = {"password": connection["password"], "host": connection["host"], "standby-host": standby.get("host")}
-            wrong = {key for key, value in wanted.items() if data.get(key) != value}
-            password = quote(connection["password"], safe="")
-            wrong |= {key for key in ("uri", "standby-uri") if key in data and password not in data[key]}
-            if wrong:
-                yield f"{name} differs in {', '.join(sorted(wrong))}; its version is {secret['metadata']['resourceVersion']}"
-            if [owner["uid"] for owner in secret["metadata"].get("ownerReferences", [])] != [reference["metadata"]["uid"]]:
-                yield f"{name} is not owned"
+            yield from _differences_in(reference, live.get(name), upstream[reference["spec"]["clusterUUID"]])
+        for tenant in self.attacker.tenants:
+            references, live = self._state_of(tenant)
+            for name, reference in references.items():
+                untrue = list(self.attacker.untrue(reference))
+                yield from untrue
+                if not untrue and conditions_of(reference)["Ready"]["status"] == "True":
+                    yield from _differences_in(reference, live.get(name), upstream[reference["spec"]["clusterUUID"]])
+
+    def _state_of(self, tenant: Tenant) -> tuple[dict[str, Json], dict[str, Json]]:
+        listings = (tenant.references_path, f"/api/v1/namespaces/{tenant.namespace}/secrets")
+        references, live = ({item["metadata"]["name"]: item for item in tenant.admin.get(path)["items"]} for path in listings)
+        return references, live
 
     # the judgement
 
     def judge(self) -> None:
         assert self.history.is_alive(), "nobody wrote the history any more"
         self.history.close()
-        self._no_incomplete_secret()
-        self._no_two_writers()
-        self._no_leak()
-
-    def _no_incomplete_secret(self) -> None:
-        needed = {"host", "port", "username", "password", "uri", "standby-host", "PGPASSWORD", "type"}
-        for event in self.history.states:
-            body = event["object"]
-            if event["type"] == "DELETED" or body["metadata"].get("managedFields", [{}])[-1].get("manager") != "dbclusterref":
-                continue
-            data: dict[str, str] = body.get("data") or {}
-            # A failed-over cluster has no standby until it is restored, which is at once here, but not in one step.
-            missing = needed - {"standby-host"} - data.keys()
-            blank = [key for key, value in data.items() if not value]
-            assert not missing, f"{body['metadata']['name']} lacks {missing}"
-            assert not blank, f"{body['metadata']['name']} has blank {blank}"
+        self.memory.close()
+        assert not self.history.wrong, self.history.wrong[:SHOWN]
         assert self.history.states
+        names = {run.peer: run.name for replica in self.replicas for run in replica.runs}
+        self.tally["writes"] = len(self.writes)
+        self.tally["reigns"] = self.writes.reigns(names)
+        self._no_end_unexplained()
+        self._no_leak()
+        self._memory_is_flat()
 
-    def _no_two_writers(self) -> None:
-        """The spans between each run's first and last write of one term as leader never cross."""
-        names = {peer: f"{index}.{run}" for index, replica in enumerate(self.replicas)
-                 for run, (_, peer) in enumerate(replica.runs)}  # fmt: skip
-        writes = sorted(
-            (write for write in self.proxy.writes if "/leases" not in write.path and "accessreviews" not in write.path),
-            key=lambda write: write.began,
-        )
-        latest: dict[str, Write] = {}
-        for write in writes:
-            who = names[write.peer[-16:]]
-            for other, theirs in latest.items():
-                if other != who:
-                    overlap = f"{other} and {who}: {theirs.method} {theirs.path} and {write.method} {write.path}"
-                    assert theirs.ended <= write.began, f"two writers at once: {overlap}"
-            if who not in latest or write.ended > latest[who].ended:
-                latest[who] = write
-        self.tally["writes"] = len(writes)
-        self.tally["reigns"] = len(latest)
+    def _no_end_unexplained(self) -> None:
+        for replica in self.replicas:
+            assert not replica.out_of_memory, f"{replica.out_of_memory} processes were killed for the memory they used"
+            assert not replica.wrong, "\n  ".join(replica.wrong)
+            self.tally["Leases lost"] += replica.ends[LOST_LEASE]
 
     def _no_leak(self) -> None:
         forms = {MARKER, quote(MARKER, safe=""), base64.b64encode(MARKER.encode()).decode()[:16], self.tenant.token}
+        forms |= {tenant.token for tenant in self.attacker.tenants}
         for replica in self.replicas:
-            for operator, _ in replica.runs:
-                text = operator.log.read_text()
-                assert not [form for form in forms if form in text]
-                assert "please report it" not in text, [line for line in text.splitlines() if "unexpected" in line][:3]
+            for run in replica.runs:
+                with run.operator.log.open() as log:
+                    for line in log:
+                        assert not any(form in line for form in forms), f"{run.name} shows what is secret"
+                        assert "please report it" not in line, line
+
+    def _memory_is_flat(self) -> None:
+        first, _, last = self.memory.thirds()
+        assert self.pace is SHORT or last <= first * GROWTH + SLACK, f"memory grew: {self.memory.thirds()} MiB"
+
+    def report(self) -> Iterator[str]:
+        """What is to be told of a run that went well."""
+        shown = ", ".join(f"{median:.1f}" for median in self.memory.thirds())
+        age, life = self.memory.longest_life()
+        yield f"memory: {shown} MiB in the three thirds of the run, {self.memory.most:.0f} at most"
+        yield f"the process that lived longest, {age:.0f} s: {', '.join(f'{median:.1f}' for median in life) or '-'} MiB"
 
 
-def run_chaos(*, seed: int, seconds: float, references: int, directory: Path) -> Counter[str]:
+def _differences_in(reference: Json, secret: Json | None, upstream: Mapping[str, Any]) -> Iterator[str]:
+    """What of a Secret is not as upstream says."""
+    name = reference["metadata"]["name"]
+    if secret is None:
+        yield f"{name} has no Secret"
+        return
+    connection, standby = upstream["private_connection"], upstream.get("standby_private_connection") or {}
+    data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    wanted = {"password": connection["password"], "host": connection["host"], "standby-host": standby.get("host")}
+    wrong = {key for key, value in wanted.items() if data.get(key) != value}
+    password = quote(connection["password"], safe="")
+    wrong |= {key for key in ("uri", "standby-uri") if key in data and password not in data[key]}
+    if wrong:
+        yield f"{name} differs in {', '.join(sorted(wrong))}; its version is {secret['metadata']['resourceVersion']}"
+    if [owner["uid"] for owner in secret["metadata"].get("ownerReferences", [])] != [reference["metadata"]["uid"]]:
+        yield f"{name} is not owned"
+
+
+RESTS = {"lose_crd": 90.0, "put_large_secrets": 20.0, "suspend_in_bulk": 10.0, "write_huge_secrets": 5.0,
+         "rewrite_huge_secrets": 4.0, "force_refreshes": 5.0, "ask_for_the_missing": 60.0}  # fmt: skip
+"""Seconds between two of a kind that take long, or that a disk remembers."""
+
+
+def run_chaos(
+    *, seed: int, seconds: float, references: int, directory: Path, report: Callable[[str], None] = lambda _: None
+) -> Counter[str]:
     """Runs and judges; raises AssertionError, with the seed in it, where something is wrong."""
     with ExitStack() as stack:
-        chaos = Chaos(stack, seed=seed, references=references, directory=directory)
+        pace = LONG if seconds >= LONG_FROM else SHORT
+        chaos = Chaos(stack, seed=seed, references=references, directory=directory, pace=pace)
         try:
-            chaos.run(seconds)
+            chaos.run(seconds, report=report)
             took = chaos.converge()
             chaos.judge()
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, after {dict(chaos.tally)}: {error}") from None
         chaos.tally["seconds to converge"] = round(took)
+        for line in chaos.report():
+            report(line)
         return chaos.tally
 
 
@@ -443,15 +483,22 @@ def main() -> int:
     parser.add_argument("--references", type=int, default=150, help="default: %(default)s")
     parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="where the logs are left for a reader")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends with it
     seed = options.seed if options.seed is not None else secrets.randbelow(10**6)
     with tempfile.TemporaryDirectory(prefix="dbclusterref-chaos-") as temporary:
         directory = options.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
         print(f"chaos: seed {seed}, {options.seconds:.0f} s, {options.references} references", flush=True)
-        tally = run_chaos(seed=seed, seconds=options.seconds, references=options.references, directory=directory)
+        tally = run_chaos(
+            seed=seed,
+            seconds=options.seconds,
+            references=options.references,
+            directory=directory,
+            report=lambda line: print(f"  {line}", flush=True),
+        )
     for name, count in sorted(tally.items()):
         print(f"  {count:6} {name}")
-    print(f"chaos: seed {seed}: converged; no incomplete Secret, no two writers, no lost reference, no leak")
+    print(f"chaos: seed {seed}: converged; no incomplete Secret, no two writers, no lost reference, no leak, no end of memory")
     return 0
 
 

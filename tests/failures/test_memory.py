@@ -9,34 +9,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.e2e.cluster import MANAGED_BY, ROOT, Json, Tenant, wait_until
+from tests.e2e.cluster import MANAGED_BY, Json, Tenant, wait_until
 from tests.e2e.running import Operator
 from tests.failures.conftest import CANARY, World, through
-from tests.support.memory_limit import MemoryLimit, NoControlGroupError, memory_limit
+from tests.support.memory_limit import MemoryLimit, NoControlGroupError, deployed_limit, memory_limit
 
 pytestmark = pytest.mark.e2e
 
 UUID = "9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"
 
 
-def real_limit() -> int:
-    """Of the Deployment that is shipped."""
-    for path in (ROOT / "deploy").rglob("*.yaml"):
-        for item in yaml.safe_load_all(path.read_text()):
-            if item and item.get("kind") == "Deployment" and "template" in item["spec"]:
-                resources = item["spec"]["template"]["spec"]["containers"][0].get("resources", {})
-                if limit := resources.get("limits", {}).get("memory"):
-                    assert limit.endswith("Mi")
-                    return int(limit.removesuffix("Mi")) * 2**20
-    raise AssertionError("no memory limit in deploy/")
-
-
 @pytest.fixture
 def limit() -> Iterator[MemoryLimit]:
     try:
-        with memory_limit(real_limit()) as group:
+        with memory_limit(deployed_limit()) as group:
             yield group
     except NoControlGroupError as error:
         pytest.skip(str(error))
@@ -122,5 +109,39 @@ def test_what_a_tenant_can_make_does_not_end_the_operator_at_its_real_memory_lim
     tenant.refresh(within=60)
     operator.stop()
     assert "restored from a backup" not in operator.log.read_text()
+    assert limit.kills == 0
+    logging.getLogger(__name__).info("peak: %d MiB", limit.peak // 2**20)
+
+
+LARGEST = 32
+"""References whose Secrets are as large as the API server takes."""
+
+
+def test_many_secrets_of_the_largest_size_are_written_at_once_within_the_real_memory_limit(
+    world: World, tenant: Tenant, limit: MemoryLimit, start_limited: Callable[[], Operator]
+) -> None:
+    cluster = world.control.create_cluster(engine="pg", num_nodes=2)["id"]
+    copies = 1_000_000 // len(world.control.ca(cluster)) // 8
+    template = {f"k{number}": "{ca}" * copies for number in range(8)} | {"changes": "{password}"}
+    names = [f"largest-{number}" for number in range(LARGEST)]
+    for name in names:
+        tenant.refer(cluster, name=name, secret={"template": template})
+    operator = start_limited()
+
+    def wait_until_all_hold(password: str) -> None:
+        for name in names:
+            wait_until(lambda: tenant.data(name).get("changes") == password, within=60, what=name)  # noqa: B023
+        assert operator.is_running
+
+    password = world.control.get(cluster)["private_connection"]["password"]
+    wait_until_all_hold(password)
+    assert len(tenant.data(names[0])["k0"]) * 8 > 900_000
+    password = world.control.rotate_password(cluster)["private_connection"]["password"]
+    for name in names:
+        tenant.ask_for_refresh(name=name)
+    wait_until_all_hold(password)
+    tenant.admin.delete(f"/api/v1/namespaces/{tenant.namespace}/secrets?labelSelector={MANAGED_BY}=dbclusterref")
+    wait_until_all_hold(password)
+    operator.stop()
     assert limit.kills == 0
     logging.getLogger(__name__).info("peak: %d MiB", limit.peak // 2**20)

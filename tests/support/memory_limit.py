@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import yaml
+
+ROOT = Path(__file__).parents[2]
 V1 = Path("/sys/fs/cgroup/memory")
 V2 = Path("/sys/fs/cgroup")
 
@@ -61,3 +64,15 @@ def memory_limit(size: int) -> Iterator[MemoryLimit]:
         yield MemoryLimit(group)
     finally:
         group.rmdir()
+
+
+def deployed_limit() -> int:
+    """The limit, in bytes, of the Deployment that is shipped."""
+    for path in (ROOT / "deploy").rglob("*.yaml"):
+        for item in yaml.safe_load_all(path.read_text()):
+            if item and item.get("kind") == "Deployment" and "template" in item["spec"]:
+                resources = item["spec"]["template"]["spec"]["containers"][0].get("resources", {})
+                if limit := resources.get("limits", {}).get("memory"):
+                    assert limit.endswith("Mi")
+                    return int(limit.removesuffix("Mi")) * 2**20
+    raise AssertionError("no memory limit in deploy/")

@@ -81,7 +81,8 @@ MAY_SEE_A_PASSWORD = {
     "digitalocean.cursor",  # a page on its way from reader to poller
     "secret.engines",  # names of keys only
     "reconcile.reconciler",  # hands the snapshot on
-    "reconcile.publisher",  # hands the Secret on
+    "reconcile.publisher",
+    "reconcile.renditions",  # hands the Secret on
     "reconcile.entry",  # keeps the last good snapshot, compact
     "reconcile.store",  # keeps the entries
     "reconcile.conditions",  # shows facts of the cluster, none of them secret

@@ -8,8 +8,10 @@ import asyncio
 import hashlib
 import zlib
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
@@ -47,10 +49,13 @@ REMEMBERED_REFUSALS = 1000
 
 MAX_OBJECT = 2**20
 """Bytes of one reply, decoded. A cluster with 2,000 users has 160,000."""
-MAX_PAGE = 8 * 2**20
+MAX_PAGE = 4 * 2**20
 """A page of 200 clusters has some 500,000."""
 MAX_CA = 2**18
 MAX_ERROR = 2**16
+LARGE = 2**16
+"""Bytes of a body beyond which it waits for its turn to be read: all connections may bring a megabyte at the same time."""
+LARGE_AT_ONCE = 3
 MAX_NEXT = 2048
 """Characters of the query that leads to a listing's next page."""
 MAX_TOTAL = 1_000_000
@@ -99,6 +104,7 @@ class DigitalOcean:
         self._ask_again_after = ask_again_after
         self._refused: set[bytes] = set()
         self._grant_tag = grant_tag
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
         """Read one cluster. A 404 is an UnconfirmedNotFound: one alone proves nothing."""
@@ -206,11 +212,16 @@ class DigitalOcean:
         # Only gzip, because only that is decoded here.
         headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "gzip"}
         try:
-            async with asyncio.timeout(DEADLINE), self._client.stream("GET", self._base_url + path, headers=headers) as reply:
+            async with (
+                asyncio.timeout(DEADLINE),
+                AsyncExitStack() as turn,
+                self._client.stream("GET", self._base_url + path, headers=headers) as reply,
+            ):
                 ok = reply.status_code == httpx.codes.OK
+                when_large = partial(turn.enter_async_context, self._large)
                 limits = RateLimitHeaders.from_headers(reply.headers)
                 try:
-                    body = await _read_body(reply, at_most=at_most if ok else MAX_ERROR)
+                    body = await _read_body(reply, at_most=at_most if ok else MAX_ERROR, when_large=when_large)
                 except UpstreamUnavailable:
                     observe(reply.status_code, limits)
                     if ok:
@@ -234,28 +245,43 @@ def _of_name(name: str, found: Named, *, what: str) -> Named:
     return found
 
 
-async def _read_body(reply: httpx.Response, *, at_most: int) -> bytes:
-    """Read and decode a body of `at_most` bytes. httpx would decode a whole piece at once: 64 KiB of gzip may hold 64 MiB."""
+async def _read_body(reply: httpx.Response, *, at_most: int, when_large: Callable[[], Awaitable[object]]) -> bytes:
+    """Read and decode a body of `at_most` bytes. httpx would decode a whole piece at once: 64 KiB of gzip may hold 64 MiB.
+
+    `when_large` is awaited before more than LARGE bytes are held.
+    """
     encoding = reply.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip"}:
         raise wire.invalid("its content encoding is not gzip")
     inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if encoding == "gzip" else None
-    body = bytearray()
+    body, room = bytearray(), min(LARGE, at_most)
     async for piece in reply.aiter_raw():
-        if inflate is None:
-            body += piece
-        else:
-            try:
-                body += inflate.decompress(piece, at_most + 1 - len(body))
-            except zlib.error:
-                raise wire.invalid("its gzip data is corrupted") from None
-            if inflate.unused_data:
-                raise wire.invalid("its gzip data does not end where it should")
-        if len(body) > at_most:
-            raise wire.invalid(f"the body is larger than {at_most} bytes")
+        rest = piece
+        while True:
+            decoded, rest = _decode(rest, inflate, at_most=room + 1 - len(body))
+            body += decoded
+            if len(body) <= room:
+                break
+            if len(body) > at_most:
+                raise wire.invalid(f"the body is larger than {at_most} bytes")
+            await when_large()
+            room = at_most
     if inflate is not None and not inflate.eof:
         raise wire.invalid("its gzip data is incomplete")
     return bytes(body)
+
+
+def _decode(piece: bytes, inflate: "zlib._Decompress | None", *, at_most: int) -> tuple[bytes, bytes]:
+    """Decode so many bytes at most; return what is left of the piece besides."""
+    if inflate is None:
+        return piece[:at_most], piece[at_most:]
+    try:
+        decoded = inflate.decompress(piece, at_most)
+    except zlib.error:
+        raise wire.invalid("its gzip data is corrupted") from None
+    if inflate.unused_data:
+        raise wire.invalid("its gzip data does not end where it should")
+    return decoded, inflate.unconsumed_tail
 
 
 def _failure(reply: _Reply, *, not_found: Cause) -> Cause:

@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dbclusterref.reconcile.entry import SecretChange
+from dbclusterref.reconcile.entry import Entry, SecretChange
 from dbclusterref.resource.objects import FIELD_MANAGER
 from dbclusterref.resource.reference import Endpoint
 from dbclusterref.secret.rendering import Rendition
@@ -54,6 +54,15 @@ def of_write(
     if repair:
         return _repaired(name, secret.data, before=before)
     return _updated(rendition, before=before, revision=revision)
+
+
+def cause_of_write(entry: Entry, live: LiveSecret | None, *, name: str, repair: bool) -> str:
+    """Return one of the metrics' CAUSES."""
+    if repair:
+        return "repaired"
+    if live is None:
+        return "created" if entry.status.binding_name in {"", name} else "renamed"
+    return "changed" if entry.identity.uid in live.reference_uids else "adopted"
 
 
 def of_removal(name: str, *, successor: str) -> SecretChange:

@@ -24,7 +24,6 @@ from dbclusterref.resource.objects import ObjectKey, ObjectMeta
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import same_reads
 from dbclusterref.resource.status import ConditionType, Status, Summary, pack_status, unpack_status
-from dbclusterref.secret.rendering import Rendition
 
 _OF_THIS_SIDE = (
     AccessDenied,
@@ -71,8 +70,6 @@ class ReadState:
     ask_again_at: float = 0.0
     """When to ask DigitalOcean again about a token that it has refused."""
     under_way: bool = False
-    rendition: Rendition | None = field(default=None, repr=False)
-    """The Secret that the last read makes, until it is published."""
     packed_cluster: bytes = field(default=b"", repr=False)
     """The cluster as it was last read, whatever came of it."""
     answered_request: str = ""
@@ -96,11 +93,6 @@ class ReadState:
     def due_now(self) -> None:
         """Have the next reconciliation read."""
         self.due_at = self.not_before = 0.0
-
-    def take_rendition(self) -> Rendition | None:
-        """Return the Secret that the last read makes, once."""
-        rendition, self.rendition = self.rendition, None
-        return rendition
 
     def found_token(self, token: str) -> None:
         """Record that there is a token: what its absence, or another token, has caused is no longer so."""
@@ -142,20 +134,19 @@ class ReadState:
             self.waiting_since = now
         return now - self.waiting_since
 
-    def succeeded(self, rendition: Rendition, *, due_at: float) -> None:
+    def succeeded(self, snapshot: Snapshot, *, due_at: float) -> None:
         """Record a read that made a complete Secret."""
-        snapshot = rendition.snapshot
-        self.rendition, self.packed_snapshot = rendition, PackedSnapshot.of(snapshot)
+        self.packed_snapshot = PackedSnapshot.of(snapshot)
         self.packed_cluster, self.answered_at = self.packed_snapshot.cluster, snapshot.read_at
         self.cause = self.failed_at = self.not_found_since = self.waiting_since = None
         self.untagged_since, self.is_revoked = None, False
         self.failures = 0
         self.due_at = due_at
 
-    def partly_succeeded(self, rendition: Rendition, cause: Cause, *, now: float, due_at: float) -> None:
+    def partly_succeeded(self, snapshot: Snapshot, cause: Cause, *, now: float, due_at: float) -> None:
         """Record a read that made a complete Secret, although a part of it is older than what was asked for."""
         failures = self.failures
-        self.succeeded(rendition, due_at=due_at)
+        self.succeeded(snapshot, due_at=due_at)
         self.cause, self.failures, self.failed_at = cause, failures + 1, now
 
     def failed(self, cause: Cause, *, now: float, due_at: float) -> None:
@@ -182,7 +173,7 @@ class ReadState:
         else:
             self.is_revoked = now - self.untagged_since >= believed_after
         if isinstance(cause, NotGranted):
-            self.packed_snapshot = self.rendition = self.answered_at = None
+            self.packed_snapshot = self.answered_at = None
             self.packed_cluster = b""
 
     def saw(self, packed: bytes, *, read_at: float) -> None:

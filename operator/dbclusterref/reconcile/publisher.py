@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Protocol
 
-from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.errors import Cause, InvalidSpec, KubernetesError, RateLimited, SecretConflict, SecretContested, SecretRefused
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile import changes
+from dbclusterref.reconcile.byte_limit import ByteLimit
 from dbclusterref.reconcile.conditions import Holds, Outcome, Published
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
@@ -19,7 +20,7 @@ from dbclusterref.resource.reference import Reference, SecretType
 from dbclusterref.resource.rights import how_to_grant_get
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.status import ConditionType
-from dbclusterref.secret.rendering import Rendition, render_secret
+from dbclusterref.secret.rendering import Rendition, render_secret, size_of
 from dbclusterref.secret.state import ABSENT, ADOPT, DesiredSecret, LiveSecret
 from dbclusterref.timing import Timing
 
@@ -84,6 +85,7 @@ class Publisher:
         self._wrote = wrote
         self._delete_revoked = delete_revoked
         self._repair_backoff = RepairBackoff(timing or Timing())
+        self._large = ByteLimit()
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
         """Return the CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
@@ -99,18 +101,18 @@ class Publisher:
         server is in trouble.
         """
         self._require_current(entry)
-        reads = entry.reads
+        reads, packed = entry.reads, entry.reads.packed_snapshot  # a read that ends during the write brings another
         try:
-            if rendition is None and (snapshot := reads.snapshot):
-                rendition = Rendition.of(reference, snapshot)
-            if rendition is None:
+            if packed is None:
                 assert reads.cause is not None
                 if reads.is_revoked and self._delete_revoked:
                     await self._remove_revoked(entry, reference)
                 return Publication(outcome=reads.cause, holds=await self.keep(entry))
-            published = await self._apply_if_different(entry, rendition)
-            if reads.packed_snapshot:
-                self._store.record_published(entry, reference, reads.packed_snapshot)
+            apply = (
+                self._apply_if_different(entry, rendition) if rendition else self._render_and_apply(entry, reference, packed)
+            )
+            published = await apply
+            self._store.record_published(entry, reference, packed)
             await self._remove_former(entry, reference)
             self._require_current(entry)
         except (SecretConflict, SecretRefused, SecretContested) as cause:
@@ -133,7 +135,7 @@ class Publisher:
                 reference = replace(reference, secret=replace(reference.secret, deletion_policy=policy))
             # The newer spec's own cause is shown; what became of the Secret is looked at.
             with contextlib.suppress(Cause):
-                await self._apply_if_different(entry, Rendition.of(reference, packed.unpacked()))
+                await self._render_and_apply(entry, reference, packed)
         return await self.inspect(entry)
 
     async def inspect(self, entry: Entry) -> Holds:
@@ -161,8 +163,8 @@ class Publisher:
         live = self._store.secret(state.made_from[0].secret_key)
         made = (state.data_digest, state.metadata_digest)
         as_made = live is not None and (live.data_digest, live.metadata_digest) == made
-        newest = state.made_from[0] is reference or entry.reads.packed_snapshot is None
-        return as_made and newest and entry.reads.rendition is None
+        packed = entry.reads.packed_snapshot
+        return as_made and (packed is None or (state.made_from[0] is reference and state.made_from[1] is packed))
 
     def seconds_until_repair(self, reference: Reference) -> float | None:
         """Return when a contested Secret is to be looked at again; None where nobody contests it."""
@@ -177,6 +179,11 @@ class Publisher:
 
     async def _live(self, key: ObjectKey) -> LiveSecret | None:
         return self._store.secret(key) if self._sees_secrets() else await self._look(key)
+
+    async def _render_and_apply(self, entry: Entry, reference: Reference, packed: PackedSnapshot) -> Published:
+        snapshot = packed.unpacked()
+        async with self._large.holding(size_of(reference, snapshot)):
+            return await self._apply_if_different(entry, Rendition.of(reference, snapshot))
 
     async def _apply_if_different(self, entry: Entry, rendition: Rendition) -> Published:
         key = rendition.secret.key
@@ -222,7 +229,7 @@ class Publisher:
                 precondition={"uid": live.uid} if live else when_absent,
                 force=live is not None,
             )
-            self._metrics.secret_writes.labels(_cause_of_write(entry, live, name=rendered.key.name, repair=repair)).inc()
+            self._metrics.secret_writes.labels(changes.cause_of_write(entry, live, name=rendered.key.name, repair=repair)).inc()
             if repair:
                 self._repair_backoff.repaired(rendered.key, now=self._now())
             if not repair or not self._repair_backoff.is_contested(rendered.key, now=self._now()):
@@ -368,15 +375,6 @@ def _digest_without_ca(rendition: Rendition) -> bytes:
     """Return the digest that the data had before its CA followed: that is not a change for which a pod must restart."""
     snapshot = replace(rendition.snapshot, ca=b"", ca_pending=True)
     return render_secret(rendition.reference, snapshot).data_digest
-
-
-def _cause_of_write(entry: Entry, live: LiveSecret | None, *, name: str, repair: bool) -> str:
-    """Return one of the metrics' CAUSES."""
-    if repair:
-        return "repaired"
-    if live is None:
-        return "created" if entry.status.binding_name in {"", name} else "renamed"
-    return "changed" if entry.identity.uid in live.reference_uids else "adopted"
 
 
 def _contested(key: ObjectKey) -> SecretContested:

@@ -43,6 +43,7 @@ from dbclusterref.reconcile.entry import Entry, ReadState
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publication, Publisher, Superseded
 from dbclusterref.reconcile.read_lane import PendingRead
+from dbclusterref.reconcile.renditions import RecentRenditions
 from dbclusterref.reconcile.reporter import Reporter
 from dbclusterref.reconcile.restarter import Restarter
 from dbclusterref.reconcile.store import Store
@@ -134,6 +135,7 @@ class Reconciler:
         self._metrics = metrics
         self._clock = clock
         self._timing = timing or Timing()
+        self._renditions = RecentRenditions()
 
     async def reconcile(self, key: ObjectKey) -> NextStep:
         """Do what is due now.
@@ -166,7 +168,8 @@ class Reconciler:
             return self._start_read(entry, reference) if reading else NextStep(after=due_in)
         if reading and self._publisher.is_settled(entry, reference):
             return self._start_read(entry, reference)
-        publication = await self._publisher.publish(entry, reference, rendition=reads.take_rendition())
+        rendition = self._renditions.take(reads.packed_snapshot, reference)
+        publication = await self._publisher.publish(entry, reference, rendition=rendition)
         restarts: tuple[Restart, ...] | None = None
         restart_in = inf
         if published := publication.in_the_secret:
@@ -221,9 +224,12 @@ class Reconciler:
                 return
             case Read(rendition, next_in, unread):
                 if unread:
-                    reads.partly_succeeded(rendition, unread, now=now, due_at=now + self._retry_in(reads, reference, unread))
+                    due_at = now + self._retry_in(reads, reference, unread)
+                    reads.partly_succeeded(rendition.snapshot, unread, now=now, due_at=due_at)
                 else:
-                    reads.succeeded(rendition, due_at=now + after_success(next_in, jitter=self._clock.jitter()))
+                    reads.succeeded(rendition.snapshot, due_at=now + after_success(next_in, jitter=self._clock.jitter()))
+                assert reads.packed_snapshot is not None
+                self._renditions.keep(reads.packed_snapshot, rendition)
                 answered = unread is None
             case Failed(cause, answered):
                 # Nothing but another spec, or another engine, ends it: the account tells of the latter.

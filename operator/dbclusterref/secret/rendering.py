@@ -44,6 +44,9 @@ _ORDINARY = 4096
 _NAMED = 5
 """Names that a message lists."""
 
+Texts = Mapping[str, str]
+Files = Mapping[str, Iterable[str]]
+
 _PREFIX = dict(
     zip((Endpoint.PRIVATE, Endpoint.STANDBY, Endpoint.PUBLIC, Endpoint.PUBLIC_STANDBY), ENDPOINT_PREFIXES, strict=True)
 )
@@ -92,6 +95,13 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
         owner=_owner(reference),
         notes=tuple(_notes(reference, snapshot, left_out=left_out)),
     )
+
+
+def size_of(reference: Reference, snapshot: Snapshot) -> int:
+    """Return how many bytes the Secret's values would have, without making them; a few kilobytes at most are not counted."""
+    values = placeholders(reference, snapshot)
+    own, built_in, files = _templates(reference, engine=engine_of(snapshot.cluster.engine))
+    return sum(_sizes(values, own=own, built_in=built_in, files=files))
 
 
 def _ca_digest(data: Mapping[str, bytes], *, ca: bytes) -> Mapping[str, str]:
@@ -242,19 +252,23 @@ def _why_no_password(username: str, *, reference: Reference, snapshot: Snapshot)
 
 def _data(reference: Reference, *, engine: Engine, values: Mapping[str, str]) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     """The Secret's data, and which of the asked-for keys are not in it because a value is missing or does not fit."""
-    own = dict(reference.secret.template.items())
-    # A user's template replaces the built-in key of its name.
-    built_in = {name: template for name, template in _built_in(reference, engine).items() if name not in own}
-    has_files = KeySet.FILES in reference.secret.key_sets
-    files = {name: parts for name, parts in engine.files.items() if name not in own} if has_files else {}
-    _require_size(
-        values, own=own.values(), built_in=[*built_in.values(), *(part for parts in files.values() for part in parts)]
-    )
+    own, built_in, files = _templates(reference, engine=engine)
+    _require_size(values, own=own, built_in=built_in, files=files)
     filled = {name: fill(template, values) for name, template in built_in.items()}
     asked_for: dict[str, str | None] = {name: _file(parts, values) for name, parts in files.items()}
     asked_for |= {name: fill(template, values) for name, template in own.items()}
     data = {name: value.encode() for name, value in (filled | asked_for).items() if value}
     return data, tuple(name for name, value in asked_for.items() if not value)
+
+
+def _templates(reference: Reference, *, engine: Engine) -> tuple[Texts, Texts, Files]:
+    """The user's templates, the built-in ones, and those of the files, in parts."""
+    own = dict(reference.secret.template.items())
+    # A user's template replaces the built-in key of its name.
+    built_in = {name: template for name, template in _built_in(reference, engine).items() if name not in own}
+    has_files = KeySet.FILES in reference.secret.key_sets
+    files = {name: parts for name, parts in engine.files.items() if name not in own} if has_files else {}
+    return own, built_in, files
 
 
 def _built_in(reference: Reference, engine: Engine) -> Mapping[str, str]:
@@ -267,12 +281,18 @@ def _built_in(reference: Reference, engine: Engine) -> Mapping[str, str]:
     return templates
 
 
-def _require_size(values: Mapping[str, str], *, own: Iterable[str], built_in: Iterable[str]) -> None:
-    """Before anything is built: a template repeats and encodes values, so that a small spec can ask for gigabytes."""
-    size_of_own = _size(own, values)
+def _sizes(values: Mapping[str, str], *, own: Texts, built_in: Texts, files: Files) -> tuple[int, int]:
+    """Bytes of the values that the user's templates make, and of the others."""
+    size_of_own = _size(own.values(), values)
     # The built-in keys repeat a value a few times. Of ordinary values they are a few kilobytes, which need no counting.
-    counts = size_of_own > MAXIMUM_SIZE // 2 or any(len(value) > _ORDINARY for value in values.values())
-    size_of_built_in = _size(built_in, values) if counts else 0
+    if size_of_own <= MAXIMUM_SIZE // 2 and all(len(value) <= _ORDINARY for value in values.values()):
+        return size_of_own, 0
+    return size_of_own, _size([*built_in.values(), *(part for parts in files.values() for part in parts)], values)
+
+
+def _require_size(values: Mapping[str, str], *, own: Texts, built_in: Texts, files: Files) -> None:
+    """Before anything is built: a template repeats and encodes values, so that a small spec can ask for gigabytes."""
+    size_of_own, size_of_built_in = _sizes(values, own=own, built_in=built_in, files=files)
     size = size_of_own + size_of_built_in
     if size_of_built_in > MAXIMUM_SIZE:
         raise UpstreamUnavailable(

@@ -57,6 +57,11 @@ class DesiredSecret:
     notes: tuple[str, ...] = ()
 
     @property
+    def size(self) -> int:
+        """Bytes of all values together."""
+        return sum(map(len, self.data.values()))
+
+    @property
     def data_digest(self) -> bytes:
         """A digest of type and data: what a pod would notice."""
         return _digest([self.type, *sorted(self._encoded().items())])

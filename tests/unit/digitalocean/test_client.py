@@ -6,6 +6,7 @@ import logging
 import traceback
 import tracemalloc
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,16 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from dbclusterref.digitalocean.client import MAX_CA, MAX_OBJECT, MAX_PAGE, PER_PAGE, REMEMBERED_REFUSALS, DigitalOcean
+from dbclusterref.digitalocean.client import (
+    LARGE,
+    LARGE_AT_ONCE,
+    MAX_CA,
+    MAX_OBJECT,
+    MAX_PAGE,
+    PER_PAGE,
+    REMEMBERED_REFUSALS,
+    DigitalOcean,
+)
 from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster
 from dbclusterref.digitalocean.rate_limit import RateLimitHeaders
 from dbclusterref.errors import (
@@ -580,7 +590,7 @@ async def test_a_ca_and_a_page_have_limits_of_their_own() -> None:
         await answering(b" " * (MAX_CA + 1)).get_ca(TOKEN, UUID, observe=lambda *_: None)
     page = json.dumps({"databases": []}).encode()
     assert (await page_of(page + b" " * (MAX_PAGE - len(page)))).length == 0
-    with pytest.raises(UpstreamUnavailable, match="larger than 8388608 bytes"):
+    with pytest.raises(UpstreamUnavailable, match="larger than 4194304 bytes"):
         await page_of(page + b" " * (MAX_PAGE + 1 - len(page)))
 
 
@@ -595,6 +605,40 @@ async def test_what_a_bomb_would_become_is_never_held() -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
         tracemalloc.stop()
+
+
+async def test_of_large_bodies_a_few_are_read_at_a_time_and_small_ones_do_not_wait() -> None:
+    arrived: Counter[str] = Counter()
+    may_end = asyncio.Event()
+
+    class Slow(httpx.AsyncByteStream):
+        def __init__(self, uuid: str, size: int) -> None:
+            self._uuid, self._size = uuid, size
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            body = json.dumps({"database": cluster_body(id=self._uuid)}).encode()
+            for _ in range(self._size // 1024):
+                yield b" " * 1024
+                arrived[self._uuid] += 1024
+                await asyncio.sleep(0)
+            if self._size > LARGE:
+                await may_end.wait()
+            yield body
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        uuid = request.url.path.rpartition("/")[2]
+        return httpx.Response(200, stream=Slow(uuid, sizes[uuid]))
+
+    large, small = ([f"{kind}0000000-0000-4000-8000-00000000000{number}" for number in range(9)] for kind in (1, 2))
+    sizes = dict.fromkeys(large, 4 * LARGE) | dict.fromkeys(small, LARGE // 2)
+    api = DigitalOcean(httpx.AsyncClient(transport=httpx.MockTransport(answer)), base_url="http://do.example")
+    reads = {uuid: asyncio.create_task(api.get_cluster(TOKEN, uuid, observe=lambda *_: None)) for uuid in (*large, *small)}
+    assert [(await reads[uuid]).uuid for uuid in small] == small
+    for _ in range(20 * LARGE // 1024):
+        await asyncio.sleep(0)
+    assert sum(arrived[uuid] > LARGE + 1024 for uuid in large) == LARGE_AT_ONCE
+    may_end.set()
+    assert [(await reads[uuid]).uuid for uuid in large] == large
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ from dbclusterref.errors import (
 )
 from dbclusterref.reconcile.entry import ReadState
 from dbclusterref.resource.status import Condition, ConditionType, Status, parse_time
-from dbclusterref.secret.rendering import Rendition
-from tests.support.builders import a_cluster, a_reference
+from tests.support.builders import a_cluster
 
 DOWN = UpstreamUnavailable("down")
 HERE = (
@@ -38,8 +37,8 @@ HERE = (
 )
 
 
-def rendition(*, read_at: float = 0.0) -> Rendition:
-    return Rendition.of(a_reference(), Snapshot(cluster=a_cluster(), read_at=read_at))
+def answer(*, read_at: float = 0.0) -> Snapshot:
+    return Snapshot(cluster=a_cluster(), read_at=read_at)
 
 
 def stalled(cause: Cause, *, generation: int = 1, status: bool = True) -> Status:
@@ -62,7 +61,7 @@ def stalled(cause: Cause, *, generation: int = 1, status: bool = True) -> Status
 def test_a_new_spec_is_read_at_once_and_a_success_or_failure_says_when_again() -> None:
     reads = ReadState()
     assert reads.seconds_until_due(1000.0, requested=False) == 0
-    reads.succeeded(rendition(), due_at=1060.0)
+    reads.succeeded(answer(), due_at=1060.0)
     assert reads.seconds_until_due(1000.0, requested=False) == 60
     reads.failed(DOWN, now=1000.0, due_at=1002.0)
     assert reads.seconds_until_due(1000.0, requested=False) == 2
@@ -83,24 +82,24 @@ def test_how_long_a_read_has_waited_is_counted_until_it_is_made() -> None:
     assert [reads.waits(5.0, now=now) for now in (1000.0, 1005.0, 1012.0)] == [0, 5, 12]
     reads.failed(DOWN, now=1013.0, due_at=1014.0)
     assert reads.waits(5.0, now=1020.0) == 0
-    reads.succeeded(rendition(), due_at=1080.0)
+    reads.succeeded(answer(), due_at=1080.0)
     assert reads.waits(5.0, now=1090.0) == 0
 
 
 # What was learned
 
 
-def test_a_success_ends_every_failure_and_its_secret_is_handed_out_once() -> None:
+def test_a_success_ends_every_failure() -> None:
     reads = ReadState(not_found_since=1.0)
     reads.failed(DOWN, now=1.0, due_at=2.0)
     reads.failed(DOWN, now=2.0, due_at=3.0)
     assert (reads.failures, reads.failed_at) == (2, 2.0)
-    made = rendition(read_at=7.0)
+    made = answer(read_at=7.0)
     reads.succeeded(made, due_at=60.0)
     assert (reads.cause, reads.failures, reads.failed_at, reads.not_found_since) == (None, 0, None, None)
     assert reads.answered_at == 7.0
-    assert [reads.take_rendition(), reads.take_rendition()] == [made, None]
-    assert reads.snapshot == made.snapshot
+    assert reads.snapshot is not None
+    assert reads.snapshot.cluster == made.cluster
 
 
 def test_only_what_waits_for_a_person_replaces_what_waits_for_a_person() -> None:
@@ -113,7 +112,7 @@ def test_only_what_waits_for_a_person_replaces_what_waits_for_a_person() -> None
 
 def test_an_answer_that_confirms_the_secret_is_the_one_in_use() -> None:
     reads = ReadState()
-    reads.succeeded(rendition(read_at=7.0), due_at=60.0)
+    reads.succeeded(answer(read_at=7.0), due_at=60.0)
     packed = reads.packed_cluster
     reads.saw(packed, read_at=9.0)
     assert reads.answered_at == 9.0
@@ -191,7 +190,7 @@ def test_another_process_confirms_a_first_404_and_nothing_else() -> None:
         reads.believe(said, generation=1)
         assert reads.cause is other
     reads = ReadState()
-    reads.succeeded(rendition(), due_at=60.0)
+    reads.succeeded(answer(), due_at=60.0)
     reads.believe(said, generation=1)
     assert reads.cause is None, "it was read, and is there"
 
@@ -218,5 +217,5 @@ def test_what_a_former_spec_learned_by_the_same_reads_is_taken_over_and_read_aga
 
 def test_nothing_secret_is_in_the_repr() -> None:
     reads = ReadState()
-    reads.succeeded(rendition(), due_at=1.0)
+    reads.succeeded(answer(), due_at=1.0)
     assert "pw-1" not in repr(reads)

@@ -7,7 +7,6 @@ from dbclusterref.errors import TooLarge
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
-from dbclusterref.secret.rendering import Rendition
 from tests.support.builders import KEY, UUID, Body, a_cluster, reference_body, secret_body
 
 SECRET_KEY = KEY
@@ -29,8 +28,7 @@ def with_status(body: Body, **status: object) -> Body:
 
 def record(entry: Entry, snapshot: Snapshot) -> None:
     """Have an entry know an answer."""
-    assert entry.reference
-    entry.reads.succeeded(Rendition.of(entry.reference, snapshot), due_at=0.0)
+    entry.reads.succeeded(snapshot, due_at=0.0)
 
 
 # --- resources -------------------------------------------------------------------------------------------------------------
