@@ -132,3 +132,45 @@ def test_without_the_flag_the_status_says_so(start_operator: StartOperator, lone
     assert states(lone) == {"app": "Disabled 1"}
     assert "--restart-workloads" in lone.condition("Ready")["message"]
     wait_until(lambda: "RestartDisabled" in reasons(lone), what="the Event")
+
+
+MATCH = {"reloader.stakater.com/match": "true"}
+
+
+def annotations(tenant: Tenant) -> Json:
+    secret = tenant.secret()
+    assert secret is not None
+    found: Json = secret["metadata"]["annotations"]
+    return found
+
+
+def test_the_annotation_that_reloader_looks_for_is_set_and_kept_and_a_refresh_writes_nothing(tenant: Tenant) -> None:
+    cluster = tenant.control.create_cluster()["id"]
+    tenant.ready(cluster, secret={"annotations": MATCH})
+    assert MATCH.items() <= annotations(tenant).items()
+    before = tenant.secret()
+    tenant.refresh()
+    assert tenant.secret() == before, "Reloader hears of nothing"
+    tenant.admin.patch(tenant.secret_path(), {"metadata": {"annotations": dict.fromkeys(MATCH)}})
+    wait_until(lambda: MATCH.items() <= annotations(tenant).items(), what="the annotation is back")
+    rotate(tenant, cluster)
+    assert MATCH.items() <= annotations(tenant).items()
+
+
+@pytest.mark.usefixtures("granted")
+def test_what_reloader_sets_on_a_workload_stays(start_operator: StartOperator, lone: Tenant) -> None:
+    workloads = Workloads(lone)
+    workloads.create("app")
+    theirs = {"annotations": {"reloader.stakater.com/last-reloaded-from": "{}"}}
+    environment = {"name": "STAKATER_ORDERS_DB_SECRET", "value": "1f0e"}
+    container = {"name": "app", "image": "example.com/app", "env": [environment]}
+    change = {"spec": {"template": {"metadata": theirs, "spec": {"containers": [container]}}}}
+    lone.admin.patch(f"{workloads.base}/deployments/app", change)
+    start_operator("--restart-workloads", environ=IN_SECONDS)
+    cluster = lone.control.create_cluster()["id"]
+    lone.ready(cluster, restart=[{"kind": "Deployment", "name": "app"}])
+    rotate(lone, cluster)
+    wait_until(lambda: workloads.revision("app") == "2", what="the restart")
+    template = workloads.get("app")["spec"]["template"]
+    assert template["metadata"]["annotations"] == {**theirs["annotations"], ANNOTATION: "2"}
+    assert template["spec"]["containers"][0]["env"] == [environment]
