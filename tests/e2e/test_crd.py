@@ -43,6 +43,7 @@ OWN_TOKEN_MESSAGE = "names the Secret that this resource writes; keep the API to
 OWN_PASSWORD_MESSAGE = "names the Secret that this resource writes; keep the password in another Secret"
 TOO_LARGE_MESSAGE = "must be at most 16384 bytes, all keys and values together"
 ENCODINGS_MESSAGE = "a placeholder may have at most two encodings, for example {password:quoted:properties}"
+APP = {"kind": "Deployment", "name": "app"}
 RESERVED_KEYS = [
     "argocd.argoproj.io/instance",
     "argocd.argoproj.io/tracking-id",
@@ -129,6 +130,10 @@ def create(kubectl: Kubectl, namespace: str, spec: Spec, *, name: str = "orders-
         ({"database": "a\nb"}, "spec.database", DATABASE_MESSAGE),
         ({"database": "d" * 65}, "spec.database", DATABASE_MESSAGE),
         ({"pool": "a/../b"}, "spec.pool", POOL_MESSAGE),
+        ({"restart": [{"kind": "Pod", "name": "app"}]}, "spec.restart[0].kind", "Unsupported value"),
+        ({"restart": [{"kind": "Deployment", "name": "A"}]}, "spec.restart[0].name", "must be a valid name of a workload"),
+        ({"restart": [APP, APP]}, "spec.restart", "must not contain a workload twice"),
+        ({"secret": {"missingStandby": "Guess"}}, "spec.secret.missingStandby", "Unsupported value"),
         ({"pool": "p" * 64}, "spec.pool", POOL_MESSAGE),
         ({"pool": "orders-pool", "database": "orders"}, "spec.database", "cannot be combined with pool"),
         ({"secret": {"name": "Orders_DB"}}, "spec.secret.name", NAME_MESSAGE),
@@ -222,6 +227,7 @@ def test_a_changed_uuid_is_refused_with_the_way_out(kubectl: Kubectl, namespace:
         {"secret": {"type": "Opaque"}},
         {"passwordSecretRef": {"name": "orders-password"}},
         {"restart": []},
+        {"secret": {"missingStandby": "UsePrimary"}},
         {"restart": [{"kind": kind, "name": "orders.v1"} for kind in ("Deployment", "StatefulSet", "DaemonSet")]},
         {"secret": {"template": {"KEY": "{password:quoted:properties}{{host:url:url:url}}"}}},
         {"secret": {"template": {f"K{i}": "x" * 4094 for i in range(4)}}},
@@ -249,7 +255,6 @@ def test_defaults_are_filled_in(kubectl: Kubectl, namespace: str) -> None:
     }
 
 
-APP = {"kind": "Deployment", "name": "app"}
 # Every list and map that a user sets: what it may hold, narrow and wide.
 COLLECTIONS: dict[str, tuple[Any, Any]] = {
     "keySets": (["Binding"], ["Binding", "Env"]),

@@ -46,6 +46,7 @@ KNOWN_FIELDS: Tree = {
             "type": None,
             "keySets": None,
             "endpoints": None,
+            "missingStandby": None,
             "mountPath": None,
             "labels": None,
             "annotations": None,

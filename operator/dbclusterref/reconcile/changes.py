@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dbclusterref.reconcile.entry import Entry, SecretChange
 from dbclusterref.resource.objects import FIELD_MANAGER
-from dbclusterref.resource.reference import Endpoint
+from dbclusterref.resource.reference import Endpoint, MissingStandby
 from dbclusterref.secret.rendering import Rendition
 from dbclusterref.secret.state import LiveSecret, owned_keys
 
@@ -100,9 +100,12 @@ def _updated(rendition: Rendition, *, before: Before | None, revision: int) -> S
     text = f"Updated Secret {name} (revision {revision}): {'; '.join(parts) or 'changed its type'}."
     endpoints = snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints
     wanted = Endpoint.STANDBY in rendition.reference.secret.endpoints
-    lost = wanted and endpoints.standby is None and any(key.startswith(_STANDBY) for key in removed)
+    had_one = before.data.get("standby-host", before.data.get("host")) != before.data.get("host")
+    lost = wanted and endpoints.standby is None and (had_one or any(key.startswith(_STANDBY) for key in removed))
     if lost:
         text += " DigitalOcean no longer lists a private standby for this cluster."
+    if lost and rendition.reference.secret.missing_standby is MissingStandby.USE_PRIMARY:
+        text += " The standby's keys lead to the primary."
     return SecretChange(reason="SecretUpdated", text=text, warning=lost)
 
 

@@ -91,6 +91,15 @@ class Endpoint(StrEnum):
     PUBLIC_STANDBY = "PublicStandby"
 
 
+class MissingStandby(StrEnum):
+    """What the standby's keys hold where the cluster has no standby."""
+
+    OMIT = "Omit"
+    """Nothing: they are absent."""
+    USE_PRIMARY = "UsePrimary"
+    """The primary, so that what only reads can start all the same."""
+
+
 class SecretType(StrEnum):
     """A type for the Secret other than `servicebinding.io/` and the engine's."""
 
@@ -120,6 +129,7 @@ class SecretSpec:
     type: SecretType | None = None
     key_sets: frozenset[KeySet] = frozenset({KeySet.BINDING, KeySet.ENV})
     endpoints: frozenset[Endpoint] = frozenset({Endpoint.PRIVATE, Endpoint.STANDBY})
+    missing_standby: MissingStandby = MissingStandby.OMIT
     mount_path: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     annotations: Mapping[str, str] = field(default_factory=lambda: NOTHING)
@@ -199,6 +209,7 @@ class _SecretFields(msgspec.Struct, rename="camel"):
     type: str | None = None
     key_sets: list[str] | None = None
     endpoints: list[str] | None = None
+    missing_standby: str | None = None
     mount_path: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
@@ -323,6 +334,8 @@ def _secret_spec(fields: _SecretFields | None, *, default_name: str) -> SecretSp
         type=_choice(fields.type, SecretType, path=f"{path}.type"),
         key_sets=key_sets,
         endpoints=_choices(fields.endpoints, Endpoint, path=f"{path}.endpoints") or default.endpoints,
+        missing_standby=_choice(fields.missing_standby, MissingStandby, path=f"{path}.missingStandby")
+        or default.missing_standby,
         mount_path=mount_path,
         labels=_not_reserved(fields.labels or {}, path=f"{path}.labels"),
         annotations=_not_reserved(fields.annotations or {}, path=f"{path}.annotations"),

@@ -21,7 +21,7 @@ from dbclusterref.errors import (
     WaitingForCluster,
 )
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY
-from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, Reference
+from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, MissingStandby, Reference
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, parse_template
 from dbclusterref.secret.engines import COMMON, DATABASES_ARE_LISTED, WITHOUT_DATABASE, Engine, engine_of
@@ -120,6 +120,10 @@ def _notes(reference: Reference, snapshot: Snapshot, *, left_out: tuple[str, ...
         )
     if reference.database and engine in WITHOUT_DATABASE:
         yield f"spec.database has no effect: {engine} has no databases."
+    endpoints = snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints
+    missing = Endpoint.STANDBY in reference.secret.endpoints and endpoints.standby is None
+    if missing and reference.secret.missing_standby is MissingStandby.USE_PRIMARY:
+        yield "There is no private standby: the standby's keys lead to the primary (spec.secret.missingStandby)."
     if left_out:
         yield f"Left out, because the cluster has no usable value for them: {_listed(left_out)}."
 
@@ -160,8 +164,13 @@ def _wanted(reference: Reference, endpoints: Endpoints) -> Iterable[tuple[Endpoi
     }
     for endpoint, name in names.items():
         # The private primary is what `host` means: there is no Secret without it.
-        wanted = endpoint is Endpoint.PRIVATE or endpoint in reference.secret.endpoints
-        if wanted and (connection := endpoints.get(name)):
+        # The private primary is what `host` means: there is no Secret without it.
+        if endpoint is not Endpoint.PRIVATE and endpoint not in reference.secret.endpoints:
+            continue
+        connection = endpoints.get(name)
+        if connection is None and reference.secret.missing_standby is MissingStandby.USE_PRIMARY:
+            connection = {Endpoint.STANDBY: endpoints.private, Endpoint.PUBLIC_STANDBY: endpoints.public}.get(endpoint)
+        if connection:
             yield endpoint, connection
 
 

@@ -506,6 +506,30 @@ async def test_a_lost_standby_is_a_warning_that_names_its_keys(bench: Bench) -> 
     assert "no longer lists a private standby" in note
 
 
+async def test_a_lost_standby_is_a_warning_although_its_keys_lead_to_the_primary(bench: Bench) -> None:
+    change_spec(bench, secret={"missingStandby": "UsePrimary"})
+    await bench.reconcile()
+    assert "standby" in bench.status().endpoints
+    bench.kubernetes.events.clear()
+    bench.rotate("pw-1", standby=False)
+    await bench.refresh()
+    (reason, note, warning) = told(bench)[0]
+    assert (reason, warning) == ("SecretUpdated", True)
+    assert "removed" not in note
+    assert note.endswith("no longer lists a private standby for this cluster. The standby's keys lead to the primary.")
+    data, status = bench.kubernetes.data(), bench.status()
+    assert data["standby-host"] == data["host"]
+    assert "standby" not in status.endpoints
+    assert "There is no private standby" in status.conditions[ConditionType.READY].message
+    bench.kubernetes.events.clear()
+    bench.rotate("pw-2", standby=False)
+    await bench.refresh()
+    assert [warning for _, _, warning in told(bench)] == [False], "a rotation is no loss"
+    bench.rotate("pw-2")
+    await bench.refresh()
+    assert "There is no" not in bench.status().conditions[ConditionType.READY].message
+
+
 async def test_a_standby_that_is_no_longer_asked_for_is_no_warning(bench: Bench) -> None:
     await bench.reconcile()
     bench.kubernetes.events.clear()

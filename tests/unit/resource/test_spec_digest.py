@@ -14,6 +14,7 @@ DECIDE_THE_SECRET: list[dict[str, Any]] = [
     {"secret": {"name": "renamed"}},
     {"secret": {"keySets": ["Env"]}},
     {"secret": {"endpoints": ["Private"]}},
+    {"secret": {"missingStandby": "UsePrimary"}},
     {"secret": {"mountPath": "/bindings"}},
     {"secret": {"labels": {"team": "a"}}},
     {"secret": {"annotations": {"example.com/a": "b"}}},
