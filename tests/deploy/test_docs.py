@@ -238,7 +238,7 @@ def with_argo_cd(reader: Reader) -> None:
     reader.site.kubectl("-n", "argocd", "create", "configmap", "argocd-cm", "--from-literal=url=https://argocd.example")
 
 
-def argo_cds_actions_are_acted_upon(reader: Reader) -> None:
+def argo_cds_actions_are_acted_on(reader: Reader) -> None:
     """Argo CD is played by a Lua of its version, and by the update that it makes of an action's result."""
     data = reader.site.admin.get("/api/v1/namespaces/argocd/configmaps/argocd-cm")["data"]
     kind = "dbclusterref.io_DatabaseClusterRef"
@@ -309,7 +309,7 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
         (a_reference, the_reference_is_ready),
         (nothing, nothing),
     ],
-    "docs/argo-cd.md": [(with_argo_cd, argo_cds_actions_are_acted_upon)],
+    "docs/argo-cd.md": [(with_argo_cd, argo_cds_actions_are_acted_on)],
     "docs/command-line.md": [(with_the_operator, nothing), (nothing, nothing)],
     "docs/conditions.md": [(with_the_operator, nothing)],
     "docs/flux.md": [(with_a_token, the_reference_is_ready)],

@@ -39,19 +39,19 @@ class Store:
         self._held: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Counts the resources."""
+        """Return how many resources are known."""
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry]:
-        """Walks the entries as they are now."""
+        """Return the entries as they are now."""
         return iter(list(self._entries.values()))
 
     def get(self, key: ObjectKey) -> Entry | None:
-        """Finds a resource."""
+        """Return a resource, if it is known."""
         return self._entries.get(key)
 
     def secret(self, key: ObjectKey) -> LiveSecret | None:
-        """Finds a live Secret of ours, as last seen."""
+        """Return a live Secret of ours, as last seen."""
         return self._secrets.get(key)
 
     def observe_reference(
@@ -129,7 +129,7 @@ class Store:
         return not owner or self._shard.owns(owner)
 
     def drop(self, key: ObjectKey, *, uid: str) -> None:
-        """Drops a resource that is gone, if it is still that very object."""
+        """Drop a resource that is gone, if it is still that very object."""
         known = self._entries.get(key)
         if known and known.identity.uid == uid:
             self._unlink(known)
@@ -141,7 +141,7 @@ class Store:
         return self._entries.get(entry.identity.key) is entry
 
     def rival_of(self, reference: Reference, *, uids: Collection[str]) -> ObjectKey | None:
-        """Finds another resource that names the same Secret and is one of `uids`: one whose Secret it is."""
+        """Return another resource that names the same Secret and is one of `uids`: one whose Secret it is."""
         for key in self._by_secret.get(reference.secret_key, ()):
             if key != reference.key and self._entries[key].identity.uid in uids:
                 return key
@@ -158,11 +158,11 @@ class Store:
             self._link(current)
 
     def secret_versions(self) -> dict[ObjectKey, str]:
-        """Gives the resource version of each live Secret of ours, as last seen."""
+        """Return the resource version of each live Secret of ours, as last seen."""
         return {key: live.resource_version for key, live in self._secrets.items()}
 
     def secret_is_gone(self, key: ObjectKey) -> frozenset[ObjectKey]:
-        """Takes note that a Secret is gone, or no longer carries our label; returns the resources that want work."""
+        """Record that a Secret is gone, or no longer carries our label; return the resources that need work."""
         self._secrets.pop(key, None)
         return frozenset(self._by_secret.get(key, ()))
 

@@ -155,6 +155,16 @@ async def test_a_repair_does_not_depend_on_a_look_at_what_was_changed(bench: Ben
 # What the reconciler reads
 
 
+async def test_a_secret_is_restored_before_a_read_that_is_due_and_may_hang(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.clock.advance(3600)
+    bench.kubernetes.remove_secret(KEY)
+    await settle()
+    step = await bench.reconciler.reconcile(KEY)
+    assert step.read, "and it has not been made yet"
+    assert bench.password == "pw-1"
+
+
 async def test_a_token_that_took_the_refused_ones_place_is_used_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await bench.reconcile()
     bench.kubernetes.put_secret(secret_body({"token": "dop_v1_new"}, key=TOKEN_SECRET))

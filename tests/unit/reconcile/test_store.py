@@ -234,6 +234,10 @@ def test_a_secret_marks_the_resource_that_writes_it() -> None:
     assert live.resource_version == "10"
 
 
+def test_the_deletion_of_a_secret_that_is_not_known_marks_the_resource_that_names_it() -> None:
+    assert observing().observe_secret(secret(version=10), gone=True) == {KEY}
+
+
 def test_two_resources_that_name_one_secret_are_both_marked() -> None:
     store = observing()
     second = ObjectKey("shop", "second")

@@ -134,6 +134,15 @@ async def test_a_contested_secret_is_stalled_and_one_that_was_deleted_is_restore
     assert bench.ready == (True, "Synced")
 
 
+async def test_a_secret_that_was_just_repaired_is_called_contested_before_the_next_repair_has_to_wait(bench: Bench) -> None:
+    await bench.reconcile()
+    for number in range(5):
+        bench.kubernetes.edit_secret(KEY, set_value("password", b64encode(f"hacked-{number}".encode()).decode()))
+        await bench.refresh(after=0.8)
+    assert bench.password == "pw-1"
+    assert (bench.ready, bench.says(STALLED)) == ((False, "SecretContested"), (True, "SecretContested"))
+
+
 async def test_rotations_in_a_row_are_no_contest(bench: Bench) -> None:
     await bench.reconcile()
     for number in range(8):
