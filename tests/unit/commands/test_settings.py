@@ -152,3 +152,7 @@ def test_a_password_in_the_url_is_refused_and_not_printed() -> None:
 def test_every_option_has_an_environment_variable() -> None:
     assert set(GIVEN) <= ENVIRONMENT.keys()
     assert {flag: ENVIRONMENT[flag] for flag in GIVEN} == {flag: variable for flag, (variable, _, _) in GIVEN.items()}
+
+
+def test_every_port_there_is_can_serve_the_metrics() -> None:
+    assert settings("--metrics-address", "localhost:65535").metrics_port == 65535

@@ -1,5 +1,6 @@
 import asyncio
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from dbclusterref.digitalocean.demand import LOOK, Requested, Routine
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.model import User
 from dbclusterref.digitalocean.planner import Plan
+from dbclusterref.digitalocean.poller import _Failing
 from dbclusterref.digitalocean.rate_limit import QUOTA_PAUSE
 from dbclusterref.digitalocean.reader import Reader
-from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.errors import PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, UserNotFound
+from dbclusterref.digitalocean.snapshot import Snapshot, pack_cluster
+from dbclusterref.errors import Forbidden, PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, UserNotFound
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from tests.support.builders import OTHER_UUID, PEM, TOKEN, UUID, a_cluster, a_pool, a_reference, reference_body
@@ -269,6 +271,25 @@ async def test_a_reference_with_a_pool_looks_at_every_refresh_interval_however_i
     account._poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
     assert account.next_look(a_reference(), plain) == LOOK
     assert account.next_look(a_reference(pool="orders-pool"), with_pool) == 60.0
+
+
+async def test_what_changed_while_a_read_was_under_way_is_looked_at_immediately(account: Account) -> None:
+    snapshot = await read(account)
+    assert account.next_look(a_reference(), snapshot) == 60.0
+    assert account.next_look(a_reference(), replace(snapshot, ca_pending=True)) == 0.0, "its CA has come"
+    account._cache.put(UUID, pack_cluster(a_cluster(password="pw-2")), now=account._now())
+    assert account.next_look(a_reference(), snapshot) == 0.0, "a page has brought another password"
+
+
+async def test_a_listing_that_needs_a_person_is_told_while_the_last_answer_is_young(account: Account, clock: FakeClock) -> None:
+    await read(account)
+    clock.advance(10)
+    scope = Forbidden("The token lacks a scope.")
+    account._poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
+    account._poller._listing = _Failing(cause=scope, failures=1, retry_at=0.0)
+    with pytest.raises(Forbidden) as raised:
+        await read(account)
+    assert raised.value is scope
 
 
 async def test_a_missing_name_is_asked_for_rarely_and_by_all_together(

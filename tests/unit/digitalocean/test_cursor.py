@@ -42,3 +42,17 @@ def test_a_listing_that_never_ends_is_no_listing() -> None:
         walk.take(page(number, after=str(number)))
     with pytest.raises(UpstreamUnavailable, match="does not end"):
         walk.take(page(LONGEST, after="and on"))
+
+
+@pytest.mark.parametrize(
+    ("now", "due_at"),
+    [(90.0, 120.0), (100.0, 130.0), (129.0, 130.0), (130.0, 160.0), (3700.0, 3730.0)],
+    ids=["early", "in time", "a little late", "half a walk late", "after an hour's sleep"],
+)
+def test_pages_are_a_walks_share_apart_and_what_is_far_behind_is_not_made_up_for(now: float, due_at: float) -> None:
+    walk = Cursor()
+    walk.take(page(1, after="two"))
+    walk.take(page(2, after=None))
+    walk.due_at = 100.0
+    walk.space_out(now, every=60.0)
+    assert walk.due_at == due_at

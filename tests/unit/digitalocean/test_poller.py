@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections import Counter
 from typing import cast
 
@@ -9,19 +10,30 @@ import pytest
 
 from dbclusterref.digitalocean.account import Queued
 from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE, CA_MAX_AGE
+from dbclusterref.digitalocean.cache import ClusterCache
 from dbclusterref.digitalocean.demand import Routine
 from dbclusterref.digitalocean.model import ClusterPage
-from dbclusterref.digitalocean.poller import LISTING_TRIES, REPLAN
-from dbclusterref.errors import ClusterNotFound, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.digitalocean.planner import Plan
+from dbclusterref.digitalocean.poller import LISTING_TRIES, REPLAN, Poller, _Failing, _GivenUp
+from dbclusterref.digitalocean.reader import Reader
+from dbclusterref.errors import (
+    Cause,
+    ClusterNotFound,
+    Forbidden,
+    RateLimited,
+    TokenInvalid,
+    UnconfirmedNotFound,
+    UpstreamUnavailable,
+)
 from sandbox.digitalocean.api import Paging
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.verbs import rotate_password
 from sandbox.digitalocean.world import Recipe
-from tests.support.builders import PEM, TOKEN, a_cluster, a_pool
+from tests.support.builders import PEM, TOKEN, UUID, a_cluster, a_pool
 from tests.support.fake_digitalocean import FakeUpstream
-from tests.support.fake_time import FakeTimeLoop, in_fake_time
+from tests.support.fake_time import FakeClock, FakeTimeLoop, a_clock, in_fake_time
 from tests.support.fleet import Fleet, fleet, fleet_of, in_memory, numbered_reference
 
 MINUTE = 60.0
@@ -489,3 +501,62 @@ async def test_a_failed_read_of_a_known_ca_is_tried_again() -> None:
     await found.run(AFTER_FAILURE + MINUTE)
     assert [snapshot.ca for snapshot in found.snapshots.values()] == [PEM + b"new"]
     found.account.close()
+
+
+# --- the poller alone ------------------------------------------------------------------------------------------------------
+
+SCOPE = Forbidden("The token lacks a scope.")
+DOWN = UpstreamUnavailable("down")
+GIVEN_UP = _GivenUp(until=math.inf)
+
+
+def failing(cause: Cause) -> _Failing:
+    return _Failing(cause=cause, failures=1, retry_at=0.0)
+
+
+def lone(upstream: FakeUpstream, *, listing: _Failing | _GivenUp | None = None) -> tuple[Poller, ClusterCache]:
+    cache = ClusterCache(on_change=lambda _: None)
+    poller = Poller(Reader(TOKEN, upstream=upstream, clock=a_clock(FakeClock()), observe=lambda *_: None), cache)
+    poller._listing = listing or poller._listing
+    return poller, cache
+
+
+@pytest.mark.parametrize(
+    ("listing", "waited_for", "late", "said"),
+    [
+        (failing(SCOPE), True, False, SCOPE),
+        (failing(SCOPE), False, False, None),
+        (None, True, True, RateLimited),
+        (None, True, False, None),
+        (None, False, True, None),
+        (GIVEN_UP, True, True, None),
+    ],
+)
+def test_a_cluster_is_told_why_it_is_not_fresh_only_where_a_page_should_have_brought_it(
+    listing: _Failing | _GivenUp | None, *, waited_for: bool, late: bool, said: Cause | type[Cause] | None
+) -> None:
+    poller, cache = lone(FakeUpstream(), listing=listing)
+    poller._plan = Plan(sweep_every=1.0, covers=0.0, per_second=0.0)  # four pages a second are more than the budget allows
+    cache.waiting |= {UUID} if waited_for else set()
+    cache.late |= {UUID} if late else set()
+    cause = poller.why_not_fresh(UUID)
+    assert cause is said or type(cause) is said
+
+
+@pytest.mark.parametrize(("cause", "shown"), [(SCOPE, None), (DOWN, DOWN)])
+async def test_the_first_good_page_ends_what_a_person_had_to_fix_and_nothing_else(cause: Cause, shown: Cause | None) -> None:
+    upstream = FakeUpstream(clusters={uuid: a_cluster(uuid=uuid) for uuid in uuids(2)}, per_page=1)
+    poller, cache = lone(upstream, listing=failing(cause))
+    await poller._take_page()
+    cache.waiting.add(UUID)
+    assert poller.why_not_fresh(UUID) is shown
+    await poller._take_page()
+    assert poller.why_not_fresh(UUID) is None, "the walk is complete"
+
+
+async def test_a_cluster_that_is_waited_for_is_remembered_and_every_page_of_the_next_walk_is_parsed() -> None:
+    poller, cache = lone(FakeUpstream())
+    poller.wait_for(UUID)
+    assert cache.waiting == {UUID}
+    assert poller._walk._reread == [True, True]
+    poller.close()
