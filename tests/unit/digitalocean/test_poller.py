@@ -516,7 +516,7 @@ def failing(cause: Cause) -> _Failing:
 
 def lone(upstream: FakeUpstream, *, listing: _Failing | _GivenUp | None = None) -> tuple[Poller, ClusterCache]:
     cache = ClusterCache(on_change=lambda _: None)
-    poller = Poller(Reader(TOKEN, upstream=upstream, clock=a_clock(FakeClock()), observe=lambda *_: None), cache)
+    poller = Poller(Reader(TOKEN, upstream=upstream, clock=a_clock(FakeClock())), cache)
     poller._listing = listing or poller._listing
     return poller, cache
 
