@@ -6,7 +6,7 @@ cause must give the same message, or every retry would be a write.
 """
 
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Cause(Exception):
@@ -24,6 +24,11 @@ class Cause(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+
+    def without_frames(self) -> Self:
+        """Let go of the frames it came through: causes are kept, and frames hold whole replies, and tokens."""
+        self.__traceback__ = self.__context__ = None
+        return self
 
 
 class Transient(Cause):

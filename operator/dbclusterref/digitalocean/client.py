@@ -8,12 +8,12 @@ import asyncio
 import hashlib
 import zlib
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, wraps
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -36,6 +36,8 @@ from dbclusterref.errors import (
 )
 
 Named = TypeVar("Named", User, Pool)
+P = ParamSpec("P")
+V = TypeVar("V")
 
 PER_PAGE = 200
 """The most the API gives of a listing at once."""
@@ -83,6 +85,19 @@ class _Reply:
         return wire.attempt(_ERROR, Raw(self.body))
 
 
+def _without_frames(read: Callable[P, Coroutine[Any, Any, V]]) -> Callable[P, Coroutine[Any, Any, V]]:
+    """Have a read raise its cause without the frames that hold the reply: causes are kept."""
+
+    @wraps(read)
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> V:
+        try:
+            return await read(*args, **kwargs)
+        except Cause as cause:
+            raise cause.without_frames() from None
+
+    return wrapped
+
+
 class DigitalOcean:
     """Reads database clusters. `client` must not follow redirects: the token goes to `base_url` alone.
 
@@ -106,6 +121,7 @@ class DigitalOcean:
         self._grant_tag = grant_tag
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
+    @_without_frames
     async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
         """Read one cluster. A 404 is an UnconfirmedNotFound: one alone proves nothing."""
         reply = await self._get(token, f"/v2/databases/{uuid}", observe=observe, not_found=_no_cluster(uuid))
@@ -114,6 +130,7 @@ class DigitalOcean:
             raise UpstreamUnavailable(f"DigitalOcean answered for another cluster than {uuid}; retrying.")
         return cluster
 
+    @_without_frames
     async def get_page(self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply) -> ClusterPage:
         """Read the listing's first page, or the one that a former page's `next` named; `known` is what it was last time.
 
@@ -153,6 +170,7 @@ class DigitalOcean:
             raise wire.unexpected("links.pages.next", "a valid URL")
         return f"/v2/databases?{parts.query}"
 
+    @_without_frames
     async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes:
         """Read the CA's PEM; b"" where the cluster has none (its certificate is publicly trusted then)."""
         path = f"/v2/databases/{uuid}/ca"
@@ -170,12 +188,14 @@ class DigitalOcean:
             raise wire.unexpected("ca.certificate", "PEM")
         return pem
 
+    @_without_frames
     async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User:
         """Read one database user."""
         missing = UserNotFound(f"The cluster has no user {name}. Create it or correct spec.user.")
         reply = await self._get(token, _path(uuid, "users", name), observe=observe, not_found=missing)
         return _of_name(name, User.from_json(reply.user), what="user")
 
+    @_without_frames
     async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool:
         """Read one PostgreSQL connection pool."""
         missing = PoolNotFound(f"The cluster has no connection pool {name}. Create it or correct spec.pool.")

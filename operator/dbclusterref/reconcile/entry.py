@@ -147,7 +147,7 @@ class ReadState:
         """Record a read that made a complete Secret, although a part of it is older than what was asked for."""
         failures = self.failures
         self.succeeded(snapshot, due_at=due_at)
-        self.cause, self.failures, self.failed_at = cause, failures + 1, now
+        self.cause, self.failures, self.failed_at = cause.without_frames(), failures + 1, now
 
     def failed(self, cause: Cause, *, now: float, due_at: float) -> None:
         """Record a read that did not; the last good snapshot stays.
@@ -155,7 +155,7 @@ class ReadState:
         A transient failure does not replace a cause that waits for a person: nothing has disproved it.
         """
         if cause.stalled or not self.waits_for_a_person:
-            self.cause = cause
+            self.cause = cause.without_frames()
         self.failures += 1
         self.failed_at = now
         self.waiting_since = None

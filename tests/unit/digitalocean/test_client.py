@@ -607,6 +607,23 @@ async def test_what_a_bomb_would_become_is_never_held() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "body", [b" " * (MAX_OBJECT + 1), b'{"database": "' + b"x" * (MAX_OBJECT - 100) + b'"}'], ids=["too large", "wrong"]
+)
+async def test_a_cause_that_is_kept_does_not_keep_the_reply_that_it_came_from(body: bytes) -> None:
+    api, kept = answering(body), list[Cause]()
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            with pytest.raises(UpstreamUnavailable) as caught:
+                await api.get_cluster(TOKEN, UUID, observe=lambda *_: None)
+            kept.append(caught.value)
+            del caught
+        assert tracemalloc.get_traced_memory()[0] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
 async def test_of_large_bodies_a_few_are_read_at_a_time_and_small_ones_do_not_wait() -> None:
     arrived: Counter[str] = Counter()
     may_end = asyncio.Event()
