@@ -106,7 +106,7 @@ def test_the_comparison_finds_a_difference() -> None:
     pod = f"Deployment/{SYSTEM}/dbclusterref.spec.template.spec"
     assert found == sorted(
         [
-            f"{pod}.containers[0].env[2].value: kustomize 'info', Helm 'debug'",
+            f"{pod}.containers[0].env[3].value: kustomize 'info', Helm 'debug'",
             f"{pod}.terminationGracePeriodSeconds: kustomize 10, Helm 11",
             *meant(),
         ]

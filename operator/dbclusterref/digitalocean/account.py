@@ -137,7 +137,8 @@ class Account:
         self._reader.refuse(wanted)
         if poller.walk_is_over(uuid, key):
             poller.first_looks.leave(uuid, key)
-            raise self._not_granted(reference)
+            self._reader.queue.leave(key.namespace, _place(reference, wanted))
+            raise self._not_granted(reference, untagged=self._is_listed_untagged(uuid, wanted))
         routine = isinstance(wanted, Routine)
         if routine and poller.many_are_waiting():
             poller.wait_for_walk(uuid, key)
@@ -161,6 +162,11 @@ class Account:
             return
         self._cache.demand.leave(cluster.uuid, reference.key)
         raise self._not_granted(reference, untagged=cluster.granted_to is not None)
+
+    def _is_listed_untagged(self, uuid: str, wanted: Freshness) -> bool:
+        """Return whether a page has just shown a cluster with its tags; called where none of them grants it."""
+        kept = self._cache.get(uuid)
+        return kept is not None and is_fresh(kept.read_at, wanted) and unpack_cluster(kept.packed).granted_to is not None
 
     def _not_granted(self, reference: Reference, *, untagged: bool = False) -> NotGranted:
         namespace = reference.key.namespace

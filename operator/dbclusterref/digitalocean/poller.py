@@ -305,7 +305,7 @@ class Poller:
             # Missing from a complete list proves nothing yet: a single read says what became of it.
             self._cache.tell(uuid)
         self._cache.waiting.clear()
-        self._cache.mark(self.first_looks.walk_ended())
+        self._cache.mark(self.first_looks.walk_ended(self._now()))
         self._walk.start_again()
 
     async def _is_alone(self, cause: Cause) -> bool:

@@ -268,7 +268,7 @@ class Reconciler:
                 return Waiting(min(wait, LOCAL_CAP), "the cluster")
             if _waits_for_password(reads.cause, reference):
                 await self._passwords.find(reference)
-            snapshot = await self._read(entry, reference, token=token, wanted=wanted)
+            snapshot = await self._read(entry, reference, token=token, wanted=wanted, was_granted=was_granted)
             if isinstance(snapshot, Queued):
                 return Waiting(snapshot.seconds, snapshot.what, snapshot.why)
             answered = snapshot.unread is None
@@ -284,7 +284,9 @@ class Reconciler:
         account.deletion_guard.found(reference.cluster_uuid, now=self._clock.monotonic())
         return Read(rendition, account.next_look(reference, snapshot), snapshot.unread)
 
-    async def _read(self, entry: Entry, reference: Reference, *, token: str, wanted: Freshness) -> Snapshot | Queued:
+    async def _read(
+        self, entry: Entry, reference: Reference, *, token: str, wanted: Freshness, was_granted: bool
+    ) -> Snapshot | Queued:
         """Read with the token; where it is refused, with the one that has taken its place since it was looked up."""
 
         async def read_with(token: str) -> Snapshot | Queued:
@@ -296,7 +298,6 @@ class Reconciler:
                 was_granted=was_granted,
             )
 
-        was_granted = entry.was_granted
         try:
             return await read_with(token)
         except TokenInvalid:

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -265,6 +266,24 @@ async def test_a_page_that_grants_a_cluster_serves_who_waits_for_it_at_once() ->
     snapshot = await look(account, references[0])
     assert isinstance(snapshot, Snapshot)
     assert ("cluster", references[0].cluster_uuid) not in upstream.requests
+    account.close()
+
+
+@pytest.mark.parametrize(("tags", "untagged"), [([], True), (None, False)], ids=["shown", "not shown"])
+@in_fake_time
+async def test_a_page_is_evidence_that_a_tag_is_gone_where_it_shows_tags(
+    tags: list[str] | None, untagged: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:  # fmt: skip
+    clock, clusters = LoopClock(), many(granted=False)
+    members = {} if tags is None else {"tags": tags}
+    upstream = FakeUpstream(clusters={uuid: a_cluster(uuid=uuid, **members) for uuid in clusters})
+    account = an_account(upstream, clock)
+    references = [a_reference(namespace="team", name=f"db-{n}", clusterUUID=uuid) for n, uuid in enumerate(clusters)]
+    for reference in references:
+        account._poller.wait_for_walk(reference.cluster_uuid, reference.key)
+    await asyncio.sleep(10)
+    assert (await denial(account, references[0])).untagged is untagged
+    assert {kind for kind, _ in upstream.requests} == {"page"}
     account.close()
 
 
