@@ -57,13 +57,13 @@ def test_denied_and_missing_look_the_same_and_the_granted_cluster_is_read(
         team.refer(secret, name=f"denied-{kind}", own_token=False, refreshInterval="10s", **spec)
         team.refer(MISSING, name=f"missing-{kind}", own_token=False, refreshInterval="10s", **spec)
     for kind in SPECS:
-        for name, uuid in ((f"denied-{kind}", secret), (f"missing-{kind}", MISSING)):
+        for name in (f"denied-{kind}", f"missing-{kind}"):
             team.wait_for("AccessDenied", name=name)
             wait_until(partial(team.events, name), what="the Event")
             assert team.condition("Stalled", name)["status"] == "True"
             assert team.status(name).keys() == {"conditions", "observedGeneration", "secretRevision"}
             assert f"the tag {team.grant[0]}" in team.condition("Ready", name)["message"]
-            assert shown(team, name, uuid=uuid) == shown(team, f"missing-{kind}", uuid=MISSING)
+        assert shown(team, f"denied-{kind}", uuid=secret) == shown(team, f"missing-{kind}", uuid=MISSING)
     team.refresh(name="denied-plain")
     team.refresh(name="missing-plain")
     entries = {uuid: [one for one in team.requests(uuid) if one.token == "own-token"] for uuid in (secret, MISSING)}
