@@ -147,7 +147,8 @@ class Account:
         if wait := self._reader.wait_for_turn(key.namespace, place, urgent=True, behind=behind):
             if routine:
                 poller.wait_for_walk(uuid, key)
-            return Queued(seconds=min(wait, LOOK_AGAIN), what=_named(reference, needs_cluster=True))
+            what = _named(reference, needs_cluster=True)
+            return Queued(seconds=min(wait, LOOK_AGAIN), what=what, why=poller.why_unreliable())
         try:
             answer = await self._reader.cluster(uuid, wanted=wanted)
         except UnconfirmedNotFound:
