@@ -85,12 +85,10 @@ class Account:
         reference has been allowed to see the cluster. Raises the cause where a read fails.
         """
         try:
-            self.used_at, found = self._now(), None
-            if not (was_granted or self._may_see(reference)):
-                first = await self._look_first(reference, wanted)
-                if isinstance(first, Queued):
-                    return first
-                found = first
+            self.used_at = self._now()
+            found = None if was_granted or self._may_see(reference) else await self._look_first(reference, wanted)
+            if isinstance(found, Queued):
+                return found
             return await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca)
         finally:
             self._poller.keep_going()
@@ -101,8 +99,7 @@ class Account:
         now, uuid = self._now(), reference.cluster_uuid
         self._record_interest(reference, now)
         self._poller.replan(now)
-        packed = self._fresh_cluster(uuid, wanted) if found is None else None
-        if packed is not None:
+        if found is None and (packed := self._fresh_cluster(uuid, wanted)) is not None:
             found = ReadCluster.from_cache(packed)
         if found:
             self._require_grant(reference, found.cluster)
@@ -134,20 +131,18 @@ class Account:
         whether the listing has it, what else was read of it.
         """
         uuid, key, poller = reference.cluster_uuid, reference.key, self._poller
+        place, what = _place(reference, wanted), _named(reference, needs_cluster=True)
         self._reader.refuse(wanted)
         if poller.walk_is_over(uuid, key):
             poller.first_looks.leave(uuid, key)
-            self._reader.queue.leave(key.namespace, _place(reference, wanted))
+            self._reader.queue.leave(key.namespace, place)
             raise self._not_granted(reference, untagged=self._is_listed_untagged(uuid, wanted))
-        routine = isinstance(wanted, Routine)
-        if routine and poller.many_are_waiting():
+        if (routine := isinstance(wanted, Routine)) and poller.many_are_waiting():
             poller.wait_for_walk(uuid, key)
-            return Queued(seconds=ANSWERS_SOON, what=_named(reference, needs_cluster=True))
-        place, behind = _place(reference, wanted), int(poller.page_is_due())
-        if wait := self._reader.wait_for_turn(key.namespace, place, urgent=True, behind=behind):
+            return Queued(seconds=ANSWERS_SOON, what=what)
+        if wait := self._reader.wait_for_turn(key.namespace, place, urgent=True, behind=int(poller.page_is_due())):
             if routine:
                 poller.wait_for_walk(uuid, key)
-            what = _named(reference, needs_cluster=True)
             return Queued(seconds=min(wait, LOOK_AGAIN), what=what, why=poller.why_unreliable())
         try:
             answer = await self._reader.cluster(uuid, wanted=wanted)
@@ -170,9 +165,8 @@ class Account:
         return kept is not None and is_fresh(kept.read_at, wanted) and unpack_cluster(kept.packed).granted_to is not None
 
     def _not_granted(self, reference: Reference, *, untagged: bool = False) -> NotGranted:
-        namespace = reference.key.namespace
-        tag = self._grant_tag.of(namespace)
-        return not_granted(reference.cluster_uuid, namespace=namespace, tag=tag, untagged=untagged)
+        tag = self._grant_tag.of(reference.key.namespace)
+        return not_granted(reference.cluster_uuid, namespace=reference.key.namespace, tag=tag, untagged=untagged)
 
     async def _read(
         self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes, ca_follows: bool
