@@ -278,14 +278,16 @@ async def _read_body(reply: httpx.Response, *, at_most: int, when_large: Callabl
     async for piece in reply.aiter_raw():
         rest = piece
         while True:
-            decoded, rest = _decode(rest, inflate, at_most=room + 1 - len(body))
+            step = min(LARGE, room + 1 - len(body))
+            decoded, rest = _decode(rest, inflate, at_most=step)
             body += decoded
-            if len(body) <= room:
-                break
             if len(body) > at_most:
                 raise wire.invalid(f"the body is larger than {at_most} bytes")
-            await when_large()
-            room = at_most
+            if len(body) > room:
+                await when_large()
+                room = at_most
+            elif len(decoded) < step:
+                break
     if inflate is not None and not inflate.eof:
         raise wire.invalid("its gzip data is incomplete")
     return bytes(body)
