@@ -19,6 +19,7 @@ HUGE = 12
 LARGE_SECRETS = 24
 SUSPENDED = 100
 CONNECTIONS = 150
+JOIN_AT_ONCE = 100
 MOST_OF_A_SECRET = 1_000_000
 """Bytes of data, a little below the API server's limit."""
 ABSURD_PAUSES = ("999999999999999", "1790000000", "86400", "-1", "1e308", "soon", "Wed, 21 Oct 2099 07:28:00 GMT")
@@ -84,13 +85,14 @@ class Attacker:
                 self.asking.refer(cluster, name=f"hangs-{number}", refreshInterval="10s", apiTokenSecretRef=token)
 
     def ask_for_the_missing(self) -> None:
+        """A part of the crowd joins: all at once would be the only misfortune for a minute."""
         there, token = self._names(self.asking), {"name": "crowd"}
-        for number in range(self.crowd):
-            if f"missing-{number}" not in there:
-                cluster = self.clusters[number % len(self.clusters)]
-                self.asking.refer(
-                    cluster, name=f"missing-{number}", refreshInterval="10s", user=f"nobody-{number}", apiTokenSecretRef=token
-                )
+        absent = [number for number in range(self.crowd) if f"missing-{number}" not in there]
+        for number in absent[:JOIN_AT_ONCE]:
+            cluster = self.clusters[number % len(self.clusters)]
+            self.asking.refer(
+                cluster, name=f"missing-{number}", refreshInterval="10s", user=f"nobody-{number}", apiTokenSecretRef=token
+            )
 
     def force_refreshes(self) -> None:
         for name in sorted(self._names(self.asking))[:60]:

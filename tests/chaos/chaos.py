@@ -453,7 +453,7 @@ def _differences_in(reference: Json, secret: Json | None, upstream: Mapping[str,
 
 
 RESTS = {"lose_crd": 90.0, "put_large_secrets": 20.0, "suspend_in_bulk": 10.0, "write_huge_secrets": 5.0,
-         "rewrite_huge_secrets": 4.0, "force_refreshes": 5.0, "ask_for_the_missing": 60.0}  # fmt: skip
+         "rewrite_huge_secrets": 4.0, "force_refreshes": 5.0, "ask_for_the_missing": 10.0}  # fmt: skip
 """Seconds between two of a kind that take long, or that a disk remembers."""
 
 
