@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.client import DigitalOcean
@@ -22,7 +22,7 @@ from dbclusterref.errors import Cause, InvalidSpec, SettingsError
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.status import Status
 from dbclusterref.resource.template import TemplateError, fill
-from dbclusterref.secret.rendering import render_secret
+from dbclusterref.secret.rendering import render_secret, size_of
 from dbclusterref.secret.state import LiveSecret
 from dbclusterref.timing import Timing
 from tests.support.builders import UUID, cluster_body, connection_body, reference_body
@@ -310,3 +310,50 @@ def test_any_timing_is_taken_or_refused(text: str) -> None:
         assert Timing.from_text(text).resync > 0
     except SettingsError as error:
         assert "DBCLUSTERREF_TIMING" in str(error)
+
+
+PLACEHOLDERS = ("ca", "ca:quoted:properties", "password:url", "uri:properties", "standby-host", "{{", "é", "x")
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z][-._a-zA-Z0-9]{0,20}", fullmatch=True),
+        st.tuples(st.sampled_from(PLACEHOLDERS), st.integers(1, 1000)),
+        max_size=32,
+    ),
+    st.integers(0, 3000),
+)
+@example({f"k{number}": ("ca", 1000) for number in range(32)}, 3000)
+@example({f"k{number}": ("ca:quoted:properties", 178) for number in range(4)}, 1600)
+@example({"k": ("ca", 1000)}, 1048)
+@FUZZ
+def test_no_spec_makes_a_secret_beyond_the_limit_and_its_size_is_known_before_it_is_made(
+    parts: dict[str, tuple[str, int]], length: int
+) -> None:
+    template = {key: (part if part in {"{{", "é", "x"} else f"{{{part}}}") * times for key, (part, times) in parts.items()}
+    ca = b"-----BEGIN CERTIFICATE-----\n" + b'A\\"\n' * (length // 4)
+    snapshot = Snapshot(cluster=DatabaseCluster.from_api(cluster_body()), ca=ca)
+    try:
+        reference = Reference.from_body(reference_body({"secret": {"template": template}}))
+        secret = render_secret(reference, snapshot)
+    except InvalidSpec as cause:
+        assert str(cause)
+        return
+    own = sum(len(value) for key, value in secret.data.items() if key in template)
+    assert secret.size <= 2**20
+    # What waits in line for memory is judged by this size.
+    assert own <= size_of(reference, snapshot) <= secret.size
+
+
+@given(st.binary(max_size=400), st.integers(0, 300_000), st.integers(1, 70_000), st.sampled_from(["gzip", "identity"]))
+@example(b"", 65536, 65536, "gzip")
+@example(b"x", 65536, 65536, "identity")
+@example(b"", 131072, 7000, "gzip")
+@FUZZ
+async def test_a_body_reads_the_same_however_it_is_cut_and_zipped(end: bytes, blanks: int, piece: int, encoding: str) -> None:
+    body = b" " * blanks + json.dumps({"database": cluster_body(name=end.decode("latin-1"))}).encode()
+    content, headers = gzip.compress(body) if encoding == "gzip" else body, {"content-encoding": encoding}
+    transport = httpx.MockTransport(lambda _request: arriving(200, content, headers=headers, piece=piece))
+    async with httpx.AsyncClient(transport=transport) as client:
+        read = await DigitalOcean(client, base_url="http://do.example").get_cluster("t", UUID, observe=lambda *_: None)
+    assert read.uuid == UUID
