@@ -6,7 +6,7 @@ CONTEXT ?=
 SIZE ?= 100,1000,10000
 DIST ?= dist
 
-.PHONY: .helm help setup demo up node test check unit e2e chaos matrix pythons docs recording chart manifests image bench mutation audit format lock clean
+.PHONY: .helm help setup demo up node test check unit e2e chaos matrix pythons docs recording picture chart manifests image bench mutation audit format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ pythons: setup ## unit tests and an end-to-end story on each Python from 3.11 on
 
 docs: .venv/.ready ## the documentation site, in dist/docs/site; its links and anchors are checked
 	@$(PY) -m tools.site
+
+picture: setup ## draws the dashboard from a real Prometheus, about three minutes: docs/dashboard.svg
+	@$(PY) -m tests.monitoring.picture
 
 recording: setup ## records `make demo` for the documentation: docs/demo.cast and docs/demo.md
 	@$(PY) -m tools.recording

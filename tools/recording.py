@@ -31,9 +31,9 @@ _PAGE = """\
 make demo
 ```
 
-This is what it showed, recorded on a terminal: a real Kubernetes API server, a simulated DigitalOcean API, the operator under its
-own ServiceAccount, and at the end a real node with a pod that connects to a real PostgreSQL. [`demo.cast`](demo.cast) plays in real
-time with `asciinema play docs/demo.cast`; `make recording` records it again.
+This is what it showed, recorded on a terminal: a real Kubernetes API server, a simulated DigitalOcean API, the operator under
+its own ServiceAccount, and at the end a real node with a pod that connects to a real PostgreSQL. [`demo.cast`](demo.cast) plays
+in real time with `asciinema play docs/demo.cast`; `make recording` records it again.
 
 ```text
 {transcript}

@@ -61,10 +61,10 @@ class _Ending:
         with self._screen.step("deploy/ is applied as it is: the operator runs in a pod"):
             install(self._node)
             self._show("-n", "dbclusterref-system", "get", "pods")
-        reference, application = _sample("minimal", "DatabaseClusterRef"), _sample("application", "Deployment")
-        uuid = self._create_cluster(reference["spec"]["clusterUUID"], pair, ca=servers.ca)
-        with self._screen.step("deploy/samples: the reference, and an application that has nothing but its Secret"):
-            self._apply_samples(reference, application)
+        references = [_sample(file, "DatabaseClusterRef") for file in ("minimal", "application")]
+        uuid = self._create_cluster(references[0]["spec"]["clusterUUID"], pair, ca=servers.ca)
+        with self._screen.step("deploy/samples: the references, and an application that has nothing but their Secrets"):
+            self._apply_samples(references, _sample("application", "Deployment"))
             self._wait_until("the application connects", lambda: self._connections() > 0)
             self._show_last_connection()
         with self._screen.step("The password is rotated, on the server and upstream: the same pod connects with the new one"):
@@ -97,14 +97,15 @@ class _Ending:
         )
         return str(created["id"])
 
-    def _apply_samples(self, reference: dict[str, Any], application: dict[str, Any]) -> None:
+    def _apply_samples(self, references: list[dict[str, Any]], application: dict[str, Any]) -> None:
         token = _sample("token-secret", "Secret")
         self._control.set_token(token["stringData"]["token"])
         self._node.kubectl("create", "namespace", NAMESPACE)
-        reference["spec"]["refreshInterval"] = "10s"
-        for document in (token, reference):
+        for document in references:
+            document["spec"]["refreshInterval"] = "10s"
+        for document in (token, *references):
             self._node.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(document))
-        self._show("-n", NAMESPACE, "wait", "--for=condition=Ready", f"dbref/{SECRET}", "--timeout=60s")
+        self._show("-n", NAMESPACE, "wait", "--for=condition=Ready", "dbref", "--all", "--timeout=60s")
         self._node.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(application))
 
     def _show(self, *arguments: str) -> None:

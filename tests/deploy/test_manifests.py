@@ -329,18 +329,23 @@ def test_the_sample_of_a_token_is_no_token() -> None:
     assert load(SAMPLES / "token-secret.yaml")["stringData"] == {"token": "REPLACE-WITH-YOUR-DIGITALOCEAN-TOKEN"}
 
 
-APPLICATIONS = {"application": "minimal", "mysql": "mysql", "redis": "redis"}
+APPLICATIONS = {"application": "orders", "mysql": "carts", "redis": "sessions"}
 
 
-@pytest.mark.parametrize(("application", "described"), APPLICATIONS.items())
-def test_a_sample_application_uses_the_secret_of_its_reference_both_ways(application: str, described: str) -> None:
-    (name,) = (
-        one["metadata"]["name"] for one in load_all(SAMPLES / f"{described}.yaml") if one["kind"] == "DatabaseClusterRef"
-    )
-    pod = load_all(SAMPLES / f"{application}.yaml")[-1]["spec"]["template"]["spec"]
-    assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": name}}]
-    assert pod["volumes"] == [{"name": name, "secret": {"secretName": name}}]
-    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == f"/bindings/{name}"
+@pytest.mark.parametrize(("application", "name"), APPLICATIONS.items())
+def test_a_sample_application_uses_a_secret_for_files_and_one_for_variables(application: str, name: str) -> None:
+    documents = [*load_all(SAMPLES / "minimal.yaml"), *load_all(SAMPLES / f"{application}.yaml")]
+    sets = {
+        one["metadata"]["name"]: one["spec"].get("secret", {}).get("keySets")
+        for one in documents
+        if one["kind"] == "DatabaseClusterRef"
+    }
+    assert sets[f"{name}-env"] == ["Env"], "envFrom takes every key there is"
+    assert f"{name}-db" in sets
+    pod = documents[-1]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": f"{name}-env"}}]
+    assert pod["volumes"] == [{"name": f"{name}-db", "secret": {"secretName": f"{name}-db"}}]
+    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == f"/bindings/{name}-db"
     assert pod["securityContext"]["runAsGroup"] == pod["securityContext"]["runAsUser"]
 
 

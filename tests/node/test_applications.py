@@ -101,8 +101,8 @@ def application(request: pytest.FixtureRequest) -> Application:
 def test_an_application_connects_before_and_after_its_password_is_rotated(
     cluster: Cluster, servers: Nursery, tenant: Tenant, application: Application
 ) -> None:
-    reference = only(application.reference_file, "DatabaseClusterRef")
-    uuid = reference["spec"]["clusterUUID"]
+    references = references_of(application)
+    uuid = references[0]["spec"]["clusterUUID"]
     server, facts = application.start(servers, application.password)
     cluster.control.create_cluster(id=uuid, name=application.name, password=application.password, ca=servers.ca, **facts)
     pods = Pods(cluster, tenant, application)
@@ -111,9 +111,10 @@ def test_an_application_connects_before_and_after_its_password_is_rotated(
         apply(cluster, tenant, only(application.file, "Deployment"))
         wait_until(lambda: pods.waiting_reason() == "ContainerCreating", what="the pod waits for its Secret")
         wait_until(lambda: any("FailedMount" in one for one in pods.event_reasons()), what="the event that says so")
-        with Report.timed(f"{application.name}: reference applied until the application is Ready"):
-            spec = {**reference["spec"], "refreshInterval": f"{REFRESH_SECONDS}s"}
-            apply(cluster, tenant, {**reference, "spec": spec})
+        with Report.timed(f"{application.name}: references applied until the application is Ready"):
+            for reference in references:
+                spec = {**reference["spec"], "refreshInterval": f"{REFRESH_SECONDS}s"}
+                apply(cluster, tenant, {**reference, "spec": spec})
             wait_until(pods.is_ready, within=90, what="the application is Ready")
         wait_until(lambda: pods.connections("by_environment"), what="a connection by variables")
         wait_until(lambda: pods.connections("by_file"), what="a connection by the mounted file")
@@ -249,10 +250,20 @@ class Pods:
 
 
 def only(file: str, kind: str) -> Json:
+    (found,) = samples(file, kind)
+    return found
+
+
+def references_of(application: Application) -> list[Json]:
+    """The one whose Secret is mounted, and the one for variables."""
+    found = [one for file in {application.reference_file, application.file} for one in samples(file, "DatabaseClusterRef")]
+    assert {one["metadata"]["name"] for one in found} == {application.secret, f"{application.name}-env"}
+    return found
+
+
+def samples(file: str, kind: str) -> list[Json]:
     documents = yaml.safe_load_all(Path(SAMPLES / f"{file}.yaml").read_text())
-    (found,) = (document for document in documents if document and document["kind"] == kind)
-    sample: Json = found
-    return sample
+    return [document for document in documents if document and document["kind"] == kind]
 
 
 def apply(cluster: Cluster, tenant: Tenant, document: Json) -> None:
