@@ -352,7 +352,7 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
 
 # Blocks that are not typed here, by their first line, and why.
 UNTYPED = {
-    ("README.md", "make demo"): "tests/e2e/test_story.py runs the demo",
+    ("README.md", "make demo"): "make recording runs it; tests/tools/test_recording.py holds its recording to its steps",
     ("docs/troubleshooting.md", "kubectl -n dbclusterref-system logs"): "no node runs the pod here; tests/node reads its log",
 }
 # Pages about this checkout itself, whose commands are not typed here, and why.
