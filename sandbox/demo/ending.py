@@ -63,7 +63,7 @@ class _Ending:
             self._show("-n", "dbclusterref-system", "get", "pods")
         references = [_sample(file, "DatabaseClusterRef") for file in ("minimal", "application")]
         uuid = self._create_cluster(references[0]["spec"]["clusterUUID"], pair, ca=servers.ca)
-        with self._screen.step("deploy/samples: the references, and an application that has nothing but their Secrets"):
+        with self._screen.step("deploy/samples: the reference, and an application that has nothing but its Secret"):
             self._apply_samples(references, _sample("application", "Deployment"))
             self._wait_until("the application connects", lambda: self._connections() > 0)
             self._show_last_connection()
