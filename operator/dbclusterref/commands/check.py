@@ -12,6 +12,7 @@ from dbclusterref.errors import Cause, KubernetesError, TokenInvalid, Unconfirme
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
 from dbclusterref.resource.objects import GROUP, PLURAL
+from dbclusterref.resource.restart import WorkloadKind
 
 Right = tuple[str, str, str, str]
 """Verb, group, resource, subresource."""
@@ -31,6 +32,10 @@ RIGHTS: Sequence[Right] = (
 """Every right the operator uses in the namespaces it watches."""
 LEASE_RIGHTS: Sequence[Right] = tuple((verb, "coordination.k8s.io", "leases", "") for verb in ("get", "create", "update"))
 """What it uses besides in its own namespace, with --leader-elect."""
+WORKLOAD_RIGHTS: Sequence[Right] = tuple(
+    (verb, "apps", f"{kind.lower()}s", "") for kind in WorkloadKind for verb in ("get", "patch")
+)
+"""What it uses besides in the namespaces it watches, with --restart-workloads."""
 
 Grants = Sequence[tuple[str, ...] | None]
 """For each cluster the namespaces that its tags name; None where the token is shown no tags."""
@@ -79,7 +84,8 @@ async def _check_kubernetes(
         namespace, _, name = service_account.partition("/")
         whose = f"system:serviceaccount:{namespace}:{name}"
     report.say(f"rights are tested for {whose or await kubernetes.user_name() or 'the current user'}", good=True)
-    tried = [(namespace, right) for namespace in settings.namespaces or ("",) for right in RIGHTS]
+    rights = [*RIGHTS, *(WORKLOAD_RIGHTS if settings.restart_workloads else ())]
+    tried = [(namespace, right) for namespace in settings.namespaces or ("",) for right in rights]
     if settings.leader_elect:
         own = settings.lease_namespace or own_namespace(environ)
         tried += [(own, right) for right in LEASE_RIGHTS]

@@ -118,6 +118,16 @@ async def test_rights_are_asked_for_in_the_namespaces_that_are_watched(checking:
 
 
 @pytest.mark.sockets
+async def test_the_rights_to_restart_workloads_are_tested_where_that_is_switched_on(checking: Checking) -> None:
+    checking.cluster.refused = {("patch", "daemonsets")}
+    assert "daemonsets" not in (await checking.run())[1]
+    status, text = await checking.run(Settings(restart_workloads=True))
+    assert status == 1
+    assert "ok    right to get deployments in all namespaces" in text
+    assert "FAIL  right to patch daemonsets in all namespaces" in text
+
+
+@pytest.mark.sockets
 async def test_a_server_that_is_not_there_fails(checking: Checking, tmp_path: Path) -> None:
     async with serving(Cluster()) as url:
         pass
