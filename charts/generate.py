@@ -30,6 +30,7 @@ COPIES = {
     "service-binding.yaml": DEPLOY / "base" / "rbac" / "service-binding.yaml",
     "tenants.yaml": DEPLOY / "base" / "rbac" / "tenants.yaml",
     "admission-policy.yaml": DEPLOY / "base" / "admission-policy.yaml",
+    "restart-policy.yaml": DEPLOY / "components" / "restart-workloads" / "admission-policy.yaml",
     "dashboard.json": DEPLOY / "monitoring" / "dashboard.json",
 }
 ALERTS = DEPLOY / "monitoring" / "alerts.yaml"

@@ -1,5 +1,6 @@
 """`spec.restart` on a real API server, by an operator whose account has what the component grants, and one that has not."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +16,22 @@ pytestmark = pytest.mark.e2e
 
 KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 ANNOTATION = annotation_of("orders-db")
+POLICY = "dbclusterref-restarts-only"
+ACCOUNT = "system:serviceaccount:dbclusterref-system:dbclusterref"
 IN_SECONDS = {"DBCLUSTERREF_TIMING": "restart_debounce=1"}
 
 
 @pytest.fixture
 def granted(kubectl: Kubectl, installed: Path, tmp_path: Path) -> Iterator[None]:
-    """The ClusterRole as components/restart-workloads makes it."""
+    """The ClusterRole and the policy as components/restart-workloads makes them."""
     folder = write_kustomization(
         tmp_path / "component", resources=["deploy/base"], components=["deploy/components/restart-workloads"]
     )
-    kubectl("apply", "-f", "-", input=yaml.safe_dump(find(render_kustomize(folder), "ClusterRole")))
+    rendered = render_kustomize(folder)
+    policies = [find(rendered, kind, POLICY) for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")]
+    kubectl("apply", "-f", "-", input=yaml.safe_dump_all([find(rendered, "ClusterRole"), *policies]))
     yield
+    kubectl("delete", "-f", "-", input=yaml.safe_dump_all(policies))
     kubectl("apply", "-k", str(ROOT / "deploy"))
 
 
@@ -105,6 +111,37 @@ def test_workloads_of_each_kind_follow_a_rotation_one_after_the_other_and_once(
     assert workloads.revision("deployment") is None
     rotate(lone, cluster)
     wait_until(lambda: workloads.revision("deployment") == "3", what="the next rotation's restart")
+
+
+BEYOND_ITS_ANNOTATION: dict[str, Json] = {
+    "image": {"spec": {"containers": [{"name": "app", "image": "example.com/other"}]}},
+    "account": {"spec": {"serviceAccountName": "builder"}},
+    "label": {"metadata": {"labels": {"team": "a"}}},
+    "another annotation": {"metadata": {"annotations": {"example.com/note": "changed"}}},
+    "a new annotation": {"metadata": {"annotations": {"example.com/new": "x"}}},
+    "without an annotation": {"metadata": {"annotations": {"example.com/note": None}}},
+}
+
+
+@pytest.mark.usefixtures("granted")
+def test_the_account_may_change_its_annotation_and_nothing_else_of_a_pod_template(kubectl: Kubectl, lone: Tenant) -> None:
+    workloads = Workloads(lone)
+    workloads.create("app")
+    note = {"metadata": {"annotations": {"example.com/note": "theirs"}}}
+    lone.admin.patch(f"{workloads.base}/deployments/app", {"spec": {"template": note}})
+
+    def attempt(template: Json, *, by: str = ACCOUNT) -> str:
+        patch = json.dumps({"spec": {"template": template}})
+        arguments = ("patch", "deployment/app", "--type=merge", "--dry-run=server", f"--as={by}", "-p", patch)
+        groups = [] if by == ACCOUNT else ["--as-group=system:masters"]
+        return kubectl("-n", lone.namespace, *arguments, *groups, check=False).stderr
+
+    image = BEYOND_ITS_ANNOTATION["image"]
+    wait_until(lambda: POLICY in attempt(image), what="the policy is in force")
+    refused = {name: POLICY in attempt(template) for name, template in BEYOND_ITS_ANNOTATION.items()}
+    assert refused == dict.fromkeys(BEYOND_ITS_ANNOTATION, True)
+    assert attempt({"metadata": {"annotations": {ANNOTATION: "2"}}}) == ""
+    assert attempt(image, by="somebody") == "", "nobody else is held to it"
 
 
 def test_without_the_right_the_restart_is_said_and_made_once_it_is_granted(
