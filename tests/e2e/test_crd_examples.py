@@ -21,10 +21,14 @@ NOT_ASKED_FOR = ("spec", "secret", "type")
 """Its example is what the operator writes where the field is left out."""
 
 
+Path = tuple[str | int, ...]
+"""Names of members, and 0 for a list's items."""
+
+
 class Example(NamedTuple):
     """One value that a text gives as an example for the field at `path`."""
 
-    path: tuple[str, ...]
+    path: Path
     value: str
 
 
@@ -33,14 +37,16 @@ def examples() -> list[Example]:
     return [Example(path, value) for path, text in texts(schema, ()) for value in values_in(text)]
 
 
-def texts(schema: Json, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def texts(schema: Json, path: Path) -> Iterator[tuple[Path, str]]:
     yield path, schema.get("description", "")
     for rule in schema.get("x-kubernetes-validations", ()):
         yield (*path, *rule.get("fieldPath", "").split(".")[1:]), rule["message"]
     for name, below in schema.get("properties", {}).items():
         yield from texts(below, (*path, name))
-    for name in {"items", "additionalProperties"} & schema.keys():
-        yield from texts(schema[name], path)
+    if "items" in schema:
+        yield from texts(schema["items"], (*path, 0))
+    if "additionalProperties" in schema:
+        yield from texts(schema["additionalProperties"], path)
 
 
 def values_in(text: str) -> Iterator[str]:
@@ -58,9 +64,10 @@ def spec_with(example: Example) -> Json:
     if isinstance(value, str):
         keys = {key: {value: "x"} for key in ("labels", "annotations", "template")}
         names = {key: {"name": value} for key in ("apiTokenSecretRef", "passwordSecretRef")}
-        value = {"KEY": value} if is_placeholder else (keys | names).get(path[-1], value)
+        value = {"KEY": value} if is_placeholder else (keys | names).get(str(path[-1]), value)
     spec: Json = {"clusterUUID": UUID, "apiTokenSecretRef": {"name": "t"}, "passwordSecretRef": {"name": "p"}, "secret": {}}
-    place = spec
+    spec["restart"] = [{"kind": "Deployment", "name": "x"}]
+    place: Any = spec
     for name in path[:-1]:
         place = place[name]
     place[path[-1]] = value
@@ -74,7 +81,7 @@ OF_THE_SPEC = [one for one in ALL if one.path[0] == "spec" and one.path != NOT_A
 def test_the_examples_are_found() -> None:
     assert {one.value for one in ALL} >= {"30s", "5m", "1h30m", "do-token", "/bindings/orders-db", "[Private, Public]"}
     assert [one.value for one in ALL if one.path == NOT_ASKED_FOR] == [f"servicebinding.io/{ENGINES['pg'].type}"]
-    assert {one.value for one in ALL if one.path == ("status", "conditions", "reason")} <= REASONS.keys()
+    assert {one.value for one in ALL if one.path == ("status", "conditions", 0, "reason")} <= REASONS.keys()
     assert {one.value for one in ALL if one.path == ("status", "cluster", "engine")} <= ENGINES.keys()
 
 

@@ -150,8 +150,8 @@ class Restarter:
         return replace(
             item,
             state=RestartState.TIMED_OUT,
-            message=f"{workload} has not finished its rollout; the next workload is restarted. See kubectl rollout status "
-            f"-n {reference.key.namespace} {workload.kind.lower()}/{workload.name}.",
+            message=f"{workload} has not finished its rollout; the next workload is restarted. See `kubectl rollout status "
+            f"-n {reference.key.namespace} {workload.kind.lower()}/{workload.name}`.",
         )
 
     async def _restart(self, reference: Reference, item: Restart, progress: _Progress, *, revision: int) -> Restart:
