@@ -56,7 +56,8 @@ COPY --from=build /rootfs /
 ENV PATH=/app/bin \
     LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    DBCLUSTERREF_REVISION="${REVISION}"
 # By number, so that `runAsNonRoot` can judge it; /etc/passwd calls it nonroot.
 USER 65532:65532
 WORKDIR /

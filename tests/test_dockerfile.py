@@ -66,6 +66,11 @@ def test_the_label_has_the_version_of_the_project() -> None:
     assert f"ARG VERSION={version}" in LAST_STAGE
 
 
+def test_the_operator_is_told_the_revision_that_the_label_has() -> None:
+    assert 'DBCLUSTERREF_REVISION="${REVISION}"' in " ".join(LAST_STAGE)
+    assert 'org.opencontainers.image.revision="${REVISION}"' in " ".join(LAST_STAGE)
+
+
 def test_every_file_the_recipe_copies_is_let_into_the_build() -> None:
     allowed = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {

@@ -65,7 +65,7 @@ def reasons() -> tuple[str, ...]:
 class Metrics:
     """All metrics, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, revision: str = "unknown") -> None:
         # They double the number of series, and say only when the process started.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -76,7 +76,7 @@ class Metrics:
         self._describe_reconciliation()
         self._describe_upstream()
         self._describe_kubernetes()
-        self._describe_process()
+        self._describe_process(revision=revision)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics in the format that an Accept header asks for, and its content type."""
@@ -323,7 +323,7 @@ class Metrics:
             "Check that the ServiceAccount exists, or renew the kubeconfig.",
         )
 
-    def _describe_process(self) -> None:
+    def _describe_process(self, *, revision: str) -> None:
         self.leading = self._gauge(
             "leader",
             "1 while this process may write, 0 while it is a standby.",
@@ -347,9 +347,10 @@ class Metrics:
             "Always 1; the labels say which version runs.",
             "Join it to see which version an instance has.",
             version="of dbclusterref",
+            revision="the git commit that the image was built from, `unknown` elsewhere",
             python_version="of the interpreter",
         )
-        build.labels(version("dbclusterref"), python_version()).set(1)
+        build.labels(version("dbclusterref"), revision, python_version()).set(1)
 
     def _describe(self, name: str, kind: str, help_text: str, advice: str, labels: Mapping[str, str] | None = None) -> str:
         self.catalogue.append(Description(name=PREFIX + name, kind=kind, help=help_text, advice=advice, labels=labels or {}))

@@ -111,7 +111,9 @@ def test_references_are_counted_by_what_holds_now() -> None:
 
 def test_the_build_is_named() -> None:
     assert re.search(
-        r'^dbclusterref_build_info\{python_version="3\.\S+",version="\d\S*"\} 1\.0$', text(Metrics()), re.MULTILINE
+        r'^dbclusterref_build_info\{python_version="3\.\S+",revision="abc",version="\d\S*"\} 1\.0$',
+        text(Metrics(revision="abc")),
+        re.MULTILINE,
     )
 
 

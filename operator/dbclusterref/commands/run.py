@@ -48,6 +48,8 @@ HOUSEKEEPING = 5.0
 TLS_BUFFER = 16 * 1024
 LOST_LEASE = 3
 """Exit status of a leader that lost its Lease: the kubelet restarts it, as a standby."""
+REVISION = "DBCLUSTERREF_REVISION"
+"""Variable with the git commit of the build; the image sets it."""
 TASK_FAILED = 4
 """Exit status after one of the operator's own tasks ended unexpectedly: the log says which and where."""
 
@@ -61,7 +63,7 @@ async def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status. Raises SettingsError where it cannot start."""
     _save_memory()
     configuration = await load_configuration(environ)
-    metrics = Metrics()
+    metrics = Metrics(revision=environ.get(REVISION) or "unknown")
     traffic = Traffic(metrics, clock=seconds_since_boot)
     kubernetes = KubernetesApi(configuration, user_agent=user_agent(), observe=metrics.count_kubernetes_request)
     client = make_client(user_agent=user_agent(), connections=settings.workers, traffic=traffic)
