@@ -49,6 +49,14 @@ class SecretChange:
     warning: bool = False
 
 
+class Superseded(Exception):
+    """The resource changed during its reconciliation."""
+
+
+class Overtaken(Exception):
+    """Another process of this operator has written the Secret since this one did, and its answer may be newer."""
+
+
 @dataclass(slots=True, kw_only=True)
 class ReadState:
     """What reading the cluster for one spec has learned, and when the next read is due. Times are monotonic seconds."""
@@ -59,6 +67,8 @@ class ReadState:
     failures: int = 0
     failed_at: float | None = None
     not_found_since: float | None = None
+    doubted_at: float = float("-inf")
+    """An answer from before this may be older than what another process has published."""
     untagged_since: float | None = None
     """Since when every answer has shown the cluster without the tag that granted it."""
     is_revoked: bool = False
@@ -190,6 +200,7 @@ class PublishState:
     key: ObjectKey | None = None
     data_digest: bytes = b""
     metadata_digest: bytes = b""
+    revision: int = 0
     made_from: tuple[Reference, PackedSnapshot] | None = field(default=None, repr=False)
     """The spec and the answer that the Secret was last made from: what it is restored from while a newer spec has no answer."""
     not_fresh_since: float | None = None

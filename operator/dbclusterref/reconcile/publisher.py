@@ -12,7 +12,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.byte_limit import ByteLimit
 from dbclusterref.reconcile.conditions import Holds, Outcome, Published
-from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
@@ -48,10 +48,6 @@ class Publication:
     def in_the_secret(self) -> Published | None:
         """Return what is in the Secret, whether the last read failed or not."""
         return self.outcome if isinstance(self.outcome, Published) else self.published
-
-
-class Superseded(Exception):
-    """The resource changed during its reconciliation."""
 
 
 class _NameTaken(Exception):
@@ -134,7 +130,7 @@ class Publisher:
                 policy = wanted.secret.deletion_policy
                 reference = replace(reference, secret=replace(reference.secret, deletion_policy=policy))
             # The newer spec's own cause is shown; what became of the Secret is looked at.
-            with contextlib.suppress(Cause):
+            with contextlib.suppress(Cause, Overtaken):
                 await self._render_and_apply(entry, reference, packed)
         return await self.inspect(entry)
 
@@ -219,6 +215,9 @@ class Publisher:
         if live is None or (live.data_digest, live.metadata_digest) != digests:
             # This process wrote exactly this, and it is not so any more: somebody else has changed or deleted it.
             repair = (state.data_digest, state.metadata_digest) == digests and state.key == rendered.key
+            if repair and live and live.revision > state.revision:
+                state.revision = live.revision  # once: after the read that follows, this process' answer is the newer one
+                raise Overtaken
             if repair and live and self._repair_backoff.seconds_to_wait(rendered.key, now=self._now()):
                 # New content is written at once, and so is a deleted Secret; a change that is undone each time waits.
                 raise _contested(rendered.key)
@@ -236,7 +235,7 @@ class Publisher:
                 change = changes.of_write(rendition, live=live, before=before, after=body, repair=repair, revision=revision)
                 state.unreported += (change,)
         state.data_digest, state.metadata_digest = digests
-        state.key = rendered.key
+        state.key, state.revision = rendered.key, revision
         return Published(
             cluster=snapshot.cluster,
             endpoints=snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints,

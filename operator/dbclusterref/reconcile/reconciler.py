@@ -39,9 +39,9 @@ from dbclusterref.errors import (
 )
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended
-from dbclusterref.reconcile.entry import Entry, ReadState
+from dbclusterref.reconcile.entry import Entry, Overtaken, ReadState, Superseded
 from dbclusterref.reconcile.passwords import Passwords
-from dbclusterref.reconcile.publisher import Publication, Publisher, Superseded
+from dbclusterref.reconcile.publisher import Publication, Publisher
 from dbclusterref.reconcile.read_lane import PendingRead
 from dbclusterref.reconcile.renditions import RecentRenditions
 from dbclusterref.reconcile.reporter import Reporter
@@ -169,7 +169,11 @@ class Reconciler:
         if reading and self._publisher.is_settled(entry, reference):
             return self._start_read(entry, reference)
         rendition = self._renditions.take(reads.packed_snapshot, reference)
-        publication = await self._publisher.publish(entry, reference, rendition=rendition)
+        try:
+            publication = await self._publisher.publish(entry, reference, rendition=rendition)
+        except Overtaken:
+            reads.doubted_at = self._clock.monotonic()
+            return self._start_read(entry, reference)
         restarts: tuple[Restart, ...] | None = None
         restart_in = inf
         if published := publication.in_the_secret:
@@ -250,7 +254,7 @@ class Reconciler:
         if entry.refresh_is_requested:
             return Requested(entry.reads.requested(entry.identity.refresh_requested_at, now=now))
         # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
-        since = now - reference.refresh_interval / 2
+        since = max(now - reference.refresh_interval / 2, entry.reads.doubted_at)
         # An answer from before a failure does not disprove it.
         return Routine(since if entry.reads.failed_at is None else max(since, entry.reads.failed_at))
 

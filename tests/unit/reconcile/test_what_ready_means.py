@@ -18,6 +18,7 @@ from dbclusterref.errors import (
 )
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
+from dbclusterref.secret.state import REVISION
 from tests.support.bench import RENAMED, Bench, a_bench, change_spec, set_value
 from tests.support.builders import KEY, TOKEN_SECRET, UUID, a_cluster, a_pool, reference_body, secret_body
 from tests.support.fake_time import settle
@@ -382,6 +383,33 @@ async def test_two_processes_that_disagree_do_not_overwrite_each_others_status_w
     await both(bench, other, seconds=60)
     assert len(bench.kubernetes.writes) <= 14
     assert len(bench.kubernetes.events) <= 14
+
+
+@pytest.mark.parametrize("phase", [0.0, 7.0, 29.0])
+async def test_of_two_processes_without_a_lease_the_newer_answer_wins_at_once(bench: Bench, phase: float) -> None:
+    await bench.reconcile()
+    other = bench.restarted()
+    await both(bench, other, seconds=40 + phase)
+    for round_ in range(3):
+        bench.rotate(f"pw-{round_}")
+        bench.forget_writes()
+        await both(bench, other, seconds=100)
+        assert (bench.password, bench.ready) == (f"pw-{round_}", (True, "Synced"))
+        assert bench.event_reasons == ["SecretUpdated"]
+        assert bench.kubernetes.writes.count(f"Secret {KEY}") == 1
+
+
+async def test_a_secret_that_somebody_gave_a_higher_revision_is_repaired_after_one_read(bench: Bench) -> None:
+    await bench.reconcile()
+    right = bench.password
+    for revision in ("40", "41"):
+        bench.upstream.requests.clear()
+        bench.kubernetes.edit_secret(KEY, lambda body: body["data"].update(password="aGFja2Vk"))
+        bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"]["annotations"].update({REVISION: revision}))  # noqa: B023
+        await bench.reconcile()
+        await bench.reconcile()
+        assert bench.password == right
+        assert len(bench.upstream.requests) <= 2
 
 
 # --- times -----------------------------------------------------------------------------------------------------------------
