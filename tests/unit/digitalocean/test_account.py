@@ -281,6 +281,17 @@ async def test_what_changed_while_a_read_was_under_way_is_looked_at_immediately(
     assert account.next_look(a_reference(), snapshot) == 0.0, "a page has brought another password"
 
 
+async def test_a_requested_refresh_of_a_cluster_that_walks_cover_reads_it_and_waits_for_no_page(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    await read(account)
+    clock.advance(10)
+    account._poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
+    assert account._poller.covers(UUID)
+    await read(account, requested=True)
+    assert kinds(upstream) == ["cluster", "ca", "cluster", "ca"]
+
+
 async def test_a_listing_that_needs_a_person_is_told_while_the_last_answer_is_young(account: Account, clock: FakeClock) -> None:
     await read(account)
     clock.advance(10)

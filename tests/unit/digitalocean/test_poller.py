@@ -25,13 +25,14 @@ from dbclusterref.errors import (
     UnconfirmedNotFound,
     UpstreamUnavailable,
 )
+from dbclusterref.resource.objects import ObjectKey
 from sandbox.digitalocean.api import Paging
 from sandbox.digitalocean.faults import Fault, FaultKind
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import Token
 from sandbox.digitalocean.verbs import rotate_password
 from sandbox.digitalocean.world import Recipe
-from tests.support.builders import PEM, TOKEN, UUID, a_cluster, a_pool
+from tests.support.builders import KEY, PEM, TOKEN, UUID, a_cluster, a_pool
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_time import FakeClock, FakeTimeLoop, a_clock, in_fake_time
 from tests.support.fleet import Fleet, fleet, fleet_of, in_memory, numbered_reference
@@ -560,3 +561,16 @@ async def test_a_cluster_that_is_waited_for_is_remembered_and_every_page_of_the_
     assert cache.waiting == {UUID}
     assert poller._walk._reread == [True, True]
     poller.close()
+
+
+def test_where_walks_stop_each_reference_is_marked_and_where_the_plan_stays_none_is() -> None:
+    clock, told = FakeClock(), list[ObjectKey]()
+    cache = ClusterCache(on_change=told.append)
+    poller = Poller(Reader(TOKEN, upstream=FakeUpstream(), clock=a_clock(clock)), cache)
+    cache.demand.want(UUID, KEY, interval=MINUTE, now=clock())
+    poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
+    poller.replan(clock())
+    assert (poller._plan.sweep_every, told) == (None, [KEY]), "one reference is read individually"
+    clock.advance(REPLAN)
+    poller.replan(clock())
+    assert told == [KEY]
