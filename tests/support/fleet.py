@@ -61,8 +61,8 @@ class Fleet:
     without_ca: set[ObjectKey] = field(default_factory=set)
     looks: int = 0
 
-    async def run(self, seconds: float) -> None:
-        """Looks whenever a look is due, for so long."""
+    async def run(self, seconds: float, *, step: float = 1.0) -> None:
+        """Look whenever a look is due, for so long; `step` is how long a change may wait until it is looked for."""
         end = self.clock() + seconds
         while (now := self.clock()) < end:
             if (key := self.queue.take(now)) is not None:
@@ -72,9 +72,9 @@ class Fleet:
                 if self.looks % 16 == 0:
                     await asyncio.sleep(0)
             else:
-                # A change may come at any time: it is looked for every second.
+                # A change may come at any time.
                 deadline = self.queue.next_deadline()
-                await asyncio.sleep(max(0.001, min(1.0, end - now, 1.0 if deadline is None else deadline - now)))
+                await asyncio.sleep(max(0.001, min(step, end - now, step if deadline is None else deadline - now)))
 
     def request_refresh(self, key: ObjectKey) -> None:
         """Ask for a refresh as the annotation does."""

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from dbclusterref.errors import UserNotFound
 from dbclusterref.resource.reference import Reference
 from sandbox.digitalocean.api import Paging
@@ -49,6 +51,7 @@ async def worst(found: Fleet, simulator: Simulator, *, minutes: int, tick: Calla
     return greatest
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_a_thousand_users_that_do_not_exist_take_nothing_from_another_namespace() -> None:
     found, simulator = simulated(lambda _: [], clusters=1)
@@ -67,6 +70,7 @@ async def test_a_thousand_users_that_do_not_exist_take_nothing_from_another_name
     found.account.close()
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_requested_refreshes_twice_a_second_slow_no_other_namespace() -> None:
     found, simulator = simulated(lambda _: [], clusters=1)

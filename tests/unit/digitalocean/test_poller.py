@@ -439,7 +439,7 @@ async def test_a_ca_that_a_dying_task_does_not_read_again_is_said(monkeypatch: p
     monkeypatch.setattr(found.account._poller, "_next_step", die)
     await keep_dying(found, seconds=120)
     assert {snapshot.unread for snapshot in found.snapshots.values()} == {None}, "the clusters are read individually, in time"
-    await found.run(1.3 * CA_MAX_AGE)
+    await found.run(1.3 * CA_MAX_AGE, step=MINUTE)
     assert {snapshot.unread.reason for snapshot in found.snapshots.values() if snapshot.unread} == {"UpstreamUnavailable"}
     assert len(found.snapshots) == sum(snapshot.unread is not None for snapshot in found.snapshots.values())
     found.account.close()
@@ -495,7 +495,7 @@ async def test_a_failed_read_of_a_known_ca_is_tried_again() -> None:
     found, upstream = small(1)
     await found.run(MINUTE)
     upstream.trouble["ca"] = UpstreamUnavailable("down")
-    await found.run(CA_MAX_AGE)
+    await found.run(CA_MAX_AGE, step=MINUTE)
     assert 1 < kinds(upstream)["ca"] < 30
     upstream.trouble.clear()
     upstream.cas[uuids(1)[0]] = PEM + b"new"

@@ -1,9 +1,19 @@
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from dbclusterref.resource.status import Condition, ConditionType, Status, Summary, parse_time
+from dbclusterref.resource.restart import Restart, RestartState, Workload, WorkloadKind
+from dbclusterref.resource.status import (
+    Condition,
+    ConditionType,
+    Status,
+    Summary,
+    format_time,
+    pack_status,
+    parse_time,
+    unpack_status,
+)
 
 READY, FRESH = ConditionType.READY, ConditionType.FRESH
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -80,3 +90,46 @@ def test_what_metrics_count_is_one_object_for_all_that_are_alike() -> None:
         fresh=True, reason="WaitingForCluster", was_synced=True, version_end_of_life="2026-01-01T00:00:00Z"
     )
     assert Status().summary == Summary()
+
+
+WHOLE_BODY = {
+    "observedGeneration": 7,
+    "binding": {"name": "orders-binding"},
+    "cluster": {"name": "orders", "nodes": 2},
+    "endpoints": {"private": "db.example.com:25060"},
+    "secretRevision": 4,
+    "lastChangeTime": "2026-01-05T12:00:00Z",
+    "lastSyncTime": "2026-01-05T13:00:00Z",
+    "lastHandledRefreshAt": "now",
+    "restarts": [{"kind": "Deployment", "name": "shop", "revision": 4, "state": "Current"}],
+}
+WHOLE = Status(
+    observed_generation=7,
+    binding_name="orders-binding",
+    cluster={"name": "orders", "nodes": 2},
+    endpoints={"private": "db.example.com:25060"},
+    secret_revision=4,
+    last_change_time=NOON,
+    last_sync_time=NOON + HOUR,
+    last_handled_refresh_at="now",
+    restarts=(Restart(workload=Workload(kind=WorkloadKind.DEPLOYMENT, name="shop"), revision=4, state=RestartState.CURRENT),),
+)
+
+
+def test_each_member_of_a_status_has_its_field() -> None:
+    assert Status.from_body({"status": WHOLE_BODY}) == WHOLE
+    assert WHOLE.to_body() == WHOLE_BODY
+
+
+def test_a_status_that_says_nothing_has_no_generation_and_no_revision() -> None:
+    assert Status.from_body({"status": {}}) == Status.from_body({}) == Status(observed_generation=-1, secret_revision=0)
+
+
+def test_a_packed_status_comes_back_and_a_new_one_takes_no_other_ones_place() -> None:
+    new = Status.from_body({})
+    assert [unpack_status(pack_status(status)) for status in (WHOLE, new)] == [WHOLE, new]
+    assert pack_status(WHOLE) != pack_status(new)
+
+
+def test_a_time_of_another_zone_is_written_as_utc() -> None:
+    assert format_time(NOON.astimezone(timezone(timedelta(hours=5)))) == "2026-01-05T12:00:00Z"

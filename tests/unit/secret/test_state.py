@@ -13,7 +13,7 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.secret.rendering import render_secret
-from dbclusterref.secret.state import DesiredSecret, LiveSecret
+from dbclusterref.secret.state import ADOPT, CLUSTER_UUID, GRANTED_BY, REFERENCE, SPEC_DIGEST, DesiredSecret, LiveSecret
 from tests.support.builders import (
     CANARY,
     PASSWORD,
@@ -208,6 +208,35 @@ def test_a_secret_without_managed_fields_differs() -> None:
     body = applied_body()
     del body["metadata"]["managedFields"]
     assert same(body) == (False, False)
+
+
+def test_each_member_of_a_secret_has_its_field() -> None:
+    said = {SPEC_DIGEST: "d1", GRANTED_BY: "k8s:shop", REFERENCE: "orders-db", CLUSTER_UUID: UUID, ADOPT: "second"}
+    known = live({"type": "x/y", "metadata": {"uid": "u", "resourceVersion": "7", "annotations": said}})
+    assert (known.uid, known.resource_version, known.type) == ("u", "7", "x/y")
+    assert (known.spec_digest, known.granted_by, known.left_by, known.adopt) == (
+        "d1", "k8s:shop", ("orders-db", UUID), "second",
+    )  # fmt: skip
+    bare = live({"metadata": {"uid": "u", "resourceVersion": "7"}})
+    assert (bare.spec_digest, bare.granted_by, bare.left_by, bare.adopt) == ("", "", ("", ""), "")
+
+
+@pytest.mark.parametrize("annotation", [ADOPT, REFERENCE])
+def test_the_longest_name_that_there_is_is_known_and_a_longer_one_is_not_taken_for_it(annotation: str) -> None:
+    reference = a_reference(key=ObjectKey("shop", "x" * 253))
+
+    def belongs(length: int) -> bool:
+        said = {annotation: "x" * length, CLUSTER_UUID: UUID}
+        return live({"metadata": {"uid": "u", "resourceVersion": "7", "annotations": said}}).belongs_to(reference)
+
+    assert [belongs(length) for length in (252, 253, 254, 1000)] == [False, True, False, False]
+
+
+def test_a_secret_without_a_type_is_an_opaque_one() -> None:
+    typed, untyped = applied_body(), applied_body()
+    typed["type"] = "Opaque"
+    del untyped["type"]
+    assert live(typed).data_digest == live(untyped).data_digest
 
 
 def test_a_bare_secret_can_be_read() -> None:
