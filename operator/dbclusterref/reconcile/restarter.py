@@ -58,6 +58,9 @@ class _Progress:
     first_change: float = 0.0
     last_change: float = 0.0
     gives_up_at: dict[Workload, float] = field(default_factory=dict)
+    """When a rollout is no longer waited for: each is one of those that are under way."""
+    again_at: dict[Workload, float] = field(default_factory=dict)
+    """When a restart that was refused is tried again."""
 
 
 class Restarter:
@@ -109,12 +112,16 @@ class Restarter:
         # One at a time: a Secret that breaks an application stops one workload, and is seen before the next.
         if any(item.state is RestartState.ROLLING_OUT for item in items) or self._under_way() >= AT_ONCE:
             return LOOK
-        due = [item for item in items if item.revision < revision]
-        items.remove(due[0])
-        restarted = await self._restart(reference, due[0], progress, revision=revision)
-        # At the end of the line, so that one that is refused keeps no other from its restart.
-        items.append(restarted)
-        return AFTER_REFUSAL if restarted.revision < revision and len(due) == 1 else LOOK
+        now = self._now()
+        due = {index: progress.again_at.get(item.workload, 0.0) for index, item in enumerate(items) if item.revision < revision}
+        # One that was refused keeps no other from its restart.
+        ready = [index for index, again_at in due.items() if again_at <= now]
+        if not ready:
+            return min(due.values()) - now
+        # The one that is furthest behind: where the Secret keeps changing, all of them have their turn.
+        first = min(ready, key=lambda index: items[index].revision)
+        items[first] = await self._restart(reference, items[first], progress, revision=revision)
+        return LOOK
 
     def _under_way(self) -> int:
         now = self._now()
@@ -157,9 +164,12 @@ class Restarter:
     async def _restart(self, reference: Reference, item: Restart, progress: _Progress, *, revision: int) -> Restart:
         workload, annotation = item.workload, annotation_of(reference.key.name)
         key = ObjectKey(reference.key.namespace, workload.name)
+        # Its place is taken before anything is awaited: others are worked on side by side.
+        progress.gives_up_at[workload] = self._now() + self._timing.restart_timeout
         try:
             body = await self._api.get_workload(workload.kind, key)
             if body is None:
+                del progress.gives_up_at[workload]
                 self._metrics.workload_restarts.labels("failed").inc()
                 message = (
                     f"There is no {workload}, which spec.restart names; it was not restarted. Correct its name or remove it."
@@ -171,19 +181,20 @@ class Restarter:
                 self._metrics.workload_restarts.labels("restarted").inc()
             # Else it was restarted before the status could say so.
         except KubernetesError as error:
+            del progress.gives_up_at[workload]
+            progress.again_at[workload] = self._now() + AFTER_REFUSAL
             self._metrics.workload_restarts.labels("failed").inc()
             return _refused(item, error)
-        progress.gives_up_at[workload] = self._now() + self._timing.restart_timeout
+        progress.again_at.pop(workload, None)
         progress.first_change = 0.0
         message = f"Restarting {workload}, because Secret {reference.secret.name} has changed (revision {revision})."
         return replace(item, revision=revision, state=RestartState.ROLLING_OUT, message=message)
 
 
 def _beginning(known: tuple[Restart, ...], wanted: tuple[Workload, ...], *, revision: int) -> list[Restart]:
-    """Return what the status knows of each workload, in its order; one that is new there needs no restart for what is now."""
-    kept = {item.workload: item for item in known if item.workload in wanted and item.state is not RestartState.DISABLED}
-    new = [one for one in wanted if one not in kept]
-    return [*kept.values(), *(Restart(workload=one, revision=revision, state=RestartState.CURRENT) for one in new)]
+    """Return what the status knows of each workload; one that is new there needs no restart for what is now."""
+    kept = {item.workload: item for item in known if item.state is not RestartState.DISABLED}
+    return [kept.get(one) or Restart(workload=one, revision=revision, state=RestartState.CURRENT) for one in wanted]
 
 
 def _refused(item: Restart, error: KubernetesError) -> Restart:

@@ -1,5 +1,6 @@
 """When a workload is restarted, and above all when it is not."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from dbclusterref.errors import KubernetesError, UpstreamUnavailable
 from dbclusterref.reconcile.restarter import AT_ONCE
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
-from dbclusterref.resource.restart import annotation_of
+from dbclusterref.resource.restart import WorkloadKind, annotation_of
 from dbclusterref.resource.status import ConditionType
 from tests.support.bench import Bench, a_bench, change_spec
 from tests.support.builders import KEY, Body, reference_body
@@ -265,6 +266,43 @@ async def test_never_are_more_workloads_restarted_at_once_than_allowed_across_al
     assert await all_of_them(after=5) == AT_ONCE
     bench.kubernetes.finish_rollout(keys[0].name)
     assert await all_of_them(after=5) == AT_ONCE + 1
+
+
+async def test_the_limit_holds_for_resources_that_are_worked_on_side_by_side(bench: Bench) -> None:
+    keys = [ObjectKey("shop", f"db-{number}") for number in range(AT_ONCE + 2)]
+    for key in keys:
+        bench.kubernetes.put_workload(key.name)
+        restart = [{"kind": "Deployment", "name": key.name}]
+        bench.kubernetes.put_reference(reference_body(key=key, uid=f"uid-{key.name}", restart=restart))
+        await bench.reconcile(key)
+    bench.rotate("pw-2")
+    for key in keys:
+        await bench.refresh(key)
+    annotate = bench.kubernetes.annotate_pods
+
+    async def annotate_late(kind: WorkloadKind, key: ObjectKey, **arguments: str) -> Body:
+        await asyncio.sleep(0.01)
+        return await annotate(kind, key, **arguments)
+
+    bench.kubernetes.annotate_pods = annotate_late  # type: ignore[method-assign]
+    bench.clock.advance(10)
+    await asyncio.gather(*(bench.bring_in_line(key) for key in keys))
+    assert len(rollouts(bench)) == AT_ONCE
+
+
+async def test_a_refused_restart_takes_no_place_and_is_written_once(bench: Bench) -> None:
+    bench.kubernetes.trouble["annotate_pods"] = KubernetesError("a policy says no", status=422)
+    await rotated(bench)
+    for _ in range(3):
+        await bench.refresh(after=5)
+    assert states(bench) == {"app": "Failed 1", "worker": "Failed 1"}
+    bench.kubernetes.writes.clear()
+    for _ in range(20):
+        await bench.refresh(after=5)
+    assert bench.kubernetes.writes == [], "the status says the same, in the same order"
+    bench.kubernetes.trouble.clear()
+    await bench.refresh(after=30)
+    assert len(rollouts(bench)) == 1
 
 
 async def test_two_resources_that_restart_one_workload_have_an_annotation_each(bench: Bench) -> None:
