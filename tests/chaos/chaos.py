@@ -1,6 +1,6 @@
 """An hour of bad luck in a minute: `python -m tests.chaos.chaos --seed 7 --seconds 60`, or `make chaos`.
 
-Two replicas at their real memory limit serve some hundred references while a seeded dice spoils both sides, rotates passwords,
+Two replicas at their real memory limit serve a hundred references while a seeded dice disturbs both sides, rotates passwords,
 edits and deletes Secrets, changes resources, removes the CRD, lets an attacker loose (see `attacks`), kills, stops and freezes
 replicas. Then the faults end, and everything must be exactly what upstream says; what the API server saw meanwhile must show no
 incomplete Secret, no lost reference, and never two writers; no replica may have ended but by the dice or by losing its Lease.
@@ -113,7 +113,7 @@ class Chaos:
         self.writes = Writes(self.proxy)
         self.control = self.sandbox.control
         self.tenant: Tenant = stack.enter_context(as_tenant(self.sandbox))
-        # Every restart reads everything anew, so an ordinary hour's requests would be used up within the minute: budgets have
+        # Every restart reads everything again, so an ordinary hour's requests would be used up within the minute: budgets have
         # tests of their own.
         for number in range(TOKENS):
             self.control.set_token(f"{self.tenant.token}-{number}", per_hour=100_000, per_minute=100_000)
@@ -168,7 +168,7 @@ class Chaos:
         self.control.fail_over(cluster)
         self.control.restore_standby(cluster)
 
-    def spoil_upstream(self) -> None:
+    def disturb_upstream(self) -> None:
         self.control.clear_faults()
         kind = self.dice.choice(
             ["status", "gateway_timeout", "plain_404", "truncate", "reset", "no_database", "delay", "content_type", "redact"]
@@ -191,7 +191,7 @@ class Chaos:
         rule = upstream_fault(self.dice.choice(KINDS), self.dice, cluster=cluster, token=token)
         self.control.add_fault(rule.pop("kind"), **rule)
 
-    def spoil_kubernetes(self) -> None:
+    def disturb_kubernetes(self) -> None:
         self.proxy.clear()
         kind = self.dice.choice(list(ProxyFault))
         watching = kind in {ProxyFault.EXPIRED, ProxyFault.BROKEN_EVENT}
@@ -284,8 +284,8 @@ class Chaos:
 
     def misfortunes(self) -> list[tuple[Callable[[], None], int]]:
         always = [
-            (self.rotate, 8), (self.fail_over, 3), (self.spoil_upstream, 6), (self.subvert_upstream, 8),
-            (self.spoil_kubernetes, 6), (self.calm_down, 3), (self.cut_watches, 2), (self.edit_secret, 8),
+            (self.rotate, 8), (self.fail_over, 3), (self.disturb_upstream, 6), (self.subvert_upstream, 8),
+            (self.disturb_kubernetes, 6), (self.calm_down, 3), (self.cut_watches, 2), (self.edit_secret, 8),
             (self.strip_secret, 5), (self.delete_secret, 6), (self.recreate_reference, 4), (self.change_reference, 5),
             (self.occupy_metrics_port, 2), (self.lose_crd, 1), (self.thaw_replicas, 3), *self.attacker.attacks(),
         ]  # fmt: skip
@@ -367,7 +367,7 @@ class Chaos:
         return "\n  ".join(lines)
 
     def _clear_orphans(self) -> None:
-        """Deletes Secrets that lost their owner before their resource was made anew, as SecretConflict asks a person to."""
+        """Deletes Secrets that lost their owner before their resource was made again, as SecretConflict asks a person to."""
         references = {item["metadata"]["name"]: item for item in self.tenant.admin.get(self.tenant.references_path)["items"]}
         for name in self.names:
             if conditions_of(references[name]).get("Ready", {}).get("reason") != "SecretConflict":

@@ -42,7 +42,7 @@ class History(threading.Thread):
             )
             try:
                 lines = self._admin.text(self._path + query).splitlines()
-            except httpx.TransportError:  # the server ends a watch in its own way now and then
+            except httpx.TransportError:  # the server occasionally ends a watch in its own way
                 continue
             for line in lines:
                 event = json.loads(line)
@@ -80,7 +80,7 @@ class Written:
 
 
 class Writes:
-    """The replicas' writes, taken from the proxy now and then so that it need not keep their bodies for an hour."""
+    """The replicas' writes, taken from the proxy at intervals, so that it need not keep their bodies for an hour."""
 
     def __init__(self, proxy: FaultProxy) -> None:
         self._proxy = proxy
