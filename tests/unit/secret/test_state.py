@@ -239,6 +239,26 @@ def test_a_secret_without_a_type_is_an_opaque_one() -> None:
     assert live(typed).data_digest == live(untyped).data_digest
 
 
+def test_our_fields_are_found_after_anothers_entry_and_in_several_of_our_own() -> None:
+    alone, among = applied_body(), applied_body()
+    [ours] = among["metadata"]["managedFields"]
+    theirs = {**ours, "manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {"f:more": {}}}}
+    among["metadata"]["managedFields"] = [theirs, ours, {**ours, "fieldsV1": {"f:metadata": {}}}]
+    one, other = live(alone), live(among)
+    assert (one.data_digest, one.metadata_digest) == (other.data_digest, other.metadata_digest)
+
+
+def test_a_ca_that_somebody_else_put_into_a_secret_is_not_one_of_ours() -> None:
+    data = {"ca.crt": base64.b64encode(PEM).decode()}
+    assert not live({"data": data, "metadata": {"uid": "u", "resourceVersion": "7"}}).has_ca
+
+
+def test_a_digest_cannot_be_computed_without_this_process_key() -> None:
+    digest = live({"metadata": {"uid": "u", "resourceVersion": "7"}}).data_digest
+    assert len(digest) == 16
+    assert digest != hashlib.blake2b(json.dumps(["Opaque"]).encode(), digest_size=16).digest()
+
+
 def test_a_bare_secret_can_be_read() -> None:
     bare = live({"metadata": {"uid": "u", "resourceVersion": "1"}})
     assert (bare.type, bare.reference_uids, bare.adopt, bare.revision) == ("Opaque", (), "", 0)
