@@ -26,7 +26,8 @@ CA_DIGEST = f"{GROUP}/ca-sha256"
 
 CA_KEYS = ("ca.crt", "certificates")
 
-_LONGEST_CA = 2**16
+_LONGEST_CA = 2**13
+"""Characters of base64: a chain of three certificates. Anyone may write Secrets that look like ours, and thousands of them."""
 _LONGEST_NAME = 253
 _LONGEST_UID = 64
 _LONGEST_TAG = 255

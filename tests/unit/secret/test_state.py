@@ -305,10 +305,11 @@ def test_little_is_kept_of_a_secret_however_large_it_is() -> None:
     body["metadata"]["ownerReferences"] += [
         {"apiVersion": "dbclusterref.io/v1alpha1", "kind": "DatabaseClusterRef", "uid": f"uid-{i}"} for i in range(2000)
     ]
+    ca = b"x" * 7000
     for key in ("ca.crt", "certificates"):
-        body["data"][key] = base64.b64encode(big.encode()).decode()
+        body["data"][key] = base64.b64encode(ca).decode()
         body["metadata"]["managedFields"][0]["fieldsV1"]["f:data"][f"f:{key}"] = {}
-    body["metadata"]["annotations"]["dbclusterref.io/ca-sha256"] = hashlib.sha256(big.encode()).hexdigest()
+    body["metadata"]["annotations"]["dbclusterref.io/ca-sha256"] = hashlib.sha256(ca).hexdigest()
     known = live(body)
     kept = [known.uid, known.resource_version, known.type, known.adopt, known.ca, *known.reference_uids]
     assert sum(map(len, kept)) < 1500
