@@ -113,14 +113,14 @@ class Node:
             )
             plan.write(self.directory / "plan.json")
             self._process = self._start_inside(entrances)
-            self._wait_until(self._has_own_network, what="namespaces")
+            self._wait_until(self._has_own_network, what="its namespaces")
             cgroups.move_out(self.pid, name=name)
             self._link.hand_over(self.first_process)
             assert self._process.stdin
             self._process.stdin.write(b"go\n")
             self._process.stdin.flush()
             ready = self.directory / "ready.json"
-            self._wait_until(ready.exists, what="a node that is Ready")
+            self._wait_until(ready.exists, what="the node to be Ready")
             self._ready = json.loads(ready.read_text())
         except BaseException:
             self.stop()
@@ -217,7 +217,8 @@ class Node:
         while not is_so():
             self.check()
             if time.monotonic() > deadline:
-                raise NodeError(f"after {START_SECONDS:.0f} s there is still no {what}.\n{self.last_words()}")
+                load = f"the machine's load is {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors"
+                raise NodeError(f"Waited {START_SECONDS:.0f} s for {what} without success ({load}).\n{self.last_words()}")
             time.sleep(POLL_SECONDS)
 
 
