@@ -9,7 +9,7 @@ from tools.matrix import Row, render_table, select_versions
 from tools.outcome import Outcome
 
 RELEASED = ["1.30.14", "1.31.0", "1.31.10", "1.31.9", "1.33.0", "1.34.0", "1.34.1", "1.35.0-rc.1"]
-WELL = Outcome(passed=340, failed=(), skipped=Counter({"no redis-server": 2}), ended_well=True)
+WELL = Outcome(passed=340, failed=(), skipped=Counter({"no redis-server": 2}), broke_off=False)
 
 
 def test_the_least_the_default_and_the_newest_are_taken_with_the_patches_that_would_do() -> None:
@@ -31,7 +31,7 @@ def test_every_minor_version_is_taken_where_it_is_asked_for() -> None:
 
 
 def test_the_table_says_what_was_skipped_and_what_could_not_be_had() -> None:
-    broken = Outcome(passed=1, failed=("tests.e2e.test_crd::test_a",), skipped=Counter(), ended_well=False)
+    broken = Outcome(passed=1, failed=("tests.e2e.test_crd::test_a",), skipped=Counter(), broke_off=False)
     rows = [
         Row(kubernetes="1.31.0", etcd="3.5.15", outcome=WELL, fault="1.31.14 could not be had"),
         Row(kubernetes="1.34.1", etcd="3.6.4", outcome=broken),

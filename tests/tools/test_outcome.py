@@ -29,5 +29,12 @@ def test_a_run_says_what_passed_what_failed_and_what_was_skipped_why(tmp_path: P
 
 
 def test_a_run_that_reported_nothing_or_ran_nothing_did_not_end_well() -> None:
-    assert str(read_report("", ended_well=False)) == "0 passed, 0 failed, 0 skipped, the run broke off"
-    assert not read_report("<testsuites/>", ended_well=True).ended_well
+    assert str(read_report("", status=4)) == "0 passed, 0 failed, 0 skipped, the run broke off"
+    assert not read_report("<testsuites/>", status=0).ended_well
+
+
+def test_a_run_that_was_interrupted_says_so_whatever_it_had_found_until_then() -> None:
+    report = '<testsuite><testcase classname="a" name="b"><failure/></testcase><testcase classname="a" name="c"/></testsuite>'
+    assert str(read_report(report, status=1)) == "1 passed, 1 failed, 0 skipped"
+    assert str(read_report(report, status=2)) == "1 passed, 1 failed, 0 skipped, the run broke off"
+    assert not read_report('<testsuite><testcase classname="a" name="c"/></testsuite>', status=2).ended_well

@@ -8,8 +8,8 @@ from tools import pythons
 from tools.outcome import Outcome
 from tools.pythons import find_python, render
 
-WELL = Outcome(passed=3, failed=(), skipped=Counter({"no uid": 1}), ended_well=True)
-BADLY = Outcome(passed=2, failed=("tests.a::b",), skipped=Counter(), ended_well=False)
+WELL = Outcome(passed=3, failed=(), skipped=Counter({"no uid": 1}), broke_off=False)
+BADLY = Outcome(passed=2, failed=("tests.a::b",), skipped=Counter(), broke_off=False)
 
 
 @pytest.fixture
