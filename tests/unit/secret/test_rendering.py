@@ -218,12 +218,14 @@ def test_every_uri_reads_back_as_the_connection_it_was_made_of(body: Body) -> No
 def test_a_uri_of_both_hosts_names_the_primary_first(body: Body) -> None:
     data = text(render_secret(a_reference(), Snapshot(cluster=DatabaseCluster.from_api(body))))
     for key, attrs in (("ha-uri", "read-write"), ("ro-uri", "prefer-standby")):
-        parts = urlsplit(data[key])
-        userinfo, _, hosts = parts.netloc.rpartition("@")
+        # Several hosts are libpq's own; the newest urlsplit refuses an IPv6 address that is not the first.
+        authority, _, rest = data[key].removeprefix("postgresql://").partition("/")
+        userinfo, _, hosts = authority.rpartition("@")
+        path, _, query = rest.partition("?")
         assert [unquote(word) for word in userinfo.split(":")] == [data["username"], data["password"]]
         pairs = [(data["host"], data["port"]), (data["standby-host"], data["standby-port"])]
         assert hosts == ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in pairs)
-        assert (unquote(parts.path[1:]), parts.query) == (data["database"], f"sslmode=require&target_session_attrs={attrs}")
+        assert (unquote(path), query) == (data["database"], f"sslmode=require&target_session_attrs={attrs}")
 
 
 @BOUNDED
