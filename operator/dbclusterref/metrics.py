@@ -142,7 +142,9 @@ class Metrics:
         self.end_of_life = self._gauge(
             "version_end_of_life_timestamp_seconds",
             "When the first of the database versions in use reaches its end of life, in Unix time; 0 where none is known.",
-            "Plan the upgrade of the cluster: `kubectl get dbref -A -o wide` shows the versions.",
+            "Plan the upgrade of the cluster; its version is in `status.cluster` of the references: `kubectl get dbref -A -o "
+            "custom-columns=NAMESPACE:.metadata.namespace,NAME:.metadata.name,VERSION:.status.cluster.version,"
+            "ENDS:.status.cluster.versionEndOfLife`.",
         )
         self.past_end_of_life = self._gauge(
             "references_past_end_of_life",
@@ -340,7 +342,7 @@ class Metrics:
         self.loop_lag_seconds = self._gauge(
             "event_loop_lag_seconds",
             "How late the event loop is.",
-            "Above a second for long: the CPU limit is too low.",
+            "Above a second for long: the process gets too little CPU. Raise its CPU request.",
         )
         build = self._gauge(
             "build_info",

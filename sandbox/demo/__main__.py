@@ -17,7 +17,7 @@ from sandbox.node.link import LinkError
 from sandbox.servers.server import ServerError
 
 LINES_TO_PASTE = """
-This world stays until Ctrl-C. In another terminal:
+This world stays until Ctrl-C. The operator is a process here and not a pod: its Deployment shows 0/1. In another terminal:
 
    export KUBECONFIG={kubeconfig} PATH={assets}:$PATH
    kubectl -n {namespace} get dbref -w                           # watch it

@@ -351,7 +351,10 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
 
 
 # Blocks that are not typed here, by their first line, and why.
+OF_A_RELEASE = "docs/install.md has the same block, where it is typed"
 UNTYPED = {
+    ("README.md", "kubectl apply -f https://"): OF_A_RELEASE,
+    ("README.md", "helm install"): OF_A_RELEASE,
     ("README.md", "make demo"): "make recording runs it; tests/tools/test_recording.py holds its recording to its steps",
     ("docs/troubleshooting.md", "kubectl -n dbclusterref-system logs"): "no node runs the pod here; tests/node reads its log",
 }
@@ -391,6 +394,13 @@ def test_no_page_has_commands_that_nothing_types() -> None:
     assert with_commands == PAGES.keys() | OF_THE_CHECKOUT.keys()
     left_over = {key for key in UNTYPED if not any(block.startswith(key[1]) for block in blocks_of(key[0]))}
     assert not left_over, "a reason without its block"
+
+
+def test_what_readme_says_of_a_release_is_what_the_page_about_installing_says() -> None:
+    repeated = [block for block in blocks_of("README.md") if why_untyped("README.md", block) == OF_A_RELEASE]
+    assert len(repeated) == 3
+    on_the_page = "".join(blocks_of("docs/install.md"))
+    assert all(block in on_the_page for block in repeated)
 
 
 KINDS_OF_OTHERS = frozenset({"Application", "GitRepository", "Kustomization"})

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 COMMAND = re.compile(r"`((?:kubectl|dbclusterref) [^`]+)`|: ((?:kubectl|dbclusterref) .+?)(?=\.? *$|\. [A-Z])")
 TRIED = {
     "create role", "create rolebinding", "create secret", "delete secret", "annotate secret", "get secret", "get dbref",
-    "get pods", "explain dbref", "rollout status",
+    "get pods", "explain dbref", "rollout status", "patch dbref",
 }  # fmt: skip
 """The kinds of commands that the tests below run."""
 KIND = re.compile(r"kubectl ((?:create|delete|annotate|get|apply|patch|label|explain|wait|rollout) \w+)")
@@ -153,7 +153,7 @@ def test_a_secret_that_is_in_the_way_is_adopted_or_deleted_by_the_commands_of_th
     cluster = tenant.control.create_cluster()["id"]
     for name, type_ in (("adopted", "Opaque"), ("deleted", "example.com/other")):
         tenant.create_secret(name, data={"x": encoded("y")}, type_=type_)
-        tenant.refer(cluster, name=name, secret={"type": "Opaque"})
+        tenant.refer(cluster, name=name)
     for name in ("adopted", "deleted"):
         message = tenant.wait_for("SecretConflict", name=name)["status"]["conditions"][0]["message"]
         (command,) = commands_in(message)

@@ -17,6 +17,9 @@ MAX_AGE = 10.0
 next read, and long enough that a namespace full of references asks once."""
 
 
+KEYS_SHOWN = 5
+"""How many keys of a Secret a message names."""
+
 OPAQUE = "Opaque"
 """The only type of Secret that a token is taken from."""
 
@@ -88,7 +91,8 @@ class Tokens:
         if not may_use_operator_token(reference.key.namespace, allowed=self._allowed):
             raise AccessDenied(
                 f"Namespace {reference.key.namespace} may not use the operator's own token; name a Secret with a token in "
-                "spec.apiTokenSecretRef, or have the operator's owner add the namespace to --token-namespaces."
+                "spec.apiTokenSecretRef, or have the operator's owner add the namespace to --token-namespaces "
+                "(in the chart token.namespaces); the cluster needs a tag for the namespace then, too."
             )
         return _usable(self._own.read(), where="the operator's own token")
 
@@ -110,7 +114,8 @@ class Tokens:
             )
         if ref.key not in data:
             raise TokenSecretMissing(
-                f"Secret {ref.name} has no key {ref.key}; add the token under that key, or correct spec.apiTokenSecretRef.key."
+                f"Secret {ref.name} has no key {ref.key}{_but_has(data)}. Add the token under that key, or correct "
+                "spec.apiTokenSecretRef.key."
             )
         try:
             token = base64.b64decode(str(data[ref.key])).decode("utf-8").strip()
@@ -145,6 +150,10 @@ class Tokens:
         now = self._clock()
         self._kept = {k: v for k, v in self._kept.items() if now - v.read_at < MAX_AGE} | {key: _Kept(data, now)}
         return data
+
+
+def _but_has(data: Mapping[str, object]) -> str:
+    return f", but {', '.join(sorted(data)[:KEYS_SHOWN])}" if data else ""
 
 
 def _usable(token: str, *, where: str) -> str:

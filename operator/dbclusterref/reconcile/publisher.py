@@ -13,19 +13,17 @@ from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.byte_limit import ByteLimit
 from dbclusterref.reconcile.conditions import Holds, Outcome, Published
 from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
+from dbclusterref.reconcile.ownership import require_ours
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
-from dbclusterref.resource.reference import Reference, SecretType
+from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.rights import how_to_grant_get
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.rendering import Rendition, render_secret, size_of
-from dbclusterref.secret.state import ABSENT, ADOPT, DesiredSecret, LiveSecret
+from dbclusterref.secret.state import ABSENT, DesiredSecret, LiveSecret
 from dbclusterref.timing import Timing
-
-LOOKS_AGAIN = "within 30 seconds"
-"""How soon a foreign or refused Secret is looked at again, as messages say it; see `reconciler.LOCAL_FAILURES`."""
 
 
 class SecretApi(Protocol):
@@ -207,7 +205,7 @@ class Publisher:
         self._require_current(entry)
         if live:
             self._require_no_rival(live, reference)
-            _require_ours(live, rendered, reference)
+            require_ours(live, reference, required=rendered.type)
             _require_ca(live, snapshot)
         known = state.data_digest or (live.data_digest if live else b"")
         changed = known != digests[0] and known != _digest_without_ca(rendition)
@@ -335,33 +333,6 @@ class Publisher:
             # What a later grant writes is a new Secret, and no repair of this one.
             state.key, state.data_digest, state.metadata_digest = None, b"", b""
             self._store.forget_secret(key)
-
-
-def _require_ours(live: LiveSecret, rendered: DesiredSecret, reference: Reference) -> None:
-    (namespace, name), ours = (rendered.key.namespace, rendered.key.name), live.belongs_to(reference)
-    same_type, opaque = live.type == rendered.type, live.type == SecretType.OPAQUE
-    if ours and same_type:
-        return
-    delete = f"kubectl delete secret -n {namespace} {name}"
-    if ours:
-        soon = "immediately" if reference.identity.uid in live.reference_uids else LOOKS_AGAIN
-        keep = "Set spec.secret.type to Opaque to keep it, or delete" if opaque else "Delete"
-        raise SecretConflict(
-            f"Secret {name} has the immutable type {live.type}, but {rendered.type} is required. {keep} it; it is recreated "
-            f"{soon}: {delete}"
-        )
-    # An adoption is offered only where it would work.
-    if not live.adoptable or not (same_type or opaque):
-        raise SecretConflict(
-            f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another "
-            f"spec.secret.name, or delete that Secret; its name is used {LOOKS_AGAIN}: {delete}"
-        )
-    first = "" if same_type else "set spec.secret.type to Opaque and "
-    raise SecretConflict(
-        f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another spec.secret.name, "
-        f"or {first}hand that Secret over; it is adopted {LOOKS_AGAIN}: kubectl annotate secret -n {namespace} {name} "
-        f"{ADOPT}={reference.key.name} --overwrite"
-    )
 
 
 def _require_ca(live: LiveSecret, snapshot: Snapshot) -> None:

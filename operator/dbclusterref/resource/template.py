@@ -5,7 +5,7 @@ Nothing is evaluated. Pure.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -109,10 +109,7 @@ def _parse(text: str) -> Template:
             pieces.append(_Piece(before, match[1], _encodings(match[1], match[2])))
             before = ""
         elif match[0] in "{}":
-            raise TemplateError(
-                f"a stray {match[0]} at character {match.start() + 1}: write a placeholder as `{{host}}` or "
-                "`{password:url}`, and a brace itself twice, as `{{` or `}}`"
-            )
+            raise TemplateError(_stray(match))
         else:
             before += match[0][0]
     return Template(tuple(pieces), before + text[done:], frozenset(piece.name for piece in pieces))
@@ -122,31 +119,51 @@ _parse_short = lru_cache(maxsize=512)(_parse)
 
 
 def _encodings(name: str, text: str) -> tuple[str, ...]:
-    encodings = tuple(text.split(":")[1:])
+    if fault := _wrong_encoding(name, text):
+        raise TemplateError(fault)
+    return tuple(text.split(":")[1:])
+
+
+def faults_in(text: str) -> str:
+    """Return what is wrong with a user's template, all faults at once and in the text's order; "" where nothing is."""
+    faults = list(dict.fromkeys(_faults(text)))
+    more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+    return ", ".join(faults[:_SHOWN] + more)
+
+
+def _faults(text: str) -> Iterator[str]:
+    for match in _PIECE.finditer(text):
+        if not match[1]:
+            if match[0] in "{}":
+                yield _stray(match)
+            continue
+        if match[1] not in PLACEHOLDERS:
+            yield _unknown(match[1])
+        if fault := _wrong_encoding(match[1], match[2]):
+            yield fault
+
+
+def _stray(match: re.Match[str]) -> str:
+    return (
+        f"a stray {match[0]} at character {match.start() + 1}: write a placeholder as `{{host}}` or `{{password:url}}`, and a "
+        "brace itself twice, as `{{` or `}}`"
+    )
+
+
+def _wrong_encoding(name: str, text: str) -> str:
+    encodings = text.split(":")[1:]
     for encoding in encodings:
         if encoding not in ENCODINGS:
-            raise TemplateError(
+            return (
                 f"unknown encoding {encoding or '(empty)'} of placeholder {name}: the encodings are {', '.join(ENCODINGS)}, "
                 "as in `{password:url}`"
             )
     if len(encodings) > MAXIMUM_ENCODINGS:
-        raise TemplateError(
+        return (
             f"{len(encodings)} encodings of placeholder {name}: the maximum is {MAXIMUM_ENCODINGS}, as in "
             "`{password:quoted:properties}`"
         )
-    return encodings
-
-
-def faults_in(text: str) -> str:
-    """Return what is wrong with a user's template, all unknown placeholders at once; "" where nothing is."""
-    try:
-        unknown = sorted(parse_template(text).names - PLACEHOLDERS)
-    except TemplateError as error:
-        return str(error)
-    faults = [_unknown(name) for name in unknown[:_SHOWN]]
-    if len(unknown) > _SHOWN:
-        faults.append(f"and {len(unknown) - _SHOWN} more")
-    return ", ".join(faults)
+    return ""
 
 
 def _unknown(name: str) -> str:

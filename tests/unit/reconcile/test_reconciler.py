@@ -672,7 +672,7 @@ async def test_a_secret_of_somebody_else_is_never_touched(bench: Bench) -> None:
     assert bench.kubernetes.secrets[KEY] == before
     assert bench.says(ConditionType.STALLED) == (True, "SecretConflict")
     said = bench.status().conditions[ConditionType.READY].message
-    assert "set spec.secret.type to Opaque and hand that Secret over" in said
+    assert """kubectl patch dbref -n shop orders-db --type=merge -p '{"spec":{"secret":{"type":"Opaque"}}}' && """ in said
     assert f"kubectl annotate secret -n shop orders-db {ADOPT}=orders-db" in said
 
 

@@ -55,7 +55,7 @@ def test_two_encodings_may_follow_one_another_and_no_more() -> None:
         ("{host}{PORT}", "unknown placeholder PORT (did you mean `{port}`?)"),
         ("{standby_uri}", "unknown placeholder standby_uri (did you mean `{standby-uri}`?)"),
         ("{zzz}", "unknown placeholder zzz"),
-        ("{zzz}{passwrd}", "unknown placeholder passwrd (did you mean `{password}`?), unknown placeholder zzz"),
+        ("{zzz}{passwrd}", "unknown placeholder zzz, unknown placeholder passwrd (did you mean `{password}`?)"),
         ("{host}", ""),
     ],
 )
@@ -110,3 +110,10 @@ def test_a_value_is_put_in_as_it_is_or_encoded_so_that_it_can_be_read_back(passw
     assert encoded is not None
     assert unquote(encoded) == password
     assert not set(encoded) & set("@:/?#&+ []\"'{}")
+
+
+def test_every_fault_of_a_template_is_named_at_once_in_its_order() -> None:
+    said = faults_in("pg://{usernam}:{passwrd:ur}@{host")
+    parts = ["placeholder usernam", "placeholder passwrd", "encoding ur", "and 1 more"]
+    assert [said.index(part) for part in parts] == sorted(said.index(part) for part in parts)
+    assert "a stray { at character 30" in faults_in("pg://{username}:{password}@{{{host")

@@ -83,7 +83,10 @@ CONTROLLER = {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "nam
         ),
         (
             {"type": "Opaque"},
-            "or set spec.secret.type to Opaque and hand that Secret over; it is adopted",
+            (
+                "or hand that Secret over; it is adopted within 30 seconds: kubectl patch dbref -n shop orders-db --type=merge "
+                """-p '{"spec":{"secret":{"type":"Opaque"}}}' && kubectl annotate"""
+            ),
         ),
         (
             {"type": "kubernetes.io/tls"},
@@ -113,7 +116,10 @@ async def test_an_opaque_secret_is_adopted_where_the_spec_says_so(bench: Bench) 
 async def test_an_opaque_secret_that_is_offered_says_how_to_keep_it(bench: Bench) -> None:
     a_foreign_secret(bench, type="Opaque", metadata={"annotations": {"dbclusterref.io/adopt": "orders-db"}})
     await bench.reconcile()
-    assert "Set spec.secret.type to Opaque to keep it" in bench.status().conditions[ConditionType.READY].message
+    said = bench.status().conditions[ConditionType.READY].message
+    assert (
+        """To keep it: kubectl patch dbref -n shop orders-db --type=merge -p '{"spec":{"secret":{"type":"Opaque"}}}'.""" in said
+    )
 
 
 async def test_a_secret_keeps_its_ca_while_the_ca_cannot_be_read_after_a_restart(bench: Bench) -> None:

@@ -1,0 +1,45 @@
+"""Whose Secret it is: only what belongs to the resource is written, and what its owner may do about the rest. Pure."""
+
+from dbclusterref.errors import SecretConflict
+from dbclusterref.resource.reference import Reference, SecretType
+from dbclusterref.secret.state import ADOPT, LiveSecret
+
+LOOKS_AGAIN = "within 30 seconds"
+"""How soon a foreign Secret is looked at again, as messages say it; see `reconciler.LOCAL_FAILURES`."""
+
+
+def require_ours(live: LiveSecret, reference: Reference, *, required: str) -> None:
+    """Raise SecretConflict where a Secret is not the reference's to write, or has another type than `required`.
+
+    The message has the commands that change that.
+    """
+    (namespace, name), ours = (reference.key.namespace, reference.secret.name), live.belongs_to(reference)
+    same_type, opaque = live.type == required, live.type == SecretType.OPAQUE
+    if ours and same_type:
+        return
+    delete = f"kubectl delete secret -n {namespace} {name}"
+    if ours:
+        soon = "immediately" if reference.identity.uid in live.reference_uids else LOOKS_AGAIN
+        keep = (
+            f"To keep it: {_as_opaque(reference)}. To have it recreated {soon}:"
+            if opaque
+            else f"Delete it; it is recreated {soon}:"
+        )
+        raise SecretConflict(f"Secret {name} has the immutable type {live.type}, but {required} is required. {keep} {delete}")
+    # An adoption is offered only where it would work.
+    if not live.adoptable or not (same_type or opaque):
+        raise SecretConflict(
+            f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another "
+            f"spec.secret.name, or delete that Secret; its name is used {LOOKS_AGAIN}: {delete}"
+        )
+    first = "" if same_type else f"{_as_opaque(reference)} && "
+    raise SecretConflict(
+        f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another spec.secret.name, "
+        f"or hand that Secret over; it is adopted {LOOKS_AGAIN}: {first}kubectl annotate secret -n {namespace} {name} "
+        f"{ADOPT}={reference.key.name} --overwrite"
+    )
+
+
+def _as_opaque(reference: Reference) -> str:
+    namespace, name = reference.key.namespace, reference.key.name
+    return f'kubectl patch dbref -n {namespace} {name} --type=merge -p \'{{"spec":{{"secret":{{"type":"Opaque"}}}}}}\''
