@@ -120,7 +120,9 @@ def bare_environ(home: Path) -> dict[str, str]:
 
 def make_reference(cluster: str, spec: Mapping[str, object]) -> Reference:
     metadata = {"name": "orders-db", "namespace": "shop", "uid": "5f0c1d8e-0000-4000-8000-000000000001", "generation": 1}
-    return Reference.from_body({"metadata": metadata, "spec": {"clusterUUID": cluster, **spec}})
+    return Reference.from_body(
+        {"metadata": metadata, "spec": {"clusterUUID": cluster, "apiTokenSecretRef": {"name": "do-token"}, **spec}}
+    )
 
 
 def read_secret(url: str, cluster: str, spec: Mapping[str, object]) -> MountedData:
