@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def documented_choices() -> list[Choice]:
     rows = re.findall(
         r"^\| ([^|]+) \| `([^|`]+)` \| (?:`([^|`]+)`)? *\| ", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE
     )
-    return [Choice(name=name, kustomize=folder, helm=tuple(flags.split())) for name, folder, flags in rows]
+    return [Choice(name=name, kustomize=folder, helm=tuple(shlex.split(flags))) for name, folder, flags in rows]
 
 
 def render_kustomize(folder: Path) -> list[Json]:
