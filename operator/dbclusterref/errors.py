@@ -56,9 +56,16 @@ class RateLimited(Transient):
 
 
 class UpstreamUnavailable(Transient):
-    """DigitalOcean did not answer, or not with anything that makes sense."""
+    """DigitalOcean did not answer, or not with anything that makes sense.
+
+    `answered` says that it answered 200: there is what was asked for, although the answer cannot be read.
+    """
 
     reason = "UpstreamUnavailable"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, answered: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.answered = answered
 
 
 class IncompleteCredentials(Transient):
@@ -158,16 +165,9 @@ class AccessDenied(Blocked):
 
 
 class NotGranted(Blocked):
-    """The operator's own token sees no such cluster, or the cluster is not granted to the namespace: nobody is told which.
-
-    `untagged` says that DigitalOcean showed the cluster with its tags, and that none of them grants it.
-    """
+    """The operator's own token sees no such cluster, or the cluster is not granted to the namespace: nobody is told which."""
 
     reason = "AccessDenied"
-
-    def __init__(self, message: str, *, retry_after: float | None = None, untagged: bool = False) -> None:
-        super().__init__(message, retry_after=retry_after)
-        self.untagged = untagged
 
 
 class InvalidSpec(Blocked):

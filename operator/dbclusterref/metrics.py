@@ -34,7 +34,7 @@ ROUTES = ("list", "cluster", "ca", "user", "pool")
 NO_REPLY = "0"
 """The code of a request that got no complete reply."""
 CODES = (NO_REPLY, "200", "401", "403", "404", "429", "500", "502", "503", "504")
-CAUSES = ("created", "changed", "repaired", "renamed", "removed", "revoked", "adopted")
+CAUSES = ("created", "changed", "repaired", "renamed", "removed", "adopted")
 """Why a Secret is written."""
 RESTART_RESULTS = ("restarted", "timed_out", "failed")
 OVERDUE = (1, 3, 10)
@@ -198,7 +198,7 @@ class Metrics:
             "`changed` is a rotation, a failover or a changed spec. `repaired` that keeps growing means that another client "
             "writes the Secret; `SecretContested` names it.",
             cause="`created`, `changed`, `repaired` (somebody edited or deleted it), `renamed` (written under a new "
-            "`spec.secret.name`), `removed` (the former name), `revoked` (its cluster lost the tag that granted it), `adopted`",
+            "`spec.secret.name`), `removed` (the former name), `adopted`",
         )
         for cause in CAUSES:
             self.secret_writes.labels(cause)

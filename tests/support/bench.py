@@ -42,11 +42,9 @@ class Bench:
         upstream: FakeUpstream,
         clock: FakeClock,
         *,
-        delete_revoked: bool = False,
         restarts: bool = True,
     ) -> None:
         self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
-        self.delete_revoked = delete_revoked
         self.store = Store()
         self.marked: set[ObjectKey] = set()
         self.wrote: list[Mapping[str, object]] = []
@@ -76,7 +74,6 @@ class Bench:
                 metrics=metrics,
                 clock=clock,
                 wrote=self.wrote.append,
-                delete_revoked=delete_revoked,
             ),
             restarter=Restarter(fence, enabled=restarts, metrics=metrics, clock=clock),
             reporter=reporter,
@@ -144,7 +141,7 @@ class Bench:
         return await self.reconcile(key)
 
     def restarted(self, *, restarts: bool = True) -> "Bench":
-        return Bench(self.kubernetes, self.upstream, self.clock, delete_revoked=self.delete_revoked, restarts=restarts)
+        return Bench(self.kubernetes, self.upstream, self.clock, restarts=restarts)
 
     def rotate(self, password: str, **members: Any) -> None:
         self.upstream.clusters[UUID] = a_cluster(password=password, **members)

@@ -17,7 +17,6 @@ from dbclusterref.timing import Timing
 DEFAULT_API_URL = "https://api.digitalocean.com"
 MOST_DIGITS = 6
 LOG_FORMATS = ("plain", "json")
-ON_REVOKE = ("keep", "delete")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -39,7 +38,6 @@ class Settings:
     token: str = field(default="", repr=False)
     token_namespaces: tuple[str, ...] = ()
     grant_tag: GrantTag = field(default_factory=GrantTag)
-    on_revoke: str = "keep"
     namespaces: tuple[str, ...] = ()
     metrics_host: str = ""
     metrics_port: int = 8080
@@ -141,10 +139,6 @@ _OPTIONS: Mapping[str, tuple[str, _Text | None, str, str]] = {
     "--grant-tag": (
         "DBCLUSTERREF_GRANT_TAG", _Text("PREFIX", GrantTag.from_text), DEFAULT_GRANT_TAG,
         "A cluster with the tag PREFIX:NAMESPACE at DigitalOcean is granted to that namespace.",
-    ),
-    "--on-revoke": (
-        "DBCLUSTERREF_ON_REVOKE", _Text("POLICY", _one_of(*ON_REVOKE)), "keep",
-        "What becomes of a Secret whose cluster has lost that tag: keep or delete.",
     ),
     "--namespaces": (
         "DBCLUSTERREF_NAMESPACES", _Text("NAMES", _names(_NAMESPACE)), "",

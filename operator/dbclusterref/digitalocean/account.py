@@ -18,7 +18,7 @@ from dbclusterref.digitalocean.model import DatabaseCluster, User
 from dbclusterref.digitalocean.poller import Poller
 from dbclusterref.digitalocean.reader import KnownCa, Reader, What, again
 from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster, unpack_cluster
-from dbclusterref.errors import Cause, NotGranted, RateLimited, UnconfirmedNotFound
+from dbclusterref.errors import Cause, Forbidden, NotGranted, RateLimited, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 
@@ -136,7 +136,7 @@ class Account:
         if poller.walk_is_over(uuid, key):
             poller.first_looks.leave(uuid, key)
             self._reader.queue.leave(key.namespace, place)
-            raise self._not_granted(reference, untagged=self._is_listed_untagged(uuid, wanted))
+            raise self._not_granted(reference)
         if (routine := isinstance(wanted, Routine)) and poller.many_are_waiting():
             poller.wait_for_walk(uuid, key)
             return Queued(seconds=ANSWERS_SOON, what=what)
@@ -146,8 +146,11 @@ class Account:
             return Queued(seconds=min(wait, LOOK_AGAIN), what=what, why=poller.why_unreliable())
         try:
             answer = await self._reader.cluster(uuid, wanted=wanted)
-        except UnconfirmedNotFound:
+        except (UnconfirmedNotFound, Forbidden):
             raise self._not_granted(reference) from None
+        except UpstreamUnavailable as cause:
+            # What is wrong with this one object shows that it is there; what is wrong with the API says nothing of it.
+            raise (self._not_granted(reference) if cause.answered else cause) from None
         finally:
             poller.first_looks.leave(uuid, key)
         self._require_grant(reference, answer.value)
@@ -157,16 +160,11 @@ class Account:
         if reference.token_secret or cluster.is_granted_to(reference.key.namespace):
             return
         self._cache.demand.leave(cluster.uuid, reference.key)
-        raise self._not_granted(reference, untagged=cluster.granted_to is not None)
+        raise self._not_granted(reference)
 
-    def _is_listed_untagged(self, uuid: str, wanted: Freshness) -> bool:
-        """Return whether a page has just shown a cluster with its tags; called where none of them grants it."""
-        kept = self._cache.get(uuid)
-        return kept is not None and is_fresh(kept.read_at, wanted) and unpack_cluster(kept.packed).granted_to is not None
-
-    def _not_granted(self, reference: Reference, *, untagged: bool = False) -> NotGranted:
+    def _not_granted(self, reference: Reference) -> NotGranted:
         tag = self._grant_tag.of(reference.key.namespace)
-        return not_granted(reference.cluster_uuid, namespace=reference.key.namespace, tag=tag, untagged=untagged)
+        return not_granted(reference.cluster_uuid, namespace=reference.key.namespace, tag=tag)
 
     async def _read(
         self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes, ca_follows: bool

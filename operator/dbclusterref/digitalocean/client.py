@@ -127,7 +127,7 @@ class DigitalOcean:
         reply = await self._get(token, f"/v2/databases/{uuid}", observe=observe, not_found=_no_cluster(uuid))
         cluster = DatabaseCluster.from_json(reply.database, grant_tag=self._grant_tag)
         if cluster.uuid != uuid:
-            raise UpstreamUnavailable(f"DigitalOcean answered for another cluster than {uuid}; retrying.")
+            raise UpstreamUnavailable(f"DigitalOcean answered for another cluster than {uuid}; retrying.", answered=True)
         return cluster
 
     @_without_frames

@@ -45,15 +45,11 @@ class GrantTag:
         return tuple(sys.intern(namespace) for namespace in sorted(found - {""}))
 
 
-def not_granted(uuid: str, *, namespace: str, tag: str, untagged: bool = False) -> NotGranted:
-    """Return the cause; its message is the same where there is no such cluster and where it is not granted.
-
-    `untagged` says that DigitalOcean showed the cluster with its tags, and that this one is not among them.
-    """
+def not_granted(uuid: str, *, namespace: str, tag: str) -> NotGranted:
+    """Return the cause; its message is the same where there is no such cluster and where it is not granted."""
     return NotGranted(
         f"Namespace {namespace} may not read cluster {uuid} with the operator's own token: either that token sees no such "
         f"cluster, or the cluster does not have the tag {tag}. The operator checks again within five minutes. Whoever owns the "
         f"cluster grants it: `doctl compute tag create {tag}`, then `doctl compute tag apply {tag} "
-        f"--resource=do:dbaas:{uuid}`. Or name a Secret with a token of your own in spec.apiTokenSecretRef.",
-        untagged=untagged,
+        f"--resource=do:dbaas:{uuid}`. Or name a Secret with a token of your own in spec.apiTokenSecretRef."
     )

@@ -286,7 +286,7 @@ class Reader:
             raise
         except Exception as bug:  # noqa: BLE001 - whatever an answer provokes is a cause, and ends no task
             self.bugs.append(bug)
-            raise UpstreamUnavailable(UNEXPECTED) from None
+            raise UpstreamUnavailable(UNEXPECTED, answered=True) from None
         self._rejected = None
         return value
 

@@ -181,17 +181,21 @@ def attempt(decoder: Decoder[V], content: Raw) -> V | None:
 
 def unexpected(path: str, expected: str) -> UpstreamUnavailable:
     """Say which member is not what it should be."""
-    return UpstreamUnavailable(f"DigitalOcean returned an unexpected response: {path} is not {expected}; retrying.")
+    return UpstreamUnavailable(
+        f"DigitalOcean returned an unexpected response: {path} is not {expected}; retrying.", answered=True
+    )
 
 
 def missing(path: str) -> UpstreamUnavailable:
     """Say which member is not there."""
-    return UpstreamUnavailable(f"DigitalOcean returned an unexpected response: required field {path} is missing; retrying.")
+    return UpstreamUnavailable(
+        f"DigitalOcean returned an unexpected response: required field {path} is missing; retrying.", answered=True
+    )
 
 
 def invalid(why: str) -> UpstreamUnavailable:
     """Say why a reply cannot be read at all."""
-    return UpstreamUnavailable(f"DigitalOcean returned an invalid response ({why}); retrying.")
+    return UpstreamUnavailable(f"DigitalOcean returned an invalid response ({why}); retrying.", answered=True)
 
 
 def _without_half_characters(content: bytes) -> bytes:

@@ -70,12 +70,6 @@ def of_removal(name: str, *, successor: str) -> SecretChange:
     return SecretChange(reason="SecretRemoved", text=f"Removed Secret {name}: spec.secret.name is {successor} now.")
 
 
-def of_revocation(name: str, *, tag: str) -> SecretChange:
-    """Return that the Secret of a cluster was deleted that is no longer granted."""
-    text = f"Deleted Secret {name}: its cluster no longer has the tag {tag} (--on-revoke=delete)."
-    return SecretChange(reason="SecretRemoved", text=text, warning=True)
-
-
 def _adopted(rendition: Rendition, *, live: LiveSecret, after: Mapping[str, object]) -> SecretChange:
     name, data = rendition.secret.key.name, after.get("data") or {}
     assert isinstance(data, Mapping)

@@ -69,10 +69,6 @@ class ReadState:
     not_found_since: float | None = None
     doubted_at: float = float("-inf")
     """An answer from before this may be older than what another process has published."""
-    untagged_since: float | None = None
-    """Since when every answer has shown the cluster without the tag that granted it."""
-    is_revoked: bool = False
-    """Whether enough of them have."""
     waiting_since: float | None = None
     due_at: float = 0.0
     not_before: float = 0.0
@@ -149,7 +145,6 @@ class ReadState:
         self.packed_snapshot = PackedSnapshot.of(snapshot)
         self.packed_cluster, self.answered_at = self.packed_snapshot.cluster, snapshot.read_at
         self.cause = self.failed_at = self.not_found_since = self.waiting_since = None
-        self.untagged_since, self.is_revoked = None, False
         self.failures = 0
         self.due_at = due_at
 
@@ -171,20 +166,10 @@ class ReadState:
         self.waiting_since = None
         self.due_at = due_at
 
-    def lost_access(self, cause: Cause, *, now: float, believed_after: float) -> None:
-        """Record a failed read: where the cluster is not granted, what was read of it before is forgotten.
-
-        A tag is believed to be gone after so many seconds in which every read has said so.
-        """
-        if not isinstance(cause, NotGranted) or not cause.untagged:
-            self.untagged_since, self.is_revoked = None, False
-        elif self.untagged_since is None:
-            self.untagged_since = now
-        else:
-            self.is_revoked = now - self.untagged_since >= believed_after
-        if isinstance(cause, NotGranted):
-            self.packed_snapshot = self.answered_at = None
-            self.packed_cluster = b""
+    def lost_access(self) -> None:
+        """Forget what was read of a cluster that is not granted, or no longer."""
+        self.packed_snapshot = self.answered_at = None
+        self.packed_cluster = b""
 
     def saw(self, packed: bytes, *, read_at: float) -> None:
         """Record what the account last read of the cluster, although no complete Secret came of it."""

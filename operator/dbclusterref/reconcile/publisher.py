@@ -55,8 +55,7 @@ class _NameTaken(Exception):
 class Publisher:
     """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` returns whether a watch keeps the store up to date.
 
-    `wrote` is called with the answer to each write, once the store knows what it says. With `delete_revoked` a Secret is
-    deleted once the tag is gone that granted its cluster.
+    `wrote` is called with the answer to each write, once the store knows what it says.
     """
 
     def __init__(
@@ -69,7 +68,6 @@ class Publisher:
         sees_secrets: Callable[[], bool] = lambda: True,
         wrote: Callable[[Mapping[str, object]], object] = lambda _: None,
         timing: Timing | None = None,
-        delete_revoked: bool = False,
     ) -> None:
         self._api = api
         self._store = store
@@ -77,7 +75,6 @@ class Publisher:
         self._now = clock
         self._sees_secrets = sees_secrets
         self._wrote = wrote
-        self._delete_revoked = delete_revoked
         self._repair_backoff = RepairBackoff(timing or Timing())
         self._large = ByteLimit()
 
@@ -99,8 +96,6 @@ class Publisher:
         try:
             if packed is None:
                 assert reads.cause is not None
-                if reads.is_revoked and self._delete_revoked:
-                    await self._remove_revoked(entry, reference)
                 return Publication(outcome=reads.cause, holds=await self.keep(entry))
             apply = (
                 self._apply_if_different(entry, rendition) if rendition else self._render_and_apply(entry, reference, packed)
@@ -314,25 +309,6 @@ class Publisher:
             entry.published.unreported += (changes.of_removal(former.name, successor=reference.secret.name),)
             self._metrics.secret_writes.labels("removed").inc()
         self._store.forget_secret(former)
-
-    async def _remove_revoked(self, entry: Entry, reference: Reference) -> None:
-        """Delete the Secret whose cluster is no longer granted, if it was made under such a grant, for this resource alone."""
-        for name in {reference.secret.name, entry.status.binding_name} - {""}:
-            key = ObjectKey(reference.key.namespace, name)
-            if self._sees_secrets() and self._store.secret(key) is None:
-                continue
-            live = await self._look(key)
-            self._require_current(entry)
-            if live is None or not live.granted_by or live.reference_uids != (reference.identity.uid,):
-                continue
-            await self._api.delete_secret(key, uid=live.uid)
-            self._metrics.writes.labels(kind="Secret", result="ok").inc()
-            self._metrics.secret_writes.labels("revoked").inc()
-            state = entry.published
-            state.unreported += (changes.of_revocation(name, tag=live.granted_by),)
-            # What a later grant writes is a new Secret, and no repair of this one.
-            state.key, state.data_digest, state.metadata_digest = None, b"", b""
-            self._store.forget_secret(key)
 
 
 def _require_ca(live: LiveSecret, snapshot: Snapshot) -> None:

@@ -280,7 +280,7 @@ class Reconciler:
             rendition = Rendition.of(reference, snapshot)
         except Cause as raised:
             if account:
-                self._record_failure(entry, reference, raised, account=account, was_granted=was_granted)
+                _record_failure(entry, reference, raised, account=account)
             guard = account.deletion_guard if account else None
             cause = self._confirmed(entry, reference, raised, guard=guard)
             # A failed attempt is acknowledged too, with its cause in the same status; one that the rate limit delays was none.
@@ -309,20 +309,6 @@ class Reconciler:
             if newer == token:
                 raise self._tokens.rejected(reference) from None
             return await read_with(newer)
-
-    def _record_failure(self, entry: Entry, reference: Reference, cause: Cause, *, account: Account, was_granted: bool) -> None:
-        """Record what a failed read has taught of the cluster, as far as the namespace may know it."""
-        reads, guard, now = entry.reads, account.deletion_guard, self._clock.monotonic()
-        reads.lost_access(cause, now=now, believed_after=self._timing.confirm_not_found)
-        if not isinstance(cause, NotGranted):
-            if answer := account.last_answer(reference):
-                reads.saw(answer.packed, read_at=answer.read_at)
-            return
-        # Nothing is restored any more from what was read before.
-        entry.published.made_from = None
-        if was_granted and cause.untagged:
-            guard.missing(reference.cluster_uuid, now=now, was_known=True)
-        reads.is_revoked = reads.is_revoked and not guard.is_open(now=now)
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, guard: DeletionGuard | None) -> Cause:
         reads = entry.reads
@@ -376,6 +362,16 @@ class Reconciler:
             # After a restart the status alone knows, by a clock that may have jumped.
             state.not_fresh_since = monotonic - entry.status.not_fresh_for(now).total_seconds()
         return timedelta(seconds=monotonic - state.not_fresh_since)
+
+
+def _record_failure(entry: Entry, reference: Reference, cause: Cause, *, account: Account) -> None:
+    """Record what a failed read has taught of the cluster, as far as the namespace may know it."""
+    if isinstance(cause, NotGranted):
+        # Nothing is restored any more from what was read before.
+        entry.reads.lost_access()
+        entry.published.made_from = None
+    elif answer := account.last_answer(reference):
+        entry.reads.saw(answer.packed, read_at=answer.read_at)
 
 
 def _waits_for_password(cause: Cause | None, reference: Reference) -> bool:

@@ -20,7 +20,7 @@ DELETION_POLICY = f"{GROUP}/deletion-policy"
 """On a Secret that outlives its resource, so that a person who meets it knows."""
 ADOPT = f"{GROUP}/adopt"
 GRANTED_BY = f"{GROUP}/granted-by"
-"""The tag at DigitalOcean that let the operator's own token read the cluster: without it the Secret may have to go."""
+"""The tag at DigitalOcean that let the operator's own token read the cluster. For people: a tenant can write it."""
 CA_DIGEST = f"{GROUP}/ca-sha256"
 """SHA-256 of upstream's CA, where one of CA_KEYS holds it."""
 
@@ -30,7 +30,6 @@ _LONGEST_CA = 2**13
 """Characters of base64: a chain of three certificates. Anyone may write Secrets that look like ours, and thousands of them."""
 _LONGEST_NAME = 253
 _LONGEST_UID = 64
-_LONGEST_TAG = 255
 _MOST_OWNERS = 8
 
 ABSENT: Mapping[str, str] = {"resourceVersion": "1"}
@@ -112,8 +111,6 @@ class LiveSecret:
     adopt: str
     revision: int
     ca: bytes
-    granted_by: str
-    """The tag that let the operator's own token read the cluster; "" where the resource has a token of its own."""
     has_ca: bool
     adoptable: bool
 
@@ -150,7 +147,6 @@ class LiveSecret:
             adopt=annotations.get(ADOPT, "")[: _LONGEST_NAME + 1],
             revision=_revision(annotations.get(REVISION, "")),
             ca=_known_ca(data, ours=ours["f:data"], digest=annotations.get(CA_DIGEST, "")),
-            granted_by=sys.intern(annotations.get(GRANTED_BY, "")[:_LONGEST_TAG]),
             has_ca=any(key in ours["f:data"] & data.keys() for key in CA_KEYS),
             adoptable=not body.get("immutable")
             and not any(owner.get("controller") for owner in metadata.get("ownerReferences") or ()),

@@ -17,7 +17,6 @@ def test_without_flags_and_environment_the_documented_defaults_hold() -> None:
         token="",
         token_namespaces=(),
         grant_tag=GrantTag("k8s-namespace"),
-        on_revoke="keep",
         namespaces=(),
         metrics_host="",  # every address of every family
         metrics_port=8080,
@@ -34,7 +33,6 @@ GIVEN: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
     "--token-file": ("DIGITALOCEAN_TOKEN_FILE", "/token", {"token_file": "/token"}),
     "--token-namespaces": ("DBCLUSTERREF_TOKEN_NAMESPACES", "shop, team-*,,", {"token_namespaces": ("shop", "team-*")}),
     "--grant-tag": ("DBCLUSTERREF_GRANT_TAG", "Prod:ns", {"grant_tag": GrantTag("prod:ns")}),
-    "--on-revoke": ("DBCLUSTERREF_ON_REVOKE", "delete", {"on_revoke": "delete"}),
     "--namespaces": ("DBCLUSTERREF_NAMESPACES", "shop,a-1", {"namespaces": ("shop", "a-1")}),
     "--metrics-address": ("DBCLUSTERREF_METRICS_ADDRESS", "[::1]:0", {"metrics_host": "::1", "metrics_port": 0}),
     "--metrics-per-reference": ("DBCLUSTERREF_METRICS_PER_REFERENCE", "200", {"metrics_per_reference": 200}),
@@ -44,7 +42,7 @@ GIVEN: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
 }
 OTHER = {
     "--api-url": "https://x", "--metrics-per-reference": "7", "--metrics-address": ":1", "--log-format": "plain",
-    "--log-level": "error", "--on-revoke": "keep",
+    "--log-level": "error",
 }  # fmt: skip
 
 
@@ -99,7 +97,6 @@ def test_a_metrics_address_without_a_host_is_every_address_of_both_families() ->
         ("--token-namespaces", "team/*"),
         ("--grant-tag", "k8s namespace"),
         ("--grant-tag", "a" * 192),
-        ("--on-revoke", "Delete"),
         ("--log-format", "yaml"),
         ("--log-level", "INFO"),
     ],

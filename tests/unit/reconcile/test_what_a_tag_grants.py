@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.errors import UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.digitalocean import wire
+from dbclusterref.errors import Forbidden, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT
 from dbclusterref.resource.status import ConditionType
-from dbclusterref.secret.state import GRANTED_BY
+from dbclusterref.secret.state import CLUSTER_UUID, GRANTED_BY, REFERENCE_UID
 from tests.support.bench import Bench, change_spec
 from tests.support.builders import KEY, UUID, a_cluster, reference_body
 from tests.support.fake_digitalocean import FakeUpstream
@@ -17,14 +18,15 @@ from tests.support.fake_time import FakeClock
 
 TAG = "k8s-namespace:shop"
 MISSING = "00000000-0000-4000-8000-000000000001"
+OTHER = "00000000-0000-4000-8000-000000000002"
 
 
-def a_bench(*, tags: list[str] | None = None, delete_revoked: bool = False, **spec: Any) -> Bench:
+def a_bench(*, tags: list[str] | None = None, **spec: Any) -> Bench:
     kubernetes = FakeKubernetes()
     kubernetes.put_reference(reference_body(apiTokenSecretRef=None, **spec))
     members = {} if tags is None else {"tags": tags}
     upstream = FakeUpstream(clusters={UUID: a_cluster(**members)})
-    return Bench(kubernetes, upstream, FakeClock(), delete_revoked=delete_revoked)
+    return Bench(kubernetes, upstream, FakeClock())
 
 
 def tag(bench: Bench, *tags: str, password: str = "pw-1") -> None:
@@ -157,143 +159,97 @@ async def test_a_secret_of_a_revoked_cluster_is_not_restored() -> None:
     assert KEY not in bench.kubernetes.secrets
 
 
-async def test_with_delete_the_secret_goes_after_a_second_look() -> None:
-    bench = a_bench(tags=[TAG], delete_revoked=True)
-    await bench.reconcile()
-    bench.forget_writes()
-    tag(bench)
-    await bench.refresh()
-    assert KEY in bench.kubernetes.secrets
-    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
-    assert KEY not in bench.kubernetes.secrets
-    assert bench.status().binding_name == ""
-    assert "SecretRemoved" in bench.event_reasons
-    await bench.refresh(after=300)
-    assert bench.event_reasons.count("SecretRemoved") == 1
-
-
-async def test_with_delete_the_secret_goes_also_after_a_restart() -> None:
-    bench = a_bench(tags=[TAG], delete_revoked=True)
-    await bench.reconcile()
-    tag(bench)
-    after = bench.restarted()
-    await after.refresh()
-    await after.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
-    assert KEY not in after.kubernetes.secrets
-
-
-async def test_one_odd_reply_deletes_nothing_and_the_next_good_one_makes_good() -> None:
-    bench = a_bench(tags=[TAG], delete_revoked=True)
+async def test_one_odd_reply_costs_nothing_and_the_next_good_one_makes_good() -> None:
+    bench = a_bench(tags=[TAG])
     await bench.reconcile()
     before = bench.kubernetes.secrets[KEY]
     tag(bench)
     await bench.refresh()
     tag(bench, TAG)
-    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
+    await bench.refresh(after=300)
     assert bench.ready == (True, "Synced")
-    tag(bench)
-    await bench.refresh()
     assert bench.kubernetes.secrets[KEY] == before
 
 
-async def test_nothing_is_deleted_while_digitalocean_fails() -> None:
-    bench = a_bench(tags=[TAG], delete_revoked=True)
-    await bench.reconcile()
-    tag(bench)
-    await bench.refresh()
-    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
-    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER + 5)
-    bench.upstream.trouble.clear()
-    await bench.refresh(after=300)
-    assert KEY in bench.kubernetes.secrets
-    await bench.refresh(after=300)
-    assert KEY not in bench.kubernetes.secrets
+ENDS: dict[str, dict[str, Any]] = {
+    "untagged": {"tags": []},
+    "null": {"tags": None},
+    "not shown": {},
+    "another's": {"tags": ["k8s-namespace:other"]},
+}
 
 
-@pytest.mark.parametrize("reply", ["no tags", "404"])
-async def test_what_is_no_answer_about_the_tag_deletes_nothing(reply: str) -> None:
-    """A token without the scope tag:read is shown no tags; a cluster that is gone has none."""
-    bench = a_bench(tags=[TAG], delete_revoked=True)
+@pytest.mark.parametrize("ends", [*ENDS, "404"])
+@pytest.mark.parametrize("spec", [{}, {"secret": {"deletionPolicy": "Retain"}}], ids=["Delete", "Retain"])
+async def test_no_answer_about_the_tag_deletes_a_secret(ends: str, spec: dict[str, Any]) -> None:
+    bench = a_bench(tags=[TAG], **spec)
     await bench.reconcile()
-    if reply == "404":
+    before = bench.kubernetes.secrets[KEY]
+    if ends == "404":
         bench.upstream.clusters.clear()
     else:
-        bench.upstream.clusters[UUID] = a_cluster()
-    for _ in range(5):
-        await bench.refresh(after=300)
-    assert not bench.ready[0]
-    assert KEY in bench.kubernetes.secrets
-
-
-async def test_a_secret_that_no_tag_granted_is_not_deleted() -> None:
-    """As after an upgrade: it was written before there were grants."""
-    bench = a_bench(tags=[TAG], delete_revoked=True)
-    await bench.reconcile()
-    bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"]["annotations"].pop(GRANTED_BY))
+        bench.upstream.clusters[UUID] = a_cluster(**ENDS[ends])
     after = bench.restarted()
-    tag(after)
+    for _ in range(5):
+        await after.refresh(after=1200)
+    assert not after.ready[0]
+    assert after.kubernetes.secrets[KEY] == before
+
+
+@pytest.mark.parametrize("uuid", [OTHER, MISSING])
+async def test_a_spec_that_names_a_cluster_of_others_leaves_the_secret_of_the_granted_one(uuid: str) -> None:
+    """The same whether there is such a cluster: the Secret would show it."""
+    bench = a_bench(tags=[TAG])
+    bench.upstream.clusters[OTHER] = a_cluster(uuid=OTHER, tags=["k8s-namespace:other"])
+    await bench.reconcile()
+    before = bench.kubernetes.secrets[KEY]
+    change_spec(bench, clusterUUID=uuid)
     for _ in range(3):
-        await after.refresh(after=300)
-    assert after.ready == (False, "AccessDenied")
-    assert KEY in after.kubernetes.secrets
+        await bench.refresh(after=300)
+    assert bench.ready == (False, "AccessDenied")
+    assert bench.kubernetes.secrets[KEY] == before
 
 
-async def test_a_secret_that_another_resource_owns_as_well_is_not_deleted() -> None:
-    bench = a_bench(tags=[TAG], delete_revoked=True)
-    await bench.reconcile()
-    tag(bench)
-    await bench.refresh()
-    owners = bench.kubernetes.secrets[KEY]["metadata"]["ownerReferences"]
-    bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"]["ownerReferences"].append({**owners[0], "uid": "uid-2"}))
-    await bench.refresh(after=300)
-    assert KEY in bench.kubernetes.secrets
+async def test_denied_and_missing_cannot_be_told_apart_by_a_forged_secret() -> None:
+    seen = []
+    for uuid in (OTHER, MISSING):
+        bench = a_bench(clusterUUID=uuid)
+        bench.upstream.clusters[OTHER] = a_cluster(uuid=OTHER, tags=["k8s-namespace:other"])
+        annotations = {GRANTED_BY: TAG, REFERENCE_UID: bench.kubernetes.references[KEY]["metadata"]["uid"], CLUSTER_UUID: uuid}
+        metadata = {"name": KEY.name, "namespace": KEY.namespace, "labels": {MANAGED_BY: FIELD_MANAGER}}
+        secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {}}
+        metadata |= {"uid": "forged", "resourceVersion": "77", "annotations": annotations}
+        bench.kubernetes.put_secret({**secret, "metadata": metadata})
+        for _ in range(4):
+            await bench.refresh(after=300)
+        assert bench.ready == (False, "AccessDenied")
+        seen.append((bench.kubernetes.secrets[KEY]["metadata"]["uid"], bench.event_reasons, bench.kubernetes.writes))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == "forged"
 
 
-async def test_a_suspended_resource_deletes_nothing() -> None:
-    bench = a_bench(tags=[TAG], delete_revoked=True)
-    await bench.reconcile()
-    change_spec(bench, suspend=True)
-    await bench.reconcile()
-    await revoke(bench)
-    assert KEY in bench.kubernetes.secrets
+async def test_denied_and_missing_cannot_be_told_apart_where_the_cluster_cannot_be_read() -> None:
+    seen = []
+    for trouble in (wire.unexpected("database.engine", "the name of an engine"), Forbidden("403"), None):
+        bench = a_bench(clusterUUID=MISSING)
+        bench.upstream.trouble |= {"cluster": trouble} if trouble else {}
+        waits = [await bench.reconcile()]
+        for _ in range(4):
+            waits.append(await bench.refresh(after=waits[-1] or 0))
+        seen.append((bench.kubernetes.references[KEY]["status"], waits, bench.kubernetes.events, bench.kubernetes.writes))
+    assert seen[0] == seen[1] == seen[2]
 
 
-async def test_tags_that_vanish_in_crowds_delete_nothing_for_an_hour() -> None:
-    bench = a_bench(delete_revoked=True)
-    uuids = [f"00000000-0000-4000-9000-{number:012}" for number in range(3)]
-    keys = [ObjectKey("shop", f"db-{number}") for number in range(3)]
-    bench.kubernetes.remove_reference(KEY)
-    for uuid, key in zip(uuids, keys, strict=True):
-        bench.upstream.clusters[uuid] = a_cluster(uuid=uuid, tags=[TAG])
-        body = reference_body(key=key, uid=f"uid-{key.name}", clusterUUID=uuid, apiTokenSecretRef=None)
-        bench.kubernetes.put_reference(body)
-        await bench.reconcile(key)
-    for uuid in uuids:
-        bench.upstream.clusters[uuid] = a_cluster(uuid=uuid, tags=[])
-
-    async def all_look(*, after: float) -> None:
-        bench.clock.advance(after)
-        for key in keys:
-            await bench.reconcile(key)
-
-    await all_look(after=60)
-    await all_look(after=300)
-    assert {bench.says(ConditionType.READY, key) for key in keys} == {(False, "AccessDenied")}
-    assert set(keys) <= bench.kubernetes.secrets.keys()
-    await all_look(after=3600)
-    assert not set(keys) & bench.kubernetes.secrets.keys()
-
-
-async def test_a_tag_that_comes_back_makes_the_secret_again() -> None:
-    bench = a_bench(tags=[TAG], delete_revoked=True)
+async def test_a_secret_that_was_deleted_makes_the_next_grant_a_new_one() -> None:
+    bench = a_bench(tags=[TAG])
     await bench.reconcile()
     await revoke(bench)
+    bench.kubernetes.remove_secret(KEY)
     bench.forget_writes()
     tag(bench, TAG, password="pw-2")
     await bench.refresh(after=300)
     assert bench.ready == (True, "Synced")
     assert (bench.password, bench.status().binding_name, bench.status().secret_revision) == ("pw-2", "orders-db", 2)
-    assert "SecretCreated" in bench.event_reasons
 
 
 async def test_a_tag_that_comes_back_writes_nothing_where_the_secret_was_kept() -> None:

@@ -13,7 +13,7 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.secret.rendering import render_secret
-from dbclusterref.secret.state import ADOPT, CLUSTER_UUID, GRANTED_BY, REFERENCE, SPEC_DIGEST, DesiredSecret, LiveSecret
+from dbclusterref.secret.state import ADOPT, CLUSTER_UUID, REFERENCE, SPEC_DIGEST, DesiredSecret, LiveSecret
 from tests.support.builders import (
     CANARY,
     PASSWORD,
@@ -211,14 +211,12 @@ def test_a_secret_without_managed_fields_differs() -> None:
 
 
 def test_each_member_of_a_secret_has_its_field() -> None:
-    said = {SPEC_DIGEST: "d1", GRANTED_BY: "k8s:shop", REFERENCE: "orders-db", CLUSTER_UUID: UUID, ADOPT: "second"}
+    said = {SPEC_DIGEST: "d1", REFERENCE: "orders-db", CLUSTER_UUID: UUID, ADOPT: "second"}
     known = live({"type": "x/y", "metadata": {"uid": "u", "resourceVersion": "7", "annotations": said}})
     assert (known.uid, known.resource_version, known.type) == ("u", "7", "x/y")
-    assert (known.spec_digest, known.granted_by, known.left_by, known.adopt) == (
-        "d1", "k8s:shop", ("orders-db", UUID), "second",
-    )  # fmt: skip
+    assert (known.spec_digest, known.left_by, known.adopt) == ("d1", ("orders-db", UUID), "second")
     bare = live({"metadata": {"uid": "u", "resourceVersion": "7"}})
-    assert (bare.spec_digest, bare.granted_by, bare.left_by, bare.adopt) == ("", "", ("", ""), "")
+    assert (bare.spec_digest, bare.left_by, bare.adopt) == ("", ("", ""), "")
 
 
 @pytest.mark.parametrize("annotation", [ADOPT, REFERENCE])
