@@ -8,6 +8,7 @@ from dbclusterref.errors import (
     Blocked,
     Cause,
     ClusterNotFound,
+    Forbidden,
     InvalidSpec,
     NotGranted,
     PasswordSecretForbidden,
@@ -263,7 +264,8 @@ class Entry:
         cause = self.reads.cause
         if isinstance(cause, NotGranted):
             return False
-        if self.reads.packed_snapshot or isinstance(cause, ClusterNotFound | UnconfirmedNotFound):
+        # Of a cluster that is not granted nobody is told these.
+        if self.reads.packed_snapshot or isinstance(cause, ClusterNotFound | Forbidden | UnconfirmedNotFound):
             return True
         ready = self.status.conditions.get(ConditionType.READY)
         of_this_spec = ready is not None and ready.observed_generation == self.identity.generation

@@ -240,6 +240,22 @@ async def test_denied_and_missing_cannot_be_told_apart_where_the_cluster_cannot_
     assert seen[0] == seen[1] == seen[2]
 
 
+async def test_a_token_that_is_refused_a_granted_cluster_is_named_also_after_a_restart() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    bench.upstream.trouble["*"] = Forbidden("403")
+    await bench.refresh()
+    assert bench.ready == (False, "Forbidden")
+    after = bench.restarted()
+    for _ in range(3):
+        await after.refresh(after=300)
+    assert after.ready == (False, "Forbidden")
+    after.upstream.trouble.clear()
+    tag(after)
+    await after.refresh(after=300)
+    assert after.ready == (False, "AccessDenied")
+
+
 async def test_a_secret_that_was_deleted_makes_the_next_grant_a_new_one() -> None:
     bench = a_bench(tags=[TAG])
     await bench.reconcile()
