@@ -75,7 +75,7 @@ class Bench:
                 clock=clock,
                 wrote=self.wrote.append,
             ),
-            restarter=Restarter(fence, enabled=restarts, metrics=metrics, clock=clock),
+            restarter=Restarter(fence, store=self.store, enabled=restarts, metrics=metrics, clock=clock),
             reporter=reporter,
             metrics=metrics,
             clock=a_clock(clock),

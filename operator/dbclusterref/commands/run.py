@@ -261,6 +261,7 @@ class _Operator:
             ),
             restarter=Restarter(
                 fence,
+                store=self._store,
                 enabled=settings.restart_workloads,
                 metrics=self._metrics,
                 clock=self._clock.monotonic,

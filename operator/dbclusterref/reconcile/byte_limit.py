@@ -49,7 +49,9 @@ class ByteLimit:
             if turn.done() and not turn.cancelled():
                 self._give_back(size)
             else:
-                self._waiting.remove(place)
+                # Who gave back since this was cancelled has passed it over, and dropped it.
+                if place in self._waiting:
+                    self._waiting.remove(place)
                 self._let_in()
             raise
 

@@ -145,6 +145,7 @@ class Reconciler:
         entry = self._store.get(key)
         if entry is None or entry.identity.deleting:
             # The garbage collector removes the Secret; writing it back now would race with that.
+            self._restarter.forget(key)
             return NextStep()
         try:
             if entry.reference is None:
@@ -152,6 +153,7 @@ class Reconciler:
                 holds = await self._publisher.keep(entry)
                 return NextStep(after=await self._report(entry, Publication(outcome=entry.invalid, holds=holds)) or None)
             if entry.reference.suspend:
+                self._restarter.forget(key)
                 holds = await self._publisher.inspect(entry)
                 return NextStep(after=await self._report(entry, Publication(outcome=Suspended(), holds=holds)) or None)
             return await self._bring_in_line(entry, entry.reference)

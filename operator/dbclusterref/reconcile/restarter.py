@@ -5,7 +5,8 @@ tool that takes our annotation away makes it restart again. `step` may be called
 nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Protocol
@@ -13,6 +14,8 @@ from typing import Protocol
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.restart_line import RestartLine, may_begin
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.restart import (
@@ -27,13 +30,14 @@ from dbclusterref.resource.restart import (
 )
 from dbclusterref.timing import Timing
 
-AT_ONCE = 3
-"""Rollouts under way across all resources of this process."""
 LONGEST_DEBOUNCE = 6.0
 """A Secret that keeps changing delays the restart by no more than so many debounce periods."""
 LOOK = 5.0
 """Seconds between two looks at a rollout, or at whether another's has ended."""
+FAR_LOOK = 60.0
+"""Seconds between two looks of those far behind in the line: there may be thousands of them."""
 AFTER_REFUSAL = 30.0
+"""Seconds until a restart that was refused is tried again, and for which one whose answer was lost may still be on its way."""
 
 _DISABLED = (
     "spec.restart has no effect: the operator runs without --restart-workloads. Add deploy/components/restart-workloads, or "
@@ -52,8 +56,9 @@ class WorkloadApi(Protocol):
 
 @dataclass(slots=True)
 class _Progress:
-    """What this process knows of one resource's restarts; monotonic seconds."""
+    """What this process knows of the restarts of one resource, of this UID; monotonic seconds."""
 
+    uid: str
     revision: int = 0
     first_change: float = 0.0
     last_change: float = 0.0
@@ -61,71 +66,133 @@ class _Progress:
     """When a rollout is no longer waited for: each is one of those that are under way."""
     again_at: dict[Workload, float] = field(default_factory=dict)
     """When a restart that was refused is tried again."""
+    unanswered: dict[Workload, int] = field(default_factory=dict)
+    """Restarts, by their revision, whose answer was lost: each may be under way."""
+    returned: tuple[Restart, ...] = ()
+    """What the last step has returned: the status may not say it yet, where its write failed."""
+
+    def keep_only(self, named: Iterable[Workload]) -> None:
+        """Forget the workloads that the spec no longer names."""
+        kept = set(named)
+        for known in (self.gives_up_at, self.again_at, self.unanswered):
+            for workload in known.keys() - kept:
+                del known[workload]
+        self.returned = tuple(item for item in self.returned if item.workload in kept)
+
+    def under_way(self, now: float) -> int:
+        """Return how many rollouts are waited for."""
+        return sum(at > now for at in self.gives_up_at.values())
 
 
 class Restarter:
-    """Restarts workloads. `clock` is monotonic, in seconds; without `enabled` it only says that it is not."""
+    """Restarts workloads. `clock` is monotonic, in seconds; without `enabled` it only says that it is not.
+
+    `store` knows which resources there still are, and of which rollouts an earlier process' statuses tell.
+    """
 
     def __init__(
         self,
         api: WorkloadApi,
         *,
+        store: Store,
         enabled: bool,
         metrics: Metrics,
         clock: Callable[[], float],
         timing: Timing | None = None,
     ) -> None:
         self._api = api
+        self._store = store
         self._enabled = enabled
         self._metrics = metrics
         self._now = clock
         self._timing = timing or Timing()
         self._progress: dict[ObjectKey, _Progress] = {}
+        self._line = RestartLine()
+
+    def forget(self, key: ObjectKey) -> None:
+        """Give back what a resource holds: it is gone, suspended, or has nothing to restart."""
+        self._progress.pop(key, None)
+        self._line.leave(key)
 
     async def step(self, entry: Entry, reference: Reference, *, revision: int) -> tuple[tuple[Restart, ...], float]:
         """Do what is due for a Secret of this revision; return each workload's status, and in how many seconds to look."""
+        key, known = reference.key, entry.status.restarts
         if not reference.restart or not self._enabled:
-            self._progress.pop(reference.key, None)
+            self.forget(key)
             off = RestartState.DISABLED
             return tuple(
                 Restart(workload=one, revision=revision, state=off, message=_DISABLED) for one in reference.restart
             ), inf
-        items = _beginning(entry.status.restarts, reference.restart, revision=revision)
-        progress = self._progress.setdefault(reference.key, _Progress())
+        progress = self._progress.get(key)
+        if progress is None or progress.uid != reference.identity.uid:
+            self.forget(key)
+            progress = self._progress[key] = _Progress(reference.identity.uid)
+        progress.keep_only(reference.restart)
+        items = _beginning(known, progress.returned, reference.restart, revision=revision)
         items = [await self._look(reference, item, progress) for item in items]
         if not any(item.state is RestartState.ROLLING_OUT or item.revision < revision for item in items):
-            del self._progress[reference.key]
+            if not progress.returned or tuple(items) == known:
+                self.forget(key)
+            progress.returned = tuple(items)
             return tuple(items), inf
         wait = await self._restart_next(reference, items, progress, revision=revision)
         said = {RestartState.ROLLING_OUT, RestartState.FORBIDDEN, RestartState.FAILED}
-        return tuple(
+        progress.returned = tuple(
             replace(item, state=RestartState.PENDING, message="")
             if item.revision < revision and item.state not in said
             else item
             for item in items
-        ), wait
+        )
+        return progress.returned, wait
 
     async def _restart_next(self, reference: Reference, items: list[Restart], progress: _Progress, *, revision: int) -> float:
         """Restart the next workload, in place in `items`, if its turn has come; return in how many seconds to look again."""
         if calm_in := self._debounce(progress, revision=revision):
             return calm_in
         # One at a time: a Secret that breaks an application stops one workload, and is seen before the next.
-        if any(item.state is RestartState.ROLLING_OUT for item in items) or self._under_way() >= AT_ONCE:
+        if progress.unanswered or any(item.state is RestartState.ROLLING_OUT for item in items):
             return LOOK
-        now = self._now()
+        key, now = reference.key, self._now()
         due = {index: progress.again_at.get(item.workload, 0.0) for index, item in enumerate(items) if item.revision < revision}
         # One that was refused keeps no other from its restart.
         ready = [index for index, again_at in due.items() if again_at <= now]
         if not ready:
+            self._line.leave(key)
             return min(due.values()) - now
+        self._line.wait(key, until=now + FAR_LOOK)
+        front = self._line.front(now)
+        if key not in front:
+            return FAR_LOOK
+        if not may_begin(key, front, under_way=self._under_way()):
+            self._line.wait(key, until=now + LOOK)
+            return LOOK
+        self._line.begin(key)
         # The one that is furthest behind: where the Secret keeps changing, all of them have their turn.
         first = min(ready, key=lambda index: items[index].revision)
         items[first] = await self._restart(reference, items[first], progress, revision=revision)
         return LOOK
 
-    def _under_way(self) -> int:
+    def _under_way(self) -> Counter[str]:
+        """Return how many rollouts are under way in each namespace, those of an earlier process included."""
         now = self._now()
-        return sum(at > now for progress in self._progress.values() for at in progress.gives_up_at.values())
+        for key in [key for key, progress in self._progress.items() if not self._is_served(key, uid=progress.uid)]:
+            self.forget(key)
+        for entry in self._store:
+            reference, key = entry.reference, entry.identity.key
+            if entry.summary.restarting and reference and not reference.suspend and key not in self._progress:
+                named = [item.workload for item in entry.status.restarts if item.state is RestartState.ROLLING_OUT]
+                progress = _Progress(entry.identity.uid, gives_up_at=dict.fromkeys(named, now + self._timing.restart_timeout))
+                progress.keep_only(reference.restart)
+                self._progress[key] = progress
+        found: Counter[str] = Counter()
+        for key, progress in self._progress.items():
+            found[key.namespace] += progress.under_way(now)
+        return found
+
+    def _is_served(self, key: ObjectKey, *, uid: str) -> bool:
+        entry = self._store.get(key)
+        served = entry is not None and entry.identity.uid == uid and entry.reference is not None
+        return served and entry is not None and entry.reference is not None and not entry.reference.suspend
 
     def _debounce(self, progress: _Progress, *, revision: int) -> float:
         """Return in how many seconds a Secret has been left alone for long enough."""
@@ -137,22 +204,33 @@ class Restarter:
         return max(0.0, calm_at - now)
 
     async def _look(self, reference: Reference, item: Restart, progress: _Progress) -> Restart:
-        """Look whether a rollout has ended; a look that fails has not seen its end."""
-        workload = item.workload
-        if item.state is not RestartState.ROLLING_OUT:
+        """Look whether a rollout has begun, where the answer was lost, and has ended; a failed look has seen neither."""
+        workload, asked_for = item.workload, progress.unanswered.get(item.workload, 0)
+        if item.state is not RestartState.ROLLING_OUT and not asked_for:
             return item
         gives_up_at = progress.gives_up_at.setdefault(workload, self._now() + self._timing.restart_timeout)
         try:
             body = await self._api.get_workload(workload.kind, ObjectKey(reference.key.namespace, workload.name))
         except KubernetesError:
-            body = {}
+            return item if self._now() < gives_up_at else self._give_up(reference, item, progress)
+        if asked_for:
+            if body is None or restarted_for(body, annotation_of(reference.key.name)) < asked_for:
+                return item if self._now() < gives_up_at else self._give_up(reference, item, progress)
+            item = self._has_begun(reference, item, progress, revision=asked_for)
+            gives_up_at = progress.gives_up_at[workload]
         if body is None or (stays := why_it_stays(workload.kind, body)) or is_rolled_out(workload.kind, body):
             del progress.gives_up_at[workload]
             message = f"{workload} has not replaced its pods: {stays}." if body and stays else ""
             return replace(item, state=RestartState.CURRENT, message=message)
-        if self._now() < gives_up_at:
-            return item
+        return item if self._now() < gives_up_at else self._give_up(reference, item, progress)
+
+    def _give_up(self, reference: Reference, item: Restart, progress: _Progress) -> Restart:
+        workload = item.workload
         del progress.gives_up_at[workload]
+        if progress.unanswered.pop(workload, 0):
+            # It has not arrived; the other workloads have their turn before it is tried again.
+            progress.again_at[workload] = self._now() + AFTER_REFUSAL
+            return item
         self._metrics.workload_restarts.labels("timed_out").inc()
         return replace(
             item,
@@ -166,6 +244,7 @@ class Restarter:
         key = ObjectKey(reference.key.namespace, workload.name)
         # Its place is taken before anything is awaited: others are worked on side by side.
         progress.gives_up_at[workload] = self._now() + self._timing.restart_timeout
+        sent = False
         try:
             body = await self._api.get_workload(workload.kind, key)
             if body is None:
@@ -176,24 +255,43 @@ class Restarter:
                 )
                 return replace(item, revision=revision, state=RestartState.NOT_FOUND, message=message)
             if restarted_for(body, annotation) < revision:
-                uid = str(_metadata(body)["uid"])
+                uid, sent = str(_metadata(body)["uid"]), True
                 await self._api.annotate_pods(workload.kind, key, uid=uid, annotation=annotation, value=str(revision))
                 self._metrics.workload_restarts.labels("restarted").inc()
             # Else it was restarted before the status could say so.
         except KubernetesError as error:
-            del progress.gives_up_at[workload]
-            progress.again_at[workload] = self._now() + AFTER_REFUSAL
             self._metrics.workload_restarts.labels("failed").inc()
+            if sent and not _is_refusal(error):
+                progress.unanswered[workload] = revision
+                progress.gives_up_at[workload] = self._now() + AFTER_REFUSAL
+            else:
+                del progress.gives_up_at[workload]
+                progress.again_at[workload] = self._now() + AFTER_REFUSAL
             return _refused(item, error)
+        return self._has_begun(reference, item, progress, revision=revision)
+
+    def _has_begun(self, reference: Reference, item: Restart, progress: _Progress, *, revision: int) -> Restart:
+        workload = item.workload
+        if progress.unanswered.pop(workload, 0):
+            self._metrics.workload_restarts.labels("restarted").inc()
+        progress.gives_up_at[workload] = self._now() + self._timing.restart_timeout
         progress.again_at.pop(workload, None)
         progress.first_change = 0.0
         message = f"Restarting {workload}, because Secret {reference.secret.name} has changed (revision {revision})."
         return replace(item, revision=revision, state=RestartState.ROLLING_OUT, message=message)
 
 
-def _beginning(known: tuple[Restart, ...], wanted: tuple[Workload, ...], *, revision: int) -> list[Restart]:
-    """Return what the status knows of each workload; one that is new there needs no restart for what is now."""
+def _beginning(
+    known: tuple[Restart, ...], returned: tuple[Restart, ...], wanted: tuple[Workload, ...], *, revision: int
+) -> list[Restart]:
+    """Return what the status knows of each workload, or this process where that is newer.
+
+    One that is new needs no restart for what is now.
+    """
     kept = {item.workload: item for item in known if item.state is not RestartState.DISABLED}
+    for item in returned:
+        if item.workload not in kept or kept[item.workload].revision <= item.revision:
+            kept[item.workload] = item
     return [kept.get(one) or Restart(workload=one, revision=revision, state=RestartState.CURRENT) for one in wanted]
 
 
@@ -204,8 +302,16 @@ def _refused(item: Restart, error: KubernetesError) -> Restart:
             "get and patch on it: deploy/components/restart-workloads, or the chart's restartWorkloads."
         )
         return replace(item, state=RestartState.FORBIDDEN, message=message)
-    message = f"{item.workload} could not be restarted ({error.status}); retrying automatically. {error.message[:300]}"
-    return replace(item, state=RestartState.FAILED, message=message.strip())
+    what = f"{item.workload} could not be restarted ({error.status or 'no answer'}); retrying automatically."
+    if item.state is RestartState.FAILED and item.message.startswith(what):
+        # The API server's own words may differ at each try, which must not be a write and an Event each time.
+        return item
+    return replace(item, state=RestartState.FAILED, message=f"{what} {error.message[:300]}".strip())
+
+
+def _is_refusal(error: KubernetesError) -> bool:
+    """Return whether a write was certainly not made: what timed out, or was lost, may have been."""
+    return 400 <= error.status < 500 and error.status != 408  # noqa: PLR2004
 
 
 def _metadata(body: Mapping[str, object]) -> Mapping[str, object]:

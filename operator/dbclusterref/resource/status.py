@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dbclusterref.compact import Compactor
-from dbclusterref.resource.restart import Restart, read_restarts
+from dbclusterref.resource.restart import Restart, RestartState, read_restarts
 
 
 class ConditionType(StrEnum):
@@ -50,7 +50,7 @@ class Condition:
 
 
 class Summary(NamedTuple):
-    """What metrics count of a status. Few differ, and equal ones are one object: thousands of references share it."""
+    """What is counted of a status. Few differ, and equal ones are one object: thousands of references share it."""
 
     ready: bool = False
     fresh: bool = False
@@ -59,6 +59,8 @@ class Summary(NamedTuple):
     """Fresh's reason, which says why; Ready's stays Synced for a while when reads begin to fail."""
     was_synced: bool = False
     version_end_of_life: str = ""
+    restarting: bool = False
+    """A workload of `spec.restart` rolls out."""
 
 
 @lru_cache(maxsize=1024)
@@ -127,7 +129,7 @@ class Status:
 
     @property
     def summary(self) -> Summary:
-        """Return what metrics count of it."""
+        """Return what is counted of it."""
         fresh = self.conditions.get(ConditionType.FRESH)
         return _shared(
             Summary(
@@ -137,6 +139,7 @@ class Status:
                 reason=fresh.reason if fresh else "",
                 was_synced=self.last_sync_time is not None,
                 version_end_of_life=_text(self.cluster.get("versionEndOfLife")),
+                restarting=any(item.state is RestartState.ROLLING_OUT for item in self.restarts),
             )
         )
 

@@ -74,3 +74,15 @@ async def test_work_that_is_cancelled_in_the_moment_of_its_turn_gives_its_bytes_
     await settle()
     assert order == ["last"]
     await last.end()
+
+
+async def test_work_that_is_cancelled_just_before_another_gives_back_is_cancelled() -> None:
+    limit, order = ByteLimit(100, free=10), list[str]()
+    async with limit.holding(80):
+        waiting, last = (Work(limit, order, name, 80) for name in ("waiting", "last"))
+        await settle()
+        waiting.task.cancel()
+    await settle()
+    assert waiting.task.cancelled()
+    assert order == ["last"]
+    await last.end()

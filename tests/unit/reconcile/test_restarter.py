@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from dbclusterref.errors import KubernetesError, UpstreamUnavailable
-from dbclusterref.reconcile.restarter import AT_ONCE
+from dbclusterref.reconcile.restart_line import AT_ONCE, FRONT
+from dbclusterref.reconcile.restarter import FAR_LOOK, LOOK
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.restart import WorkloadKind, annotation_of
 from dbclusterref.resource.status import ConditionType
-from tests.support.bench import Bench, a_bench, change_spec
-from tests.support.builders import KEY, Body, reference_body
+from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec, changed
+from tests.support.builders import KEY, TOKEN, UUID, Body, a_cluster, reference_body, secret_body
 
 ANNOTATION = annotation_of(KEY.name)
 APP, WORKER = ({"kind": "Deployment", "name": name} for name in ("app", "worker"))
@@ -41,6 +43,33 @@ def states(bench: Bench) -> Mapping[str, str]:
 
 def rollouts(bench: Bench) -> list[str]:
     return [write for write in bench.kubernetes.writes if write.startswith("Deployment")]
+
+
+async def add(bench: Bench, key: ObjectKey, *workloads: str, **spec: Any) -> None:
+    """One more resource with a published Secret, and the Deployments that follow it: the one of its own name."""
+    named = workloads or (key.name,)
+    for name in named:
+        bench.kubernetes.put_workload(name)
+    bench.kubernetes.put_secret(secret_body({"token": TOKEN}, key=ObjectKey(key.namespace, TOKEN_SECRET.name)))
+    restart = [{"kind": "Deployment", "name": name} for name in named]
+    bench.kubernetes.put_reference(reference_body(key=key, uid=f"uid-{key.namespace}-{key.name}", restart=restart, **spec))
+    await bench.reconcile(key)
+
+
+def follows(bench: Bench, key: ObjectKey) -> bool:
+    return restarted(bench, key.name, annotation=annotation_of(key.name)) is not None
+
+
+def lose_the_answer(bench: Bench, *, to: str, status: int, arrives: bool = True) -> None:
+    annotate = bench.kubernetes.annotate_pods
+
+    async def lost(kind: WorkloadKind, key: ObjectKey, **arguments: str) -> Body:
+        body = await annotate(kind, key, **arguments) if arrives or key.name != to else {}
+        if key.name == to:
+            raise KubernetesError("timed out", status=status)
+        return body
+
+    bench.kubernetes.annotate_pods = lost  # type: ignore[method-assign]
 
 
 async def rotated(bench: Bench, password: str = "pw-2") -> None:
@@ -247,12 +276,9 @@ async def test_without_the_flag_the_status_says_so_and_setting_it_restarts_nothi
 
 
 async def test_never_are_more_workloads_restarted_at_once_than_allowed_across_all_resources(bench: Bench) -> None:
-    keys = [ObjectKey("shop", f"db-{number}") for number in range(AT_ONCE + 2)]
+    keys = [ObjectKey(("shop", "team")[number % 2], f"db-{number}") for number in range(AT_ONCE + 2)]
     for key in keys:
-        bench.kubernetes.put_workload(key.name)
-        restart = [{"kind": "Deployment", "name": key.name}]
-        bench.kubernetes.put_reference(reference_body(key=key, uid=f"uid-{key.name}", restart=restart))
-        await bench.reconcile(key)
+        await add(bench, key)
     bench.rotate("pw-2")
 
     async def all_of_them(*, after: float) -> int:
@@ -269,12 +295,9 @@ async def test_never_are_more_workloads_restarted_at_once_than_allowed_across_al
 
 
 async def test_the_limit_holds_for_resources_that_are_worked_on_side_by_side(bench: Bench) -> None:
-    keys = [ObjectKey("shop", f"db-{number}") for number in range(AT_ONCE + 2)]
+    keys = [ObjectKey(("shop", "team")[number % 2], f"db-{number}") for number in range(AT_ONCE + 2)]
     for key in keys:
-        bench.kubernetes.put_workload(key.name)
-        restart = [{"kind": "Deployment", "name": key.name}]
-        bench.kubernetes.put_reference(reference_body(key=key, uid=f"uid-{key.name}", restart=restart))
-        await bench.reconcile(key)
+        await add(bench, key)
     bench.rotate("pw-2")
     for key in keys:
         await bench.refresh(key)
@@ -349,3 +372,180 @@ async def test_a_requested_refresh_restarts_nothing(bench: Bench) -> None:
     await bench.reconcile()
     await bench.refresh(after=10)
     assert rollouts(bench) == []
+
+
+async def test_a_look_that_fails_has_not_seen_the_end_of_a_daemon_sets_rollout() -> None:
+    bench = a_bench()
+    bench.kubernetes.put_workload("agent", kind="DaemonSet")
+    change_spec(bench, restart=[{"kind": "DaemonSet", "name": "agent"}])
+    await bench.reconcile()
+    await rotated(bench)
+    bench.kubernetes.trouble["get_workload"] = KubernetesError("timed out", status=504)
+    await bench.refresh(after=5)
+    assert states(bench) == {"agent": "RollingOut 2"}
+    for _ in range(11):
+        await bench.refresh(after=60)
+    assert states(bench) == {"agent": "TimedOut 2"}
+
+
+@pytest.mark.parametrize("status", [0, 408, 504])
+async def test_a_restart_whose_answer_was_lost_keeps_its_place(bench: Bench, status: int) -> None:
+    lose_the_answer(bench, to="app", status=status)
+    await rotated(bench)
+    assert states(bench) == {"app": "Failed 1", "worker": "Pending 1"}
+    await bench.refresh(after=5)
+    assert states(bench) == {"app": "RollingOut 2", "worker": "Pending 1"}
+    bench.kubernetes.finish_rollout("app")
+    await bench.refresh(after=5)
+    assert rollouts(bench) == ["Deployment app", "Deployment worker"]
+
+
+@pytest.mark.parametrize("looks_fail", [False, True])
+async def test_a_restart_that_did_not_arrive_gives_its_place_back_after_a_while(bench: Bench, *, looks_fail: bool) -> None:
+    lose_the_answer(bench, to="app", status=500, arrives=False)
+    await rotated(bench)
+    if looks_fail:
+        bench.kubernetes.trouble["get_workload"] = KubernetesError("timed out", status=504)
+    await bench.refresh(after=25)
+    assert rollouts(bench) == [], "it may be on its way"
+    bench.kubernetes.trouble.clear()
+    await bench.refresh(after=5)
+    assert rollouts(bench) == ["Deployment worker"]
+
+
+@pytest.mark.parametrize("end", ["deleted", "suspended", "recreated"])
+async def test_a_resource_that_has_ended_gives_its_places_back(end: str) -> None:
+    bench = a_bench()
+    keys = [ObjectKey(("shop", "team")[number % 2], f"db-{number}") for number in range(AT_ONCE)]
+    mine = ObjectKey("shop", "mine")
+    for key in (*keys, mine):
+        await add(bench, key)
+    bench.rotate("pw-2")
+    for key in keys:
+        await bench.refresh(key)
+    bench.clock.advance(10)
+    for key in keys:
+        await bench.reconcile(key)
+    await bench.refresh(mine, after=10)
+    await bench.refresh(mine, after=10)
+    assert [follows(bench, key) for key in (*keys, mine)] == [True] * AT_ONCE + [False]
+    body = bench.kubernetes.references[keys[0]]
+    if end == "suspended":
+        bench.kubernetes.put_reference(changed(body, suspend=True))
+    else:
+        bench.kubernetes.remove_reference(keys[0])
+    if end == "recreated":
+        bench.kubernetes.put_reference(reference_body(key=keys[0], uid="another"))
+    await bench.refresh(mine, after=5)
+    assert follows(bench, mine)
+
+
+async def test_a_workload_that_is_no_longer_named_gives_its_place_back(bench: Bench) -> None:
+    await rotated(bench)
+    change_spec(bench, restart=[WORKER])
+    await bench.refresh(after=5)
+    assert rollouts(bench) == ["Deployment app", "Deployment worker"]
+    assert states(bench) == {"worker": "RollingOut 2"}
+
+
+async def test_the_rollouts_of_an_earlier_process_count_although_their_resources_cannot_be_read() -> None:
+    bench, other = a_bench(), "00000000-0000-4000-8000-000000000002"
+    bench.upstream.clusters[other] = a_cluster(uuid=other)
+    first = [ObjectKey(("shop", "team")[number % 2], f"a-{number}") for number in range(AT_ONCE)]
+    mine = ObjectKey("shop", "mine")
+    for key in first:
+        await add(bench, key)
+    await add(bench, mine, clusterUUID=other)
+    bench.rotate("pw-2")
+    for key in first:
+        await bench.refresh(key)
+    bench.clock.advance(10)
+    for key in first:
+        await bench.reconcile(key)
+    assert len(rollouts(bench)) == AT_ONCE
+    bench.upstream.clusters[other] = a_cluster(uuid=other, password="pw-2")
+    bench = bench.restarted()
+    del bench.upstream.clusters[UUID]
+    for _ in range(3):
+        for key in (*first, mine):
+            await bench.refresh(key, after=15)
+    assert not follows(bench, mine)
+    for _ in range(11):
+        await bench.refresh(mine, after=60)
+    assert follows(bench, mine), "they are waited for as long as any rollout"
+
+
+async def test_rollouts_that_never_end_leave_another_namespace_a_place_and_each_resource_its_turn() -> None:
+    bench = a_bench()
+    bad = [ObjectKey("shop", f"bad-{number}") for number in range(AT_ONCE)]
+    theirs, mine = ObjectKey("team", "theirs"), ObjectKey("shop", "mine")
+    for key in bad:
+        await add(bench, key, *(f"{key.name}-{number}" for number in range(4)))
+    for key in (theirs, mine):
+        await add(bench, key)
+    bench.rotate("pw-2")
+    for after in (60, 10):
+        bench.clock.advance(after)
+        for key in (*bad, mine, theirs):
+            await bench.reconcile(key)
+    assert follows(bench, theirs), "although all of the others came first"
+    assert len(rollouts(bench)) == AT_ONCE
+    assert not follows(bench, mine)
+    for _ in range(21):
+        bench.clock.advance(30)
+        for key in (*bad, mine):
+            await bench.reconcile(key)
+    assert follows(bench, mine), "before the second workload of those that came before it"
+
+
+async def test_those_far_behind_in_the_line_look_rarely() -> None:
+    bench = a_bench()
+    keys = [ObjectKey("shop", f"db-{number}") for number in range(FRONT + 4)]
+    for key in keys:
+        await add(bench, key)
+    bench.rotate("pw-2")
+    bench.clock.advance(60)
+    for key in keys:
+        await bench.reconcile(key)
+    bench.clock.advance(10)
+    waits = [await bench.reconcile(key) for key in keys]
+    assert set(waits[:FRONT]) == {LOOK}
+    assert all(wait is not None and LOOK < wait <= FAR_LOOK for wait in waits[FRONT + 2 :])
+
+
+async def test_no_revision_restarts_twice_while_the_status_cannot_be_written(bench: Bench) -> None:
+    change_spec(bench, restart=[APP])
+    await bench.reconcile()
+    bench.rotate("pw-2")
+    await bench.refresh()
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("too busy", status=500)
+    for _ in range(6):
+        with pytest.raises(KubernetesError):
+            await bench.refresh(after=15)
+        bench.kubernetes.finish_rollout("app")
+        bench.kubernetes.workloads["Deployment app"]["spec"]["template"]["metadata"]["annotations"].clear()
+    bench.kubernetes.trouble.clear()
+    await bench.refresh(after=15)
+    assert rollouts(bench) == ["Deployment app"]
+    assert states(bench) == {"app": "Current 2"}
+
+
+@pytest.mark.parametrize("status", [422, 500])
+async def test_a_refusal_in_other_words_each_time_is_written_once(bench: Bench, status: int) -> None:
+    change_spec(bench, restart=[APP])
+    await bench.reconcile()
+    tries = 0
+
+    async def refuse(*_: object, **__: str) -> Body:
+        nonlocal tries
+        tries += 1
+        raise KubernetesError(f"denied (request {tries})", status=status)
+
+    bench.kubernetes.annotate_pods = refuse  # type: ignore[method-assign,assignment]
+    await rotated(bench)
+    bench.forget_writes()
+    for _ in range(8):
+        await bench.refresh(after=31)
+    assert tries > 3
+    assert bench.kubernetes.writes == []
+    assert bench.event_reasons == []
