@@ -203,13 +203,15 @@ class Publisher:
             require_ours(live, reference, required=rendered.type)
             _require_ca(live, snapshot)
         known = state.data_digest or (live.data_digest if live else b"")
-        changed = known != digests[0] and known != _digest_without_ca(rendition)
-        revision = max(max(entry.status.secret_revision, live.revision if live else 0) + changed, 1)
-        if live is None or (live.data_digest, live.metadata_digest) != digests:
+        there = live is not None and live.data_digest == digests[0]
+        changed = not there and known != digests[0] and known != _digest_without_ca(rendition)
+        revision = max(_revision_before(entry, live, by_another=there and known != digests[0]) + changed, 1)
+        if live is None or (live.data_digest, live.metadata_digest, live.revision) != (*digests, revision):
             # This process wrote exactly this, and it is not so any more: somebody else has changed or deleted it.
             repair = (state.data_digest, state.metadata_digest) == digests and state.key == rendered.key
-            if repair and live and live.revision > state.revision:
-                state.revision = live.revision  # once: after the read that follows, this process' answer is the newer one
+            differs = live is not None and (live.data_digest, live.metadata_digest) != digests
+            if repair and live and differs and live.revision > max(state.revision, state.overtaken_by):
+                state.overtaken_by = live.revision  # once: after the read that follows, this process' answer is the newer one
                 raise Overtaken
             if repair and live and self._repair_backoff.seconds_to_wait(rendered.key, now=self._now()):
                 # New content is written at once, and so is a deleted Secret; a change that is undone each time waits.
@@ -309,6 +311,15 @@ class Publisher:
             entry.published.unreported += (changes.of_removal(former.name, successor=reference.secret.name),)
             self._metrics.secret_writes.labels("removed").inc()
         self._store.forget_secret(former)
+
+
+def _revision_before(entry: Entry, live: LiveSecret | None, *, by_another: bool) -> int:
+    """Return the revision of what was published last: who may edit the Secret alone must not have workloads restarted."""
+    known = max(entry.published.revision, entry.status.secret_revision)
+    if live and (by_another or not entry.published.revision):
+        # Another process may have written the Secret and not yet the status: it is one ahead.
+        return max(known, min(live.revision, known + 1) if known else live.revision)
+    return known
 
 
 def _require_ca(live: LiveSecret, snapshot: Snapshot) -> None:

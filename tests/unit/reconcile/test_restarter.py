@@ -12,6 +12,7 @@ from dbclusterref.reconcile.restarter import FAR_LOOK, LOOK
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.restart import WorkloadKind, annotation_of
 from dbclusterref.resource.status import ConditionType
+from dbclusterref.secret.state import REVISION
 from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec, changed
 from tests.support.builders import KEY, TOKEN, UUID, Body, a_cluster, reference_body, secret_body
 
@@ -203,6 +204,51 @@ async def test_a_repair_restarts_nothing(bench: Bench) -> None:
     await bench.reconcile()
     await bench.refresh(after=10)
     assert rollouts(bench) == []
+
+
+@pytest.mark.parametrize("with_data", [False, True])
+async def test_who_may_edit_the_secret_alone_restarts_nothing(bench: Bench, *, with_data: bool) -> None:
+    def edit(body: Body) -> None:
+        body["metadata"]["annotations"][REVISION] = "100"
+        if with_data:
+            body["data"].pop("password")
+
+    for _ in range(3):
+        bench.kubernetes.edit_secret(KEY, edit)
+        await bench.refresh()
+        await bench.refresh(after=61)
+    assert rollouts(bench) == []
+    assert bench.status().secret_revision == 1
+    assert bench.kubernetes.secrets[KEY]["metadata"]["annotations"][REVISION] == "1"
+
+
+async def test_an_edited_revision_restarts_once_at_most_after_the_operators_own_restart(bench: Bench) -> None:
+    def edit(body: Body) -> None:
+        body["metadata"]["annotations"][REVISION] = "100"
+
+    bench.kubernetes.edit_secret(KEY, edit)
+    bench = bench.restarted()
+    for _ in range(3):
+        await bench.refresh()
+    assert bench.status().secret_revision == 2
+    assert bench.kubernetes.secrets[KEY]["metadata"]["annotations"][REVISION] == "2"
+    bench = bench.restarted()
+    await bench.refresh()
+    assert bench.status().secret_revision == 2
+
+
+async def test_a_change_whose_status_was_not_written_is_followed_by_the_next_process(bench: Bench) -> None:
+    bench.rotate("pw-2")
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("down", status=503)
+    with pytest.raises(KubernetesError):
+        await bench.refresh()
+    bench.kubernetes.trouble.clear()
+    assert bench.status().secret_revision == 1
+    bench = bench.restarted()
+    await bench.refresh()
+    await bench.refresh(after=10)
+    assert bench.status().secret_revision == 2
+    assert restarted(bench) == "2"
 
 
 async def test_a_restart_goes_on_while_digitalocean_is_down(bench: Bench) -> None:
