@@ -205,7 +205,8 @@ class Publisher:
         known = state.data_digest or (live.data_digest if live else b"")
         there = live is not None and live.data_digest == digests[0]
         changed = not there and known != digests[0] and known != _digest_without_ca(rendition)
-        revision = max(_revision_before(entry, live, by_another=there and known != digests[0]) + changed, 1)
+        by_another = (there or changed) and live is not None and live.data_digest != known
+        revision = max(_revision_before(entry, live, by_another=by_another) + changed, 1)
         if live is None or (live.data_digest, live.metadata_digest, live.revision) != (*digests, revision):
             # This process wrote exactly this, and it is not so any more: somebody else has changed or deleted it.
             repair = (state.data_digest, state.metadata_digest) == digests and state.key == rendered.key
