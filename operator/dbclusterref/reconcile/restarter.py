@@ -191,8 +191,9 @@ class Restarter:
 
     def _is_served(self, key: ObjectKey, *, uid: str) -> bool:
         entry = self._store.get(key)
-        served = entry is not None and entry.identity.uid == uid and entry.reference is not None
-        return served and entry is not None and entry.reference is not None and not entry.reference.suspend
+        if entry is None or entry.identity.uid != uid or entry.reference is None:
+            return False
+        return not entry.reference.suspend
 
     def _debounce(self, progress: _Progress, *, revision: int) -> float:
         """Return in how many seconds a Secret has been left alone for long enough."""

@@ -251,6 +251,21 @@ async def test_a_change_whose_status_was_not_written_is_followed_by_the_next_pro
     assert restarted(bench) == "2"
 
 
+async def test_a_change_after_another_process_unreported_one_has_a_revision_of_its_own(bench: Bench) -> None:
+    other = bench.restarted()
+    await other.reconcile()
+    other.rotate("pw-2")
+    bench.kubernetes.trouble["patch_status"] = KubernetesError("down", status=503)
+    with pytest.raises(KubernetesError):
+        await other.refresh()
+    bench.kubernetes.trouble.clear()
+    assert bench.kubernetes.secrets[KEY]["metadata"]["annotations"][REVISION] == "2"
+    bench.see("Secret", bench.kubernetes.secrets[KEY], gone=False)
+    bench.rotate("pw-3")
+    await bench.refresh()
+    assert bench.status().secret_revision == 3, "its workloads may have been restarted for 2 already"
+
+
 async def test_a_restart_goes_on_while_digitalocean_is_down(bench: Bench) -> None:
     bench.rotate("pw-2")
     await bench.refresh()
