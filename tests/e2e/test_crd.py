@@ -338,7 +338,7 @@ def test_a_user_cannot_write_the_status_along_with_the_spec(kubectl: Kubectl, na
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("dbref", "kubectl wait --for=condition=Ready dbref/NAME"),
+        ("dbref", "kubectl wait -n NAMESPACE --for=condition=Ready dbref/NAME"),
         ("dbref.spec.clusterUUID", "doctl databases list"),
         ("dbref.spec.secret", "SecretConflict"),
         ("dbref.spec.refreshInterval", "from 10s to 24h"),
@@ -439,6 +439,7 @@ def test_the_samples_apply_as_they_are(kubectl: Kubectl, namespace: str) -> None
     result = kubectl("-n", namespace, "apply", "-k", str(ROOT / "deploy" / "samples"))
     assert sorted(line.partition(" ")[0] for line in result.stdout.splitlines()) == [
         "databaseclusterref.dbclusterref.io/orders-db",
+        "databaseclusterref.dbclusterref.io/orders-env",
         "databaseclusterref.dbclusterref.io/orders-reporting",
         "deployment.apps/orders",
         "secret/do-token",
