@@ -16,7 +16,7 @@ OVERDUE = 60.0
 
 
 class RestartLine:
-    """Who waits. Each says by when it looks again, in monotonic seconds."""
+    """The resources that wait. Each says by when it looks again, in monotonic seconds."""
 
     def __init__(self) -> None:
         self._namespaces: OrderedDict[str, OrderedDict[ObjectKey, float]] = OrderedDict()
