@@ -141,6 +141,7 @@ def environment_only() -> Json:
     sample = only("application", "Deployment")
     (container,) = sample["spec"]["template"]["spec"]["containers"]
     container["command"] = ["sh", "-c", READS_THE_ENVIRONMENT]
+    container["envFrom"] = [{"secretRef": {"name": "orders-db"}}]
     del container["volumeMounts"], sample["spec"]["template"]["spec"]["volumes"]
     return sample
 
