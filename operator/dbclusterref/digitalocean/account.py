@@ -7,7 +7,7 @@ changed. A caller never waits in here for its turn: it is told when to look agai
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
@@ -111,7 +111,8 @@ class Account:
         requests = self._requests_needed(reference, found, wanted, needs_ca=first and not ca_follows)
         if requests:
             if queued := self._queued(reference, wanted, needs_cluster=found is None, requests=requests):
-                return queued
+                # A crowd that comes meanwhile ends the wait for a first CA.
+                return replace(queued, seconds=min(queued.seconds, ANSWERS_SOON)) if first and found else queued
         else:
             self._reader.queue.leave(reference.key.namespace, _place(reference, wanted))
         with self._reader.reserve(max(requests, 1)):
