@@ -26,7 +26,10 @@ class Cause(Exception):
         self.retry_after = retry_after
 
     def without_frames(self) -> Self:
-        """Let go of the frames it came through: causes are kept, and frames hold whole replies, and tokens."""
+        """Let go of the frames it came through: causes are kept, and frames hold whole replies, and tokens.
+
+        One that is raised once more would also gather more of them each time.
+        """
         self.__traceback__ = self.__context__ = None
         return self
 

@@ -13,6 +13,7 @@ from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
 from dbclusterref.resource.objects import GROUP, PLURAL
 from dbclusterref.resource.restart import WorkloadKind
+from dbclusterref.watch.access import SECRET_VERBS
 
 Right = tuple[str, str, str, str]
 """Verb, group, resource, subresource."""
@@ -21,20 +22,13 @@ RIGHTS: Sequence[Right] = (
     ("list", GROUP, PLURAL, ""),
     ("watch", GROUP, PLURAL, ""),
     ("patch", GROUP, PLURAL, "status"),
-    ("get", "", "secrets", ""),
-    ("list", "", "secrets", ""),
-    ("watch", "", "secrets", ""),
-    ("create", "", "secrets", ""),
-    ("patch", "", "secrets", ""),
-    ("delete", "", "secrets", ""),
+    *((verb, "", "secrets", "") for verb in SECRET_VERBS),
     ("create", "events.k8s.io", "events", ""),
 )
 """Every right the operator uses in the namespaces it watches."""
 LEASE_RIGHTS: Sequence[Right] = tuple((verb, "coordination.k8s.io", "leases", "") for verb in ("get", "create", "update"))
 """What it uses besides in its own namespace, with --leader-elect."""
-WORKLOAD_RIGHTS: Sequence[Right] = tuple(
-    (verb, "apps", f"{kind.lower()}s", "") for kind in WorkloadKind for verb in ("get", "patch")
-)
+WORKLOAD_RIGHTS: Sequence[Right] = tuple((verb, "apps", kind.plural, "") for kind in WorkloadKind for verb in ("get", "patch"))
 """What it uses besides in the namespaces it watches, with --restart-workloads."""
 
 Grants = Sequence[tuple[str, ...] | None]

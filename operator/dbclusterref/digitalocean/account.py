@@ -16,7 +16,7 @@ from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.grants import GrantTag, not_granted
 from dbclusterref.digitalocean.model import DatabaseCluster, User
 from dbclusterref.digitalocean.poller import Poller
-from dbclusterref.digitalocean.reader import KnownCa, Reader, What, again
+from dbclusterref.digitalocean.reader import KnownCa, Reader, What
 from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster, unpack_cluster
 from dbclusterref.errors import Cause, Forbidden, NotGranted, RateLimited, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.resource.objects import ObjectKey
@@ -267,7 +267,7 @@ class Account:
         if needs_cluster:
             if routine and (cause := self._poller.why_not_fresh(uuid)):
                 self._cache.late.add(uuid)
-                raise again(cause)
+                raise cause.without_frames()
             if self._poller.will_bring(uuid, at_once=not routine):
                 self._poller.wait_for(uuid)
                 return Queued(seconds=ANSWERS_SOON, what=_named(reference, needs_cluster=True))

@@ -18,7 +18,7 @@ from dbclusterref.digitalocean.demand import Freshness, Routine
 from dbclusterref.digitalocean.first_look import FirstLooks
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.planner import Plan, plan
-from dbclusterref.digitalocean.reader import KEEPS_ENDING, UNEXPECTED, Answer, Reader, again
+from dbclusterref.digitalocean.reader import KEEPS_ENDING, UNEXPECTED, Answer, Reader
 from dbclusterref.digitalocean.snapshot import ReadCluster, pack_cluster
 from dbclusterref.errors import Cause, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.objects import ObjectKey
@@ -137,7 +137,7 @@ class Poller:
         """Return whether it was, without a page that grants the cluster. Raises the cause for which it cannot be read."""
         if self.first_looks.has(uuid, key) and isinstance(self._listing, _Failing):
             self.first_looks.leave(uuid, key)
-            raise again(self._listing.cause)
+            raise self._listing.cause.without_frames()
         return self.first_looks.is_over(uuid, key)
 
     def page_is_due(self) -> bool:

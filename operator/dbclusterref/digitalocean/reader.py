@@ -75,11 +75,6 @@ class _Detail:
     used_at: float
 
 
-def again(cause: Cause) -> Cause:
-    """Return a cause to be raised once more, without the traceback of the last time: each raise would lengthen it."""
-    return cause.with_traceback(None)
-
-
 class Reader:
     """The reads, their queue and budget, and what is kept of CAs, pools and users."""
 
@@ -156,7 +151,7 @@ class Reader:
         if self._rejected:
             believed = wanted if isinstance(wanted, Requested) else Routine(now - REJECTED_MAX_AGE)
             if is_fresh(self._rejected.asked_at, believed):
-                raise again(self._rejected.value)
+                raise self._rejected.value.without_frames()
 
     # reads
 
@@ -222,7 +217,7 @@ class Reader:
         if isinstance(kept.value, Cause):
             believed = wanted if isinstance(wanted, Requested) else Routine(now - kept.believed_for)
             if is_fresh(kept.asked_at, believed):
-                raise again(kept.value)
+                raise kept.value.without_frames()
             return None
         return kept.value if is_fresh(kept.asked_at, wanted) else None
 
@@ -255,7 +250,7 @@ class Reader:
         answer = await self._shared(what, wanted, call_or_missing)
         self._details[what] = _Detail(answer.value, answer.asked_at, of, believed_for, self._now())
         if isinstance(answer.value, Cause):
-            raise again(answer.value)
+            raise answer.value.without_frames()
         return answer.value
 
     async def _shared(self, what: What, wanted: Freshness, call: Callable[[], Awaitable[V]]) -> Answer[V]:

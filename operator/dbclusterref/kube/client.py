@@ -264,7 +264,7 @@ def _reference_path(key: ObjectKey) -> str:
 
 
 def _workload_path(kind: WorkloadKind, key: ObjectKey) -> str:
-    return f"/apis/apps/v1/namespaces/{key.namespace}/{kind.lower()}s/{key.name}"
+    return f"/apis/apps/v1/namespaces/{key.namespace}/{kind.plural}/{key.name}"
 
 
 def _leases_path(key: ObjectKey) -> str:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.objects import ObjectKey, as_mapping
 from dbclusterref.timing import Timing
 
 LEASE_DURATION = Timing().lease_duration
@@ -165,8 +165,7 @@ class LeaderElector:
         return str(self._spec().get("holderIdentity") or "")
 
     def _spec(self) -> Mapping[str, object]:
-        spec = self._lease.get("spec") if self._lease else None
-        return spec if isinstance(spec, Mapping) else {}
+        return as_mapping(self._lease.get("spec") if self._lease else None)
 
     async def _replace(self, *, holder: str) -> None:
         assert self._lease is not None

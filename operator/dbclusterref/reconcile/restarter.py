@@ -6,7 +6,7 @@ nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Protocol
@@ -16,7 +16,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.restart_line import RestartLine, may_begin
 from dbclusterref.reconcile.store import Store
-from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.objects import ObjectKey, uid_of
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.restart import (
     Restart,
@@ -116,14 +116,14 @@ class Restarter:
 
     async def step(self, entry: Entry, reference: Reference, *, revision: int) -> tuple[tuple[Restart, ...], float]:
         """Do what is due for a Secret of this revision; return each workload's status, and in how many seconds to look."""
-        key, known = reference.key, entry.status.restarts
+        key = reference.key
         if not reference.restart or not self._enabled:
             self.forget(key)
             off = RestartState.DISABLED
             return tuple(
                 Restart(workload=one, revision=revision, state=off, message=_DISABLED) for one in reference.restart
             ), inf
-        progress = self._progress.get(key)
+        known, progress = entry.status.restarts, self._progress.get(key)
         if progress is None or progress.uid != reference.identity.uid:
             self.forget(key)
             progress = self._progress[key] = _Progress(reference.identity.uid)
@@ -256,7 +256,7 @@ class Restarter:
                 )
                 return replace(item, revision=revision, state=RestartState.NOT_FOUND, message=message)
             if restarted_for(body, annotation) < revision:
-                uid, sent = str(_metadata(body)["uid"]), True
+                uid, sent = uid_of(body), True
                 await self._api.annotate_pods(workload.kind, key, uid=uid, annotation=annotation, value=str(revision))
                 self._metrics.workload_restarts.labels("restarted").inc()
             # Else it was restarted before the status could say so.
@@ -313,9 +313,3 @@ def _refused(item: Restart, error: KubernetesError) -> Restart:
 def _is_refusal(error: KubernetesError) -> bool:
     """Return whether a write was certainly not made: what timed out, or was lost, may have been."""
     return 400 <= error.status < 500 and error.status != 408  # noqa: PLR2004
-
-
-def _metadata(body: Mapping[str, object]) -> Mapping[str, object]:
-    metadata = body["metadata"]
-    assert isinstance(metadata, Mapping)
-    return metadata

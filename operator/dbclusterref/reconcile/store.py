@@ -74,7 +74,8 @@ class Store:
             return None
         if known and known.identity.uid == identity.uid:
             status = Status.from_body(body)
-            if known.identity == identity and not (isinstance(known.invalid, TooLarge) and self._has_room(body, identity.key)):
+            refused = isinstance(known.invalid, TooLarge)
+            if known.identity == identity and not (refused and self._has_room(identity.key, _size_of(body))):
                 known.resource_version = version
                 before, known.status = known.packed_status, status
                 if before == known.packed_status:
@@ -82,11 +83,11 @@ class Store:
                 known.status_was_overwritten = True
                 known.reads.believe(status, generation=identity.generation)
                 return identity.key
-        entry = _entry(body, identity=identity, version=version)
-        if not self._has_room(body, identity.key):
+        entry, size = _entry(body, identity=identity, version=version), _size_of(body)
+        if not self._has_room(identity.key, size):
             entry.reference, entry.invalid = None, _too_large(identity.key.namespace)
         self._replace(entry, known=known)
-        self._count(identity.key, _size_of(body) if entry.reference else 0)
+        self._count(identity.key, size if entry.reference else 0)
         return identity.key
 
     def observe_secret(
@@ -178,8 +179,7 @@ class Store:
         self._entries[entry.identity.key] = entry
         self._link(entry)
 
-    def _has_room(self, body: Mapping[str, object], key: ObjectKey) -> bool:
-        size = _size_of(body)
+    def _has_room(self, key: ObjectKey, size: int) -> bool:
         return not size or self._held[key.namespace] - self._sizes.get(key, 0) + size <= NAMESPACE_BYTES
 
     def _count(self, key: ObjectKey, size: int) -> None:

@@ -65,6 +65,11 @@ def _bounded(value: str) -> str:
     return f"{value[: _LONGEST_REQUEST // 2]}…{digest[:32]}"
 
 
+def as_mapping(value: object) -> Mapping[str, object]:
+    """Return a member that should be an object; empty where it is missing or something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def metadata_of(body: Mapping[str, object]) -> Mapping[str, object]:
     """Return the object's metadata, which the API server has validated."""
     metadata = body["metadata"]

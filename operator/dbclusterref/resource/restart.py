@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from dbclusterref.errors import InvalidSpec
-from dbclusterref.resource.objects import GROUP
+from dbclusterref.resource.objects import GROUP, as_mapping
 
 MOST_WORKLOADS = 16
 LONGEST_NAME = 63
@@ -23,6 +23,11 @@ class WorkloadKind(StrEnum):
     DEPLOYMENT = "Deployment"
     STATEFUL_SET = "StatefulSet"
     DAEMON_SET = "DaemonSet"
+
+    @property
+    def plural(self) -> str:
+        """Return its name in a path of the API, and in a right."""
+        return f"{self.lower()}s"
 
 
 class RestartState(StrEnum):
@@ -136,8 +141,8 @@ def annotation_of(reference: str) -> str:
 
 def is_rolled_out(kind: WorkloadKind, body: Mapping[str, object]) -> bool:
     """Return whether all pods of a workload run its present template, as `kubectl rollout status` judges it."""
-    spec, status = _mapping(body.get("spec")), _mapping(body.get("status"))
-    if _number(status, "observedGeneration") < _number(_mapping(body.get("metadata")), "generation"):
+    spec, status = as_mapping(body.get("spec")), as_mapping(body.get("status"))
+    if _number(status, "observedGeneration") < _number(as_mapping(body.get("metadata")), "generation"):
         return False
     if kind is WorkloadKind.DAEMON_SET:
         wanted = _number(status, "desiredNumberScheduled")
@@ -145,28 +150,24 @@ def is_rolled_out(kind: WorkloadKind, body: Mapping[str, object]) -> bool:
     wanted, updated = _number(spec, "replicas", default=1), _number(status, "updatedReplicas")
     if kind is WorkloadKind.DEPLOYMENT:
         return updated >= wanted >= _number(status, "replicas") and _number(status, "availableReplicas") >= wanted
-    partition = _number(_mapping(_mapping(spec.get("updateStrategy")).get("rollingUpdate")), "partition")
+    partition = _number(as_mapping(as_mapping(spec.get("updateStrategy")).get("rollingUpdate")), "partition")
     return updated >= wanted - partition and _number(status, "readyReplicas") >= wanted
 
 
 def why_it_stays(kind: WorkloadKind, body: Mapping[str, object]) -> str:
     """Return why a changed template replaces no pod of a workload; "" where it does."""
-    spec = _mapping(body.get("spec"))
+    spec = as_mapping(body.get("spec"))
     if kind is WorkloadKind.DEPLOYMENT:
         return "it is paused; its pods follow once it is resumed" if spec.get("paused") else ""
-    manual = _mapping(spec.get("updateStrategy")).get("type") == "OnDelete"
+    manual = as_mapping(spec.get("updateStrategy")).get("type") == "OnDelete"
     return "its update strategy is OnDelete; each pod follows when it is deleted" if manual else ""
 
 
 def restarted_for(body: Mapping[str, object], annotation: str) -> int:
     """Return the revision that a workload's pod template carries already; 0 for none."""
-    template = _mapping(_mapping(body.get("spec")).get("template"))
-    text = _mapping(_mapping(template.get("metadata")).get("annotations")).get(annotation)
+    template = as_mapping(as_mapping(body.get("spec")).get("template"))
+    text = as_mapping(as_mapping(template.get("metadata")).get("annotations")).get(annotation)
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < LONGEST_NAME else 0
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _number(fields: Mapping[str, object], name: str, *, default: int = 0) -> int:

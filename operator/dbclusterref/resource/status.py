@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dbclusterref.compact import Compactor
+from dbclusterref.resource.objects import as_mapping
 from dbclusterref.resource.restart import Restart, RestartState, read_restarts
 
 
@@ -92,9 +93,9 @@ class Status:
         return cls(
             observed_generation=_whole(status.get("observedGeneration"), default=-1),
             conditions=_read_conditions(status.get("conditions")),
-            binding_name=_text(_mapping(status.get("binding")).get("name")),
-            cluster=_mapping(status.get("cluster")),
-            endpoints={name: _text(value) for name, value in _mapping(status.get("endpoints")).items()},
+            binding_name=_text(as_mapping(status.get("binding")).get("name")),
+            cluster=as_mapping(status.get("cluster")),
+            endpoints={name: _text(value) for name, value in as_mapping(status.get("endpoints")).items()},
             secret_revision=_whole(status.get("secretRevision"), default=0),
             last_change_time=parse_time(status.get("lastChangeTime")),
             last_sync_time=parse_time(status.get("lastSyncTime")),
@@ -154,7 +155,7 @@ def _read_conditions(value: object) -> Mapping[ConditionType, Condition]:
     conditions: dict[ConditionType, Condition] = {}
     if not isinstance(value, list):
         return conditions
-    for item in map(_mapping, value):
+    for item in map(as_mapping, value):
         when = parse_time(item.get("lastTransitionTime"))
         kind = _KINDS.get(_text(item.get("type")))
         if kind and when:
@@ -167,10 +168,6 @@ def _read_conditions(value: object) -> Mapping[ConditionType, Condition]:
                 last_transition_time=when,
             )
     return conditions
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: object) -> str:

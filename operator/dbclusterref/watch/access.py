@@ -15,6 +15,7 @@ REJECTED_UNHEALTHY = 300.0
 PERIOD = 60.0
 """Seconds between two looks whether what was restricted is allowed by now."""
 SECRET_VERBS = ("get", "list", "watch", "create", "patch", "delete")
+"""Every verb that the operator uses on Secrets."""
 SECRET_TRIES = 3
 """Failed listings of Secrets in a row after which each Secret is read on its own instead."""
 
