@@ -7,16 +7,15 @@ package fails the audit.
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.environments import ROOT, Environments
+
 DEFAULT_BILL = ROOT / "dist" / "dbclusterref.cdx.json"
 
 
@@ -27,9 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bill-only", action="store_true", help="no vulnerabilities, so no network but the packages' own")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="dbclusterref-audit-") as scratch:
-        app, tools = _install(Path(scratch))
+        # What the image installs, and the tools that look at it, apart from each other.
+        made = Environments(asked_by="audit")
+        app = made.make(Path(scratch) / "app", python=sys.executable, requirements="runtime.txt")
+        tools = made.make(Path(scratch) / "tools", python=sys.executable, requirements="audit.txt")
         options.bill.parent.mkdir(parents=True, exist_ok=True)
-        _run(
+        made.run(
             tools / "cyclonedx-py", "environment", "--pyproject", ROOT / "pyproject.toml", "--output-reproducible",
             "--gather-license-texts", "--output-file", options.bill, app / "python",
         )  # fmt: skip
@@ -61,18 +63,6 @@ def judge_report(report: Mapping[str, Any]) -> list[str]:
     return complaints or ([] if report["dependencies"] else ["no package was judged"])
 
 
-def _install(scratch: Path) -> tuple[Path, Path]:
-    """What the image installs, and the tools that look at it, apart from each other; by uv, which takes seconds."""
-    uv = shutil.which("uv", path=sysconfig.get_path("scripts"))
-    if not uv:
-        sys.exit("audit: uv belongs to the development requirements; `make setup` installs them")
-    for name, requirements in {"app": "runtime.txt", "tools": "audit.txt"}.items():
-        _run(uv, "venv", "--quiet", "--python", sys.executable, scratch / name)
-        locked = ("--require-hashes", "--no-deps", "--requirement", ROOT / "requirements" / requirements)
-        _run(uv, "pip", "install", "--quiet", "--python", scratch / name / "bin" / "python", *locked)
-    return scratch / "app" / "bin", scratch / "tools" / "bin"
-
-
 def _ask_for_vulnerabilities(tools: Path) -> Mapping[str, Any]:
     """Its exit status says nothing about what it skipped, so its report is read."""
     done = subprocess.run(
@@ -86,12 +76,6 @@ def _ask_for_vulnerabilities(tools: Path) -> Mapping[str, Any]:
         sys.exit("audit: pip-audit gave no report; it says why above")
     report: Mapping[str, Any] = json.loads(done.stdout)
     return report
-
-
-def _run(*command: str | Path) -> None:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"audit: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-ROOT = Path(__file__).parents[1]
+from tools.environments import ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ import argparse
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tools.outcome import ROOT, Outcome, run_pytest
+from tools.environments import ROOT, Environments
+from tools.outcome import Outcome, run_pytest
 
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 UNIT_TESTS = ("-m", "not e2e and not slow and not clients and not node", "tests")
@@ -26,13 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.pythons", description=__doc__)
     parser.add_argument("versions", nargs="*", help=f"such as 3.12; without any: {', '.join(SUPPORTED)}")
     options, pytest_arguments = parser.parse_known_args(arguments)
-    uv = shutil.which("uv", path=sysconfig.get_path("scripts"))
-    if not uv:
-        sys.exit("pythons: uv belongs to the development requirements; `make setup` installs them")
+    environments = Environments(asked_by="pythons")
     results: dict[str, tuple[str, Sequence[Outcome]]] = {}
     for version in options.versions or SUPPORTED:
         python, answer = find_python(version)
-        results[version] = (answer, _test(python, pytest_arguments, uv=uv) if python else ())
+        results[version] = (answer, _test(python, pytest_arguments, environments=environments) if python else ())
     print("\n".join(render(results)))
     passed = [version for version, (_, outcomes) in results.items() if outcomes and all(one.ended_well for one in outcomes)]
     needed = options.versions or [version for version, (_, outcomes) in results.items() if outcomes]
@@ -69,22 +67,14 @@ def render(results: Mapping[str, tuple[str, Sequence[Outcome]]]) -> list[str]:
     return lines
 
 
-def _test(python: Path, pytest_arguments: Sequence[str], *, uv: str) -> tuple[Outcome, Outcome]:
+def _test(python: Path, pytest_arguments: Sequence[str], *, environments: Environments) -> tuple[Outcome, Outcome]:
     with tempfile.TemporaryDirectory(prefix="dbclusterref-python-") as scratch:
-        environment = Path(scratch) / "venv"
-        inside = environment / "bin" / "python"
-        _run(uv, "venv", "--quiet", "--python", python, environment)
-        locked = ("--require-hashes", "--no-deps", "--requirement", ROOT / "requirements" / "dev.txt")
-        _run(uv, "pip", "install", "--quiet", "--python", inside, *locked)
-        _run(uv, "pip", "install", "--quiet", "--python", inside, "--no-deps", "--no-build-isolation", "--editable", ROOT)
-        _run(uv, "pip", "check", "--quiet", "--python", inside)
+        inside = environments.make(Path(scratch) / "venv", python=python, requirements="dev.txt") / "python"
+        environments.uv(
+            "pip", "install", "--quiet", "--python", inside, "--no-deps", "--no-build-isolation", "--editable", ROOT
+        )
+        environments.uv("pip", "check", "--quiet", "--python", inside)
         return run_pytest(inside, [*UNIT_TESTS, *pytest_arguments]), run_pytest(inside, [*STORY, *pytest_arguments])
-
-
-def _run(*command: str | Path) -> None:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"pythons: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from sandbox.binaries.assets import NODE_PROGRAMS, PROGRAMS, AssetsError, find_f
 from sandbox.binaries.cache import Cache
 from sandbox.binaries.compiled import NODE_TARGETS, build, build_release
 from sandbox.binaries.official import Origins, download, download_programs
-from sandbox.binaries.pins import read_pins
+from sandbox.binaries.pins import Pins, read_pins
 from sandbox.progress import Say, say_on_stderr
 
 __all__ = ["NODE_PROGRAMS", "PROGRAMS", "AssetsError", "Way", "ensure_assets", "ensure_node_programs", "ensure_release"]
@@ -31,19 +31,12 @@ def ensure_assets(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_
     """
     if chosen := environ.get("KUBEBUILDER_ASSETS"):
         return use_chosen(Path(chosen))
-    pins = read_pins()
-    cache = Cache.of_user(environ)
-    ways = (
-        Way(
-            name=f"the official archives of Kubernetes {pins.kubernetes}",
-            fetch=lambda stage: download(stage, pins=pins, origins=Origins(), say=say),
-        ),
-        Way(
-            name=f"a build of Kubernetes {pins.kubernetes} and etcd {pins.etcd} from Go modules",
-            fetch=lambda stage: build(stage, pins=pins, cache=cache, environ=environ, say=say),
-        ),
+    pins, cache = read_pins(), Cache.of_user(environ)
+    compiled = Way(
+        name=f"a build of Kubernetes {pins.kubernetes} and etcd {pins.etcd} from Go modules",
+        fetch=lambda stage: build(stage, pins=pins, cache=cache, environ=environ, say=say),
     )
-    return fetch_once(cache=cache, key=pins.key, programs=PROGRAMS, ways=ways, say=say)
+    return _bring_control_plane(pins, cache=cache, compiled=compiled, say=say)
 
 
 def ensure_release(kubernetes: str, *, environ: Mapping[str, str] = os.environ, say: Say = say_on_stderr) -> Path:
@@ -54,19 +47,20 @@ def ensure_release(kubernetes: str, *, environ: Mapping[str, str] = os.environ, 
     pins = read_pins()
     if kubernetes == pins.kubernetes:
         return ensure_assets(environ={name: value for name, value in environ.items() if name != "KUBEBUILDER_ASSETS"}, say=say)
-    release = pins.of_release(kubernetes)
     cache = Cache.of_user(environ)
-    ways = (
-        Way(
-            name=f"the official archives of Kubernetes {kubernetes}",
-            fetch=lambda stage: download(stage, pins=release, origins=Origins(), say=say),
-        ),
-        Way(
-            name=f"a build of Kubernetes {kubernetes} and its etcd from Go modules",
-            fetch=lambda stage: build_release(stage, kubernetes=kubernetes, cache=cache, environ=environ, say=say),
-        ),
+    compiled = Way(
+        name=f"a build of Kubernetes {kubernetes} and its etcd from Go modules",
+        fetch=lambda stage: build_release(stage, kubernetes=kubernetes, cache=cache, environ=environ, say=say),
     )
-    return fetch_once(cache=cache, key=release.key, programs=PROGRAMS, ways=ways, say=say)
+    return _bring_control_plane(pins.of_release(kubernetes), cache=cache, compiled=compiled, say=say)
+
+
+def _bring_control_plane(pins: Pins, *, cache: Cache, compiled: Way, say: Say) -> Path:
+    official = Way(
+        name=f"the official archives of Kubernetes {pins.kubernetes}",
+        fetch=lambda stage: download(stage, pins=pins, origins=Origins(), say=say),
+    )
+    return fetch_once(cache=cache, key=pins.key, programs=PROGRAMS, ways=(official, compiled), say=say)
 
 
 def ensure_node_programs(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_stderr) -> Path:

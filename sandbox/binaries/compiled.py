@@ -62,7 +62,9 @@ def build(
     """
     toolchain = ensure_go(needed=pins.go, cache=cache, environ=environ, say=say)
     environ = build_environment(toolchain.environment(environ))
-    _build_each(stage, toolchain, kubernetes=pins.kubernetes, targets=targets, module=GO_MODULE, environ=environ, say=say)
+    _build_release_programs(
+        stage, toolchain, kubernetes=pins.kubernetes, targets=targets, module=GO_MODULE, environ=environ, say=say
+    )
     toolchain.remove()
 
 
@@ -74,11 +76,13 @@ def build_release(stage: Path, *, kubernetes: str, cache: Cache, environ: Mappin
         module = Path(scratch)
         packages = [target.package for target in TARGETS]
         make_module(module, kubernetes=kubernetes, packages=packages, tags=TAGS, go=toolchain.go, environ=environ)
-        _build_each(stage, toolchain, kubernetes=kubernetes, targets=TARGETS, module=module, environ=environ, say=say)
+        _build_release_programs(
+            stage, toolchain, kubernetes=kubernetes, targets=TARGETS, module=module, environ=environ, say=say
+        )
     toolchain.remove()
 
 
-def _build_each(
+def _build_release_programs(
     stage: Path,
     toolchain: Toolchain,
     *,
@@ -89,11 +93,26 @@ def _build_each(
     say: Say,
 ) -> None:
     say(f"  building {len(targets)} programs with {toolchain.go}; minutes on two cores, most of them for the first")
+
+    def command(target: Target, to: Path) -> list[str]:
+        return build_command(target, go=toolchain.go, to=to, kubernetes=kubernetes)
+
+    _build_each(stage, targets=targets, command=command, module=module, environ=environ, say=say)
+
+
+def _build_each(
+    stage: Path,
+    *,
+    targets: tuple[Target, ...],
+    command: Callable[[Target, Path], list[str]],
+    module: Path,
+    environ: Mapping[str, str],
+    say: Say,
+) -> None:
     for number, target in enumerate(targets, start=1):
-        command = build_command(target, go=toolchain.go, to=stage / target.program, kubernetes=kubernetes)
         log = stage / "build.log"
         label = f"[{number} of {len(targets)}] {target.program}"
-        _run(command, label=label, log=log, environ=environ, say=say, module=module)
+        _run(command(target, stage / target.program), label=label, log=log, environ=environ, say=say, module=module)
         log.unlink()
 
 
@@ -135,13 +154,12 @@ def build_tools(
     """Fills `stage` with programs that go.mod and go.sum in `module` pin; `go` is the version it needs."""
     toolchain = ensure_go(needed=go, cache=cache, environ=environ, say=say)
     environ = build_environment(toolchain.environment(environ))
-    for number, target in enumerate(targets, start=1):
-        command = [str(toolchain.go), "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
-        command += ["-o", str(stage / target.program), target.package]
-        log = stage / "build.log"
-        label = f"[{number} of {len(targets)}] {target.program}"
-        _run(command, label=label, log=log, environ=environ, say=say, module=module)
-        log.unlink()
+
+    def command(target: Target, to: Path) -> list[str]:
+        flags = ("-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w")
+        return [str(toolchain.go), "build", *flags, "-o", str(to), target.package]
+
+    _build_each(stage, targets=targets, command=command, module=module, environ=environ, say=say)
     toolchain.remove()
 
 

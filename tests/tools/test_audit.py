@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools import audit
+from tools.environments import ROOT
 
 CLEAN = {"name": "kopf", "version": "1.45.2", "vulns": []}
 SKIPPED = {"name": "httpx", "skip_reason": "Dependency not found on PyPI and could not be audited: httpx (0.28.1)"}
@@ -41,7 +42,7 @@ def test_the_bill_of_materials_has_every_locked_package_with_its_licence(tmp_pat
     path = tmp_path / "bill.json"
     assert audit.main(["--bill-only", "--bill", str(path)]) == 0
     bill = json.loads(path.read_text())
-    lock = (audit.ROOT / "requirements" / "runtime.txt").read_text().splitlines()
+    lock = (ROOT / "requirements" / "runtime.txt").read_text().splitlines()
     locked = {line.partition("==")[0] for line in lock if "==" in line and ";" not in line}
     named = {one["name"].lower().replace("_", "-").replace(".", "-") for one in bill["components"]}
     assert len(locked) > 20
