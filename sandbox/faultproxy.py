@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -236,6 +237,9 @@ class FaultProxy:
         self, request: web.Request, body: bytes, *, late: float = 0.0, lost: bool = False, empty: bool = False
     ) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _DROPPED}
+        if empty:  # what is to be changed has to be read, so it must not come compressed
+            headers = {name: value for name, value in headers.items() if name.lower() != "accept-encoding"}
+            headers["Accept-Encoding"] = "identity"
         began = time.monotonic()
         try:
             async with self._session.request(
@@ -255,7 +259,7 @@ class FaultProxy:
                     await asyncio.sleep(late)
                 if lost:
                     self._abort(request)
-                if empty:
+                if empty and reply.status == HTTPStatus.OK:
                     content = json.dumps(json.loads(content) | {"items": []}).encode()
                 kept = {
                     name: value for name, value in reply.headers.items() if name.lower() not in _DROPPED - {"content-encoding"}
