@@ -101,6 +101,12 @@ class PoolNotFound(Blocked):
     reason = "PoolNotFound"
 
 
+class DatabaseNotFound(Blocked):
+    """The cluster has no database of the name in `spec.database`."""
+
+    reason = "DatabaseNotFound"
+
+
 class PasswordMissing(Blocked):
     """DigitalOcean never shows this password, and `spec.passwordSecretRef` does not supply it."""
 

@@ -29,7 +29,7 @@ from dbclusterref.errors import Cause
 PREFIX = "dbclusterref_"
 SYNCED, SUSPENDED, PENDING = "Synced", "Suspended", "Pending"
 
-ROUTES = ("list", "cluster", "ca", "user", "pool")
+ROUTES = ("list", "cluster", "ca", "user", "pool", "database")
 """The reads of DigitalOcean's API."""
 NO_REPLY = "0"
 """The code of a request that got no complete reply."""

@@ -121,6 +121,7 @@ def calls(api: DigitalOcean) -> tuple[Callable[[], Awaitable[object]], ...]:
         lambda: api.get_ca(CANARY, UUID, observe=lambda *_: None),
         lambda: api.get_user(CANARY, UUID, "app", observe=lambda *_: None),
         lambda: api.get_pool(CANARY, UUID, "pool", observe=lambda *_: None),
+        lambda: api.get_database(CANARY, UUID, "orders", observe=lambda *_: None),
         lambda: api.get_page(CANARY, None, known=None, observe=lambda *_: None),
     )
 
@@ -147,6 +148,7 @@ async def test_any_reply_becomes_a_value_or_a_cause(content: bytes, status: int,
             "ca": {"certificate": base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode()},
             "user": {"name": "app", "password": CANARY},
             "pool": {"name": "pool", "private_connection": connection_body(password=CANARY)},
+            "db": {"name": "orders"},
             "links": {"pages": {"next": "http://do.example/?page=2"}},
             "meta": {"total": 2},
         }

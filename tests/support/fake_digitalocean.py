@@ -3,9 +3,9 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import ObserveReply, RateLimitHeaders
-from dbclusterref.errors import Cause, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
+from dbclusterref.errors import Cause, DatabaseNotFound, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
 from tests.support.builders import PEM
 
 
@@ -23,6 +23,8 @@ class FakeUpstream:
     cas: dict[str, bytes] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
+    databases: set[str] = field(default_factory=set)
+    """Those that a read finds by name, whatever the clusters list."""
     trouble: dict[str, Exception] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -69,6 +71,12 @@ class FakeUpstream:
         if name not in self.pools:
             raise PoolNotFound(f"No pool {name}.")
         return self.pools[name]
+
+    async def get_database(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Database:
+        await self._enter("database", token, uuid, observe=observe)
+        if name not in self.databases:
+            raise DatabaseNotFound(f"No database {name}.")
+        return Database(name=name)
 
     async def _enter(self, kind: str, token: str, uuid: str, *, observe: ObserveReply) -> None:
         self.requests.append((kind, uuid))

@@ -17,6 +17,7 @@ REASONS = {
     "TokenSecretForbidden": ("TokenSecretForbidden", True),
     "TokenInvalid": ("TokenInvalid", True),
     "Forbidden": ("Forbidden", True),
+    "DatabaseNotFound": ("DatabaseNotFound", True),
     "PasswordMissing": ("PasswordMissing", True),
     "PasswordSecretForbidden": ("PasswordSecretForbidden", True),
     "MissingScope": ("MissingScope", True),

@@ -76,6 +76,7 @@ MAY_SEE_A_PASSWORD = {
     "digitalocean.snapshot",  # holds the model between account and rendering
     "digitalocean.cache",  # keeps it, compact
     "digitalocean.reader",  # shares one read among those who ask for the same
+    "digitalocean.details",  # keeps a user or a pool
     "digitalocean.poller",  # reads pages of clusters
     "digitalocean.not_found",  # names the users there are
     "digitalocean.cursor",  # a page on its way from reader to poller

@@ -62,6 +62,11 @@ REASONS: Mapping[str, Explanation] = {
     "PoolNotFound": Explanation(
         "The cluster has no connection pool of the name in spec.pool.", "Create the pool, or correct the name.", _RETRIED_SLOWLY
     ),
+    "DatabaseNotFound": Explanation(
+        "The cluster has no database of the name in spec.database.",
+        "Create the database, or correct the name.",
+        _RETRIED_SLOWLY,
+    ),
     "PasswordMissing": Explanation(
         "DigitalOcean never shows this user's password, and spec.passwordSecretRef does not supply it.",
         "Put the password into a Secret and name that in spec.passwordSecretRef.",

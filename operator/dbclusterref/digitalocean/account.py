@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import LOOK, Freshness, Requested, Routine, is_fresh
+from dbclusterref.digitalocean.details import What, details_of, in_words, listed_user, must_ask_for_database, named_in
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.grants import GrantTag, not_granted
-from dbclusterref.digitalocean.model import DatabaseCluster, User
+from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.poller import Poller
-from dbclusterref.digitalocean.reader import KnownCa, Reader, What
+from dbclusterref.digitalocean.reader import KnownCa, Reader
 from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster, unpack_cluster
 from dbclusterref.errors import Cause, Forbidden, NotGranted, RateLimited, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.resource.objects import ObjectKey
@@ -108,14 +109,14 @@ class Account:
         ca = kept_ca or await known_ca()
         first = kept_ca is None and not ca
         ca_follows = first and found is not None and self._ca_follows(reference, wanted)
-        requests = self._requests_needed(reference, found, wanted, needs_ca=first and not ca_follows)
-        if requests:
-            if queued := self._queued(reference, wanted, needs_cluster=found is None, requests=requests):
+        needed = self._reads_needed(reference, found, wanted, needs_ca=first and not ca_follows)
+        if needed:
+            if queued := self._queued(reference, wanted, needs_cluster=found is None, needed=needed):
                 # A crowd that comes meanwhile ends the wait for a first CA.
                 return replace(queued, seconds=min(queued.seconds, ANSWERS_SOON)) if first and found else queued
         else:
             self._reader.queue.leave(reference.key.namespace, _place(reference, wanted))
-        with self._reader.reserve(max(requests, 1)):
+        with self._reader.reserve(max(len(needed), 1)):
             return await self._read(reference, found, wanted=wanted, known_ca=ca, ca_follows=ca_follows)
 
     def _may_see(self, reference: Reference) -> bool:
@@ -132,7 +133,7 @@ class Account:
         whether the listing has it, what else was read of it.
         """
         uuid, key, poller = reference.cluster_uuid, reference.key, self._poller
-        place, what = _place(reference, wanted), _named(reference, needs_cluster=True)
+        place, what = _place(reference, wanted), in_words(("cluster", uuid))
         self._reader.refuse(wanted)
         if poller.walk_is_over(uuid, key):
             poller.first_looks.leave(uuid, key)
@@ -177,11 +178,13 @@ class Account:
         user = pool = None
         if reference.user:
             listed = bool(cluster.users)
-            user = _listed_user(cluster, reference.user) or await self._reader.user(
+            user = listed_user(cluster, reference.user) or await self._reader.user(
                 uuid, reference.user, of=packed, listed=listed, wanted=wanted
             )
         if reference.pool:
             pool = await self._reader.pool(uuid, reference.pool, of=packed, wanted=wanted)
+        if must_ask_for_database(reference, cluster):
+            await self._reader.database(uuid, reference.database, of=packed, wanted=wanted)
         unread = await self._read_requested_ca(uuid, wanted)
         ca, pending = await self._find_ca(uuid, known=known_ca, follows=ca_follows)
         if unread and not ca:
@@ -206,7 +209,7 @@ class Account:
         if (kept and kept.packed != packed_cluster(snapshot)) or (ca is not None and snapshot.ca_pending):
             return 0.0
         # No page of the listing shows a pool, or a user that the cluster does not list.
-        listed = not snapshot.pool and (not snapshot.user or _listed_user(snapshot.cluster, snapshot.user.name) is not None)
+        listed = not snapshot.pool and (not snapshot.user or listed_user(snapshot.cluster, snapshot.user.name) is not None)
         return max(LOOK, reference.refresh_interval) if listed and self._poller.covers(uuid) else reference.refresh_interval
 
     def keep_going(self) -> None:
@@ -236,31 +239,23 @@ class Account:
         if self._cache.demand.want(reference.cluster_uuid, reference.key, interval=reference.refresh_interval, now=now):
             self._poller.plan_again()
 
-    def _requests_needed(self, reference: Reference, found: ReadCluster | None, wanted: Freshness, *, needs_ca: bool) -> int:
-        """Return how many requests a read would make: those that are under way already, and fresh enough, are shared."""
-        uuid, needed = reference.cluster_uuid, list[What]()
+    def _reads_needed(
+        self, reference: Reference, found: ReadCluster | None, wanted: Freshness, *, needs_ca: bool
+    ) -> list[What]:
+        """Return what a read would ask for: reads that are under way already, and fresh enough, are shared."""
+        uuid, needed, details = reference.cluster_uuid, list[What](), self._reader.details
         if found is None:
             needed.append(("cluster", uuid))
-        if reference.user and self._needs_user(reference, found, wanted):
-            needed.append(("user", uuid, reference.user))
-        if reference.pool:
-            what = ("pool", uuid, reference.pool)
-            if found is None or self._reader.detail(what, of=found.packed, wanted=wanted) is None:
-                needed.append(what)
+            # Whether the cluster lists them will be known only when it is read; a pool it never does.
+            needed += (what for what in named_in(reference) if what[0] == "pool" or what in details)
+        else:
+            asked_for = details_of(reference, found.cluster)
+            needed += (what for what in asked_for if details.get(what, of=found.packed, wanted=wanted) is None)
         if needs_ca or (isinstance(wanted, Requested) and not is_fresh(self._reader.ca_schedule.asked_at(uuid), wanted)):
             needed.append(("ca", uuid))
-        return sum(not self._reader.is_under_way(what, since=wanted.since) for what in needed)
+        return [what for what in needed if not self._reader.is_under_way(what, since=wanted.since)]
 
-    def _needs_user(self, reference: Reference, found: ReadCluster | None, wanted: Freshness) -> bool:
-        what = ("user", reference.cluster_uuid, reference.user)
-        if found is None:
-            # Whether the cluster lists it will be known only when it is read.
-            return self._reader.is_kept(what)
-        if _listed_user(found.cluster, reference.user):
-            return False
-        return self._reader.detail(what, of=found.packed, wanted=wanted) is None
-
-    def _queued(self, reference: Reference, wanted: Freshness, *, needs_cluster: bool, requests: int) -> Queued | None:
+    def _queued(self, reference: Reference, wanted: Freshness, *, needs_cluster: bool, needed: list[What]) -> Queued | None:
         """Return None where it is this reference's turn. Raises the cause for which it cannot be."""
         uuid, routine = reference.cluster_uuid, isinstance(wanted, Routine)
         self._reader.refuse(wanted)
@@ -270,21 +265,20 @@ class Account:
                 raise cause.without_frames()
             if self._poller.will_bring(uuid, at_once=not routine):
                 self._poller.wait_for(uuid)
-                return Queued(seconds=ANSWERS_SOON, what=_named(reference, needs_cluster=True))
+                return Queued(seconds=ANSWERS_SOON, what=in_words(("cluster", uuid)))
         wait = self._reader.wait_for_turn(
             reference.key.namespace,
             _place(reference, wanted),
             # New resources, and what a person has asked for, go before what is only to be refreshed.
             urgent=not routine or uuid not in self._cache,
-            requests=requests,
+            requests=len(needed),
             behind=int(self._poller.page_is_due()),
         )
         if not wait:
             return None
         if needs_cluster:
             self._cache.waiting.add(uuid)
-        what = _named(reference, needs_cluster=needs_cluster)
-        return Queued(seconds=min(wait, LOOK_AGAIN), what=what, why=self._poller.why_unreliable())
+        return Queued(seconds=min(wait, LOOK_AGAIN), what=in_words(needed[0]), why=self._poller.why_unreliable())
 
     def _fresh_cluster(self, uuid: str, wanted: Freshness) -> bytes | None:
         kept = self._cache.get(uuid)
@@ -339,17 +333,6 @@ def _place(reference: Reference, wanted: Freshness) -> What:
     """Name a reference's place in the queue: the same whichever of its reads is needed, so that it keeps its place."""
     name = ("pool", reference.pool) if reference.pool else ("user", reference.user)
     return (type(wanted).__name__, reference.cluster_uuid, *name)
-
-
-def _named(reference: Reference, *, needs_cluster: bool) -> str:
-    if needs_cluster:
-        return "the cluster"
-    return f"connection pool {reference.pool}" if reference.pool else f"user {reference.user}" if reference.user else "the CA"
-
-
-def _listed_user(cluster: DatabaseCluster, name: str) -> User | None:
-    """Return a user as the cluster lists it. For Kafka the list lacks the certificates: each user is read separately."""
-    return cluster.user(name) if cluster.engine != "kafka" else None
 
 
 class Accounts:

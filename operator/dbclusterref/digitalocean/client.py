@@ -1,4 +1,4 @@
-"""The edge to DigitalOcean's API: five reads over one pooled client, each reply parsed once.
+"""The edge to DigitalOcean's API: six reads over one pooled client, each reply parsed once.
 
 Every way to fail leaves here as one of the causes in `errors`. A message says what DigitalOcean answered and never repeats its
 words: they may hold anything, a password among it.
@@ -22,10 +22,11 @@ from msgspec.json import Decoder
 
 from dbclusterref.digitalocean import wire
 from dbclusterref.digitalocean.grants import GrantTag
-from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders
 from dbclusterref.errors import (
     Cause,
+    DatabaseNotFound,
     Forbidden,
     PoolNotFound,
     RateLimited,
@@ -35,7 +36,7 @@ from dbclusterref.errors import (
     UserNotFound,
 )
 
-Named = TypeVar("Named", User, Pool)
+Named = TypeVar("Named", User, Pool, Database)
 P = ParamSpec("P")
 V = TypeVar("V")
 
@@ -201,6 +202,13 @@ class DigitalOcean:
         missing = PoolNotFound(f"The cluster has no connection pool {name}. Create it or correct spec.pool.")
         reply = await self._get(token, _path(uuid, "pools", name), observe=observe, not_found=missing)
         return _of_name(name, Pool.from_json(reply.pool), what="connection pool")
+
+    @_without_frames
+    async def get_database(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Database:
+        """Read whether there is a database of that name."""
+        missing = DatabaseNotFound(f"The cluster has no database {name}. Create it or correct spec.database.")
+        reply = await self._get(token, _path(uuid, "dbs", name), observe=observe, not_found=missing)
+        return _of_name(name, Database.from_json(reply.db), what="database")
 
     async def _get(
         self, token: str, path: str, *, observe: ObserveReply, not_found: Cause, at_most: int = MAX_OBJECT

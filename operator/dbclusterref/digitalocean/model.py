@@ -30,6 +30,7 @@ _MEMBERS: Mapping[EndpointName, str] = {
 
 _CLUSTER = Decoder(wire.ClusterShape)
 _CONNECTION = Decoder(wire.ConnectionShape | None)
+_DATABASE = Decoder(wire.DatabaseShape)
 _POOL = Decoder(wire.PoolShape)
 _USER = Decoder(wire.UserShape)
 _WINDOW = Decoder(wire.WindowShape)
@@ -266,6 +267,21 @@ class Pool:
     def from_api(cls, value: object) -> "Pool":
         """Parse a pool object that was read from a file."""
         return cls.from_json(wire.encode(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A database within a cluster."""
+
+    name: str
+
+    @classmethod
+    def from_json(cls, content: bytes | Raw, *, path: str = "db") -> "Database":
+        """Parse a database object, as `GET …/dbs/{name}` gives it."""
+        shape = wire.decode(_DATABASE, content, path=path)
+        if not shape.name:
+            raise wire.missing(f"{path}.name")
+        return cls(name=_line(shape.name, path=f"{path}.name"))
 
 
 def _readable_users(content: Raw) -> Iterator[User]:

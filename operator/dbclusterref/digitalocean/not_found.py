@@ -1,15 +1,16 @@
-"""What a person reads whose `spec.user` or `spec.pool` names something that is not there: what there is instead. Pure."""
+"""What a person reads whose `spec.user`, `spec.pool` or `spec.database` names something that is not there. Pure."""
 
 from shlex import quote
 
 from dbclusterref.digitalocean.model import DatabaseCluster
-from dbclusterref.errors import PoolNotFound, UserNotFound
+from dbclusterref.errors import DatabaseNotFound, PoolNotFound, UserNotFound
 
 WITHOUT_USERS = frozenset({"redis", "valkey"})
 """Engines that have no database users; no request is needed to know that one is missing."""
 WITHOUT_POOLS = WITHOUT_USERS | {"mysql", "advanced_mysql", "mongodb", "kafka", "opensearch"}
 """Engines that have no connection pools. An unknown engine is asked."""
 MOST_NAMES = 10
+LONGEST_NAME = 128
 
 
 def user_not_found(name: str, *, cluster: DatabaseCluster) -> UserNotFound:
@@ -40,6 +41,17 @@ def pool_not_found(name: str, *, cluster: DatabaseCluster) -> PoolNotFound:
     )
 
 
+def database_not_found(name: str, *, cluster: DatabaseCluster) -> DatabaseNotFound:
+    """Say that the cluster has no such database, and which DigitalOcean lists."""
+    known = _listed(list(cluster.db_names))
+    there_is = f"It has {known}." if known else "DigitalOcean lists no databases of it."
+    return DatabaseNotFound(
+        f"Cluster {cluster.name} has no database {name}. {there_is} Correct spec.database, or create the database: "
+        f"`doctl databases db create {cluster.uuid} {quote(name)}`."
+    )
+
+
 def _listed(names: list[str]) -> str:
     more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    clipped = (name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names[:MOST_NAMES])
+    return ", ".join(clipped) + (f" and {more} more" if more > 0 else "")

@@ -179,7 +179,7 @@ class Poller:
         self._planned_at, self._plan_is_old = now, False
         self._cache.forget_unwanted(now)
         demand.lapse(now)
-        self._reader.forget_unused(demand.clusters())
+        self._reader.details.forget_unused(demand.clusters())
         before, self._plan = self._plan, plan(demand.intervals(), pages=self._walk.pages)
         if before.sweep_every is not None and (self._plan.sweep_every is None or self._plan.covers > before.covers):
             # References that relied on walks have to read from now on.

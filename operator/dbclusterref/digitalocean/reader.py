@@ -9,22 +9,25 @@ from typing import Generic, Protocol, TypeVar
 from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.ca_schedule import CaSchedule
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
+from dbclusterref.digitalocean.details import Detail, KeptDetails, Missing, What
 from dbclusterref.digitalocean.fair_queue import FairQueue
-from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster, Pool, User
-from dbclusterref.digitalocean.not_found import pool_not_found, user_not_found
+from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.not_found import database_not_found, pool_not_found, user_not_found
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders, TokenBucket
 from dbclusterref.digitalocean.single_flight import SingleFlight
 from dbclusterref.digitalocean.snapshot import unpack_cluster
-from dbclusterref.errors import Cause, PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, UserNotFound
+from dbclusterref.errors import (
+    Cause,
+    DatabaseNotFound,
+    PoolNotFound,
+    RateLimited,
+    TokenInvalid,
+    UpstreamUnavailable,
+    UserNotFound,
+)
 
-MISSING_MAX_AGE = 300.0
-"""Seconds for which a pool or user is believed to be missing, unless its cluster changes or a refresh is requested."""
-UNLISTED_MAX_AGE = 3600.0
-"""The same for a user that its cluster's own list lacks: a new user would change the list."""
 REJECTED_MAX_AGE = 60.0
 """Seconds for which a 401 is believed: a rejected token costs one request a minute, however many references use it."""
-DETAIL_KEPT = 3600.0
-"""Seconds after its last use until a pool or user is dropped from memory."""
 
 UNEXPECTED = (
     "The operator could not process DigitalOcean's answer because of a bug, which its log describes; retrying automatically. "
@@ -37,8 +40,7 @@ KEEPS_ENDING = (
 )
 
 V = TypeVar("V")
-What = tuple[str, ...]
-"""What is read: its kind, the cluster's UUID, and the name of a pool or user."""
+D = TypeVar("D", bound=Detail)
 
 
 class Upstream(Protocol):
@@ -51,6 +53,13 @@ class Upstream(Protocol):
     async def get_ca(self, token: str, uuid: str, *, observe: ObserveReply) -> bytes: ...  # noqa: D102
     async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User: ...  # noqa: D102
     async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool: ...  # noqa: D102
+    async def get_database(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Database: ...  # noqa: D102
+
+
+class _ReadDetail(Protocol):
+    """The upstream's read of one kind of detail."""
+
+    async def __call__(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Detail: ...
 
 
 KnownCa = Callable[[], Awaitable[bytes]]
@@ -64,19 +73,8 @@ class Answer(Generic[V]):
     asked_at: float
 
 
-@dataclass(slots=True)
-class _Detail:
-    """A pool or user, or the cause for which there is none; read while the cluster, packed, was `cluster`."""
-
-    value: User | Pool | UserNotFound | PoolNotFound = field(repr=False)
-    asked_at: float
-    cluster: bytes = field(repr=False)
-    believed_for: float
-    used_at: float
-
-
 class Reader:
-    """The reads, their queue and budget, and what is kept of CAs, pools and users."""
+    """The reads, their queue and budget, and what is kept of CAs and details."""
 
     def __init__(
         self,
@@ -90,11 +88,11 @@ class Reader:
         self._now = clock.monotonic
         self._single_flight = SingleFlight()
         self._asked_at: dict[What, float] = {}
-        self._details: dict[What, _Detail] = {}
         self._rejected: Answer[TokenInvalid] | None = None
         self.clock = clock
         self.queue = FairQueue()
         self.ca_schedule = CaSchedule()
+        self.details = KeptDetails(self._now)
         self.budget = TokenBucket(counted_at=self._now())
         self.bugs: deque[Exception] = deque(maxlen=10)
 
@@ -181,77 +179,37 @@ class Reader:
 
     async def user(self, uuid: str, name: str, *, of: bytes, listed: bool, wanted: Freshness) -> User:
         """Read a database user, unless the answer kept is fresh; `listed` where the cluster, `of`, lists its users."""
-        what = ("user", uuid, name)
-        value = self.detail(what, of=of, wanted=wanted) or await self._detail(
-            what,
-            lambda: self._upstream.get_user(self._token, uuid, name, observe=self._on_reply),
-            of=of,
-            believed_for=UNLISTED_MAX_AGE if listed else MISSING_MAX_AGE,
-            wanted=wanted,
-        )
-        assert isinstance(value, User)
-        return value
+        return await self._detail(User, ("user", uuid, name), of=of, listed=listed, wanted=wanted, read=self._upstream.get_user)
 
     async def pool(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Pool:
         """Read a connection pool, unless the answer kept is fresh."""
-        what = ("pool", uuid, name)
-        value = self.detail(what, of=of, wanted=wanted) or await self._detail(
-            what,
-            lambda: self._upstream.get_pool(self._token, uuid, name, observe=self._on_reply),
-            of=of,
-            believed_for=MISSING_MAX_AGE,
-            wanted=wanted,
-        )
-        assert isinstance(value, Pool)
-        return value
+        return await self._detail(Pool, ("pool", uuid, name), of=of, wanted=wanted, read=self._upstream.get_pool)
 
-    def detail(self, what: What, *, of: bytes, wanted: Freshness) -> User | Pool | None:
-        """Return a pool or user that was read while the cluster was as it is now, if it is fresh.
-
-        Raises UserNotFound or PoolNotFound where it is known to be missing.
-        """
-        kept, now = self._details.get(what), self._now()
-        if kept is None or kept.cluster != of:
-            return None
-        kept.used_at = now
-        if isinstance(kept.value, Cause):
-            believed = wanted if isinstance(wanted, Requested) else Routine(now - kept.believed_for)
-            if is_fresh(kept.asked_at, believed):
-                raise kept.value.without_frames()
-            return None
-        return kept.value if is_fresh(kept.asked_at, wanted) else None
-
-    def is_kept(self, what: What) -> bool:
-        """Return whether a pool or user was asked for before, whatever the answer was."""
-        return what in self._details
-
-    def forget_unused(self, uuids: frozenset[str]) -> None:
-        """Drop the pools and users of clusters other than these, and those that nobody asks for any more."""
-        since = self._now() - DETAIL_KEPT
-        self._details = {what: kept for what, kept in self._details.items() if what[1] in uuids and kept.used_at >= since}
+    async def database(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Database:
+        """Read whether there is a database, unless the answer kept is fresh."""
+        return await self._detail(Database, ("database", uuid, name), of=of, wanted=wanted, read=self._upstream.get_database)
 
     async def _detail(
-        self,
-        what: What,
-        call: Callable[[], Awaitable[User | Pool]],
-        *,
-        of: bytes,
-        believed_for: float,
-        wanted: Freshness,
-    ) -> User | Pool:
-        async def call_or_missing() -> User | Pool | UserNotFound | PoolNotFound:
-            try:
-                return await call()
-            except UserNotFound:
-                return user_not_found(what[-1], cluster=unpack_cluster(of))
-            except PoolNotFound:
-                return pool_not_found(what[-1], cluster=unpack_cluster(of))
+        self, kind: type[D], what: What, *, of: bytes, wanted: Freshness, read: _ReadDetail, listed: bool = False
+    ) -> D:
+        _, uuid, name = what
 
-        answer = await self._shared(what, wanted, call_or_missing)
-        self._details[what] = _Detail(answer.value, answer.asked_at, of, believed_for, self._now())
-        if isinstance(answer.value, Cause):
-            raise answer.value.without_frames()
-        return answer.value
+        async def read_or_missing() -> Detail | Missing:
+            try:
+                return await read(self._token, uuid, name, observe=self._on_reply)
+            except UserNotFound:
+                return user_not_found(name, cluster=unpack_cluster(of))
+            except PoolNotFound:
+                return pool_not_found(name, cluster=unpack_cluster(of))
+            except DatabaseNotFound:
+                return database_not_found(name, cluster=unpack_cluster(of))
+
+        found = self.details.get(what, of=of, wanted=wanted)
+        if found is None:
+            answer = await self._shared(what, wanted, read_or_missing)
+            found = self.details.keep(what, answer.value, asked_at=answer.asked_at, of=of, listed=listed)
+        assert isinstance(found, kind)
+        return found
 
     async def _shared(self, what: What, wanted: Freshness, call: Callable[[], Awaitable[V]]) -> Answer[V]:
         async def ask() -> Answer[V]:

@@ -115,7 +115,8 @@ def route_of(path: str) -> str:
     parts = path.rpartition("/v2/databases")[2].strip("/").split("/")
     if parts == [""]:
         return "list"
-    return {"ca": "ca", "users": "user", "pools": "pool"}.get(parts[1], "cluster") if len(parts) > 1 else "cluster"
+    kind = parts[1] if len(parts) > 1 else ""
+    return {"ca": "ca", "users": "user", "pools": "pool", "dbs": "database"}.get(kind, "cluster")
 
 
 def opaque_id(authorization: str) -> str:

@@ -66,6 +66,12 @@ class ConnectionShape(Struct, kw_only=True):
     uri: str | None = None
 
 
+class DatabaseShape(Struct, kw_only=True):
+    """A database object."""
+
+    name: str | None = None
+
+
 class UserShape(Struct, kw_only=True):
     """A user object."""
 
@@ -122,6 +128,7 @@ class ReplyShape(Struct, kw_only=True):
     ca: CaShape | None = None
     user: Raw = ABSENT
     pool: Raw = ABSENT
+    db: Raw = ABSENT
     links: LinksShape | None = None
     meta: Raw = ABSENT
 

@@ -212,10 +212,6 @@ ENGINES: Mapping[str, Engine] = {
 WITHOUT_DATABASE = frozenset({"kafka", "opensearch"})
 
 
-# Where a connection to a missing database fails. MongoDB makes one at its first use, and Redis's are numbers.
-DATABASES_ARE_LISTED = frozenset({"pg", "advanced_pg", "mysql", "advanced_mysql"})
-
-
 def engine_of(slug: str) -> Engine:
     """Return an engine by the API's slug; an unknown one gets its address, its credentials and its URI as given."""
     return ENGINES.get(slug) or Engine(type=slug, uri="{given-uri}", needs=("host", "password"))

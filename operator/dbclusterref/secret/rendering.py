@@ -24,7 +24,7 @@ from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANA
 from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, MissingStandby, Reference
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, parse_template
-from dbclusterref.secret.engines import COMMON, DATABASES_ARE_LISTED, WITHOUT_DATABASE, Engine, engine_of
+from dbclusterref.secret.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
 from dbclusterref.secret.state import (
     CA_DIGEST,
     CA_KEYS,
@@ -111,13 +111,6 @@ def _ca_digest(data: Mapping[str, bytes], *, ca: bytes) -> Mapping[str, str]:
 
 def _notes(reference: Reference, snapshot: Snapshot, *, left_out: tuple[str, ...]) -> Iterable[str]:
     engine = snapshot.cluster.engine
-    names = snapshot.cluster.db_names if engine in DATABASES_ARE_LISTED else ()
-    if reference.database and names and reference.database not in names:
-        # Nothing says that DigitalOcean lists what was created by SQL: a Secret is not withheld for that.
-        yield (
-            f"DigitalOcean lists no database {reference.database} in this cluster, but {_listed(names)}. Check spec.database, "
-            "unless that database was created by SQL."
-        )
     if reference.database and engine in WITHOUT_DATABASE:
         yield f"spec.database has no effect: {engine} has no databases."
     endpoints = snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints

@@ -1,6 +1,7 @@
 import asyncio
 import traceback
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,7 +16,15 @@ from dbclusterref.digitalocean.poller import _Failing
 from dbclusterref.digitalocean.rate_limit import QUOTA_PAUSE
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot, pack_cluster
-from dbclusterref.errors import Forbidden, PoolNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, UserNotFound
+from dbclusterref.errors import (
+    DatabaseNotFound,
+    Forbidden,
+    PoolNotFound,
+    RateLimited,
+    TokenInvalid,
+    UpstreamUnavailable,
+    UserNotFound,
+)
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from tests.support.builders import OTHER_UUID, PEM, TOKEN, UUID, a_cluster, a_pool, a_reference, reference_body
@@ -243,6 +252,96 @@ async def test_a_missing_user_is_told_beside_those_there_are_and_an_engine_witho
         await read(account, user="ghost", clusterUUID=OTHER_UUID)
 
 
+async def test_a_database_that_the_cluster_lists_costs_no_request(account: Account, upstream: FakeUpstream) -> None:
+    upstream.clusters[UUID] = a_cluster(db_names=["defaultdb", "shop"])
+    await read(account, database="shop")
+    assert kinds(upstream) == ["cluster", "ca"]
+
+
+@pytest.mark.parametrize("engine", ["pg", "advanced_pg", "mysql", "advanced_mysql"])
+@pytest.mark.parametrize("db_names", [["defaultdb"], None])
+async def test_a_database_that_the_cluster_does_not_list_is_asked_for(
+    account: Account, upstream: FakeUpstream, engine: str, db_names: list[str] | None
+) -> None:
+    upstream.clusters[UUID] = a_cluster(engine=engine, db_names=db_names)
+    with pytest.raises(DatabaseNotFound, match=r"has no database made-by-sql\. "):
+        await read(account, database="made-by-sql")
+    upstream.databases.add("made-by-sql")
+    await read(account, requested=True, database="made-by-sql")
+    assert kinds(upstream).count("database") == 2
+
+
+@pytest.mark.parametrize("engine", ["mongodb", "redis", "valkey", "kafka", "opensearch", "brand_new"])
+async def test_a_database_of_an_engine_where_it_need_not_exist_is_not_asked_for(
+    account: Account, upstream: FakeUpstream, engine: str
+) -> None:
+    upstream.clusters[UUID] = a_cluster(engine=engine, db_names=["x"])
+    await read(account, database="orders")
+    assert "database" not in kinds(upstream)
+
+
+async def test_the_databases_of_a_cluster_that_is_being_created_are_not_asked_for(
+    account: Account, upstream: FakeUpstream
+) -> None:
+    upstream.clusters[UUID] = a_cluster(status="creating", private_connection=None, db_names=None)
+    await read(account, database="orders")
+    assert "database" not in kinds(upstream)
+
+
+async def test_the_database_of_a_pool_is_not_judged(account: Account, upstream: FakeUpstream) -> None:
+    upstream.pools["orders-pool"] = a_pool()
+    upstream.clusters[UUID] = a_cluster(db_names=["another"])
+    await read(account, pool="orders-pool")
+    assert "database" not in kinds(upstream)
+
+
+async def test_whether_a_database_exists_is_believed_until_its_cluster_changes_or_somebody_asks(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    async def asked() -> int:
+        before = len(upstream.requests)
+        await read(account, database="orders")
+        return [kind for kind, _ in upstream.requests[before:]].count("database")
+
+    upstream.databases.add("orders")
+    assert [await asked(), await asked()] == [1, 0]
+    clock.advance(299)
+    assert await asked() == 0, "nothing of the Secret comes from it"
+    clock.advance(2)
+    assert await asked() == 1
+    clock.advance(1)
+    await read(account, requested=True, database="orders")
+    assert kinds(upstream).count("database") == 3
+    upstream.clusters[UUID] = a_cluster(password="pw-2")
+    clock.advance(60)
+    assert await asked() == 1, "the cluster has changed"
+
+
+async def test_a_database_that_cannot_be_asked_for_is_as_a_user_that_cannot_be(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    for kind, cause in product(("user", "database"), (UpstreamUnavailable("Down."), Forbidden("No."))):
+        upstream.trouble = {kind: cause}
+        with pytest.raises(type(cause)) as raised:
+            await read(account, **{kind: "orders"})
+        assert raised.value.message == cause.message
+        clock.advance(60)
+
+
+async def test_what_is_waited_for_is_named(account: Account, upstream: FakeUpstream, clock: FakeClock) -> None:
+    async def queued(**spec: Any) -> str:
+        found = await look(account, **spec)
+        assert isinstance(found, Queued)
+        return found.what
+
+    await read(account)
+    use_up(account, clock)
+    assert await queued(user="late", database="orders") == "user late"
+    assert await queued(user="app", database="orders") == "database orders"
+    assert await queued(pool="orders-pool") == "connection pool orders-pool"
+    assert await queued(clusterUUID=OTHER_UUID, database="orders") == "the cluster"
+
+
 async def test_a_pool_is_kept_within_the_refresh_interval_and_while_its_cluster_is_unchanged(
     account: Account, upstream: FakeUpstream, clock: FakeClock
 ) -> None:
@@ -308,17 +407,18 @@ async def test_a_missing_name_is_asked_for_rarely_and_by_all_together(
 ) -> None:
     async def is_missing(**spec: Any) -> int:
         before = len(upstream.requests)
-        with pytest.raises((PoolNotFound, UserNotFound)):
+        with pytest.raises((DatabaseNotFound, PoolNotFound, UserNotFound)):
             await read(account, max_age=1e9, **spec)
-        return [kind for kind, _ in upstream.requests[before:]].count("pool" if "pool" in spec else "user")
+        return [kind for kind, _ in upstream.requests[before:]].count(next(iter(spec)))
 
     await read(account)
     assert [await is_missing(pool="x"), await is_missing(pool="x")] == [1, 0]
     assert [await is_missing(user="x"), await is_missing(user="x")] == [1, 0]
+    assert [await is_missing(database="x"), await is_missing(database="x")] == [1, 0]
     clock.advance(299)
-    assert await is_missing(pool="x") == 0
+    assert (await is_missing(pool="x"), await is_missing(database="x")) == (0, 0)
     clock.advance(2)
-    assert await is_missing(pool="x") == 1
+    assert (await is_missing(pool="x"), await is_missing(database="x")) == (1, 1)
     assert await is_missing(user="x") == 0, "its cluster's list would show it"
     clock.advance(3301)
     assert await is_missing(user="x") == 1

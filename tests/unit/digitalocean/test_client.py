@@ -31,6 +31,7 @@ from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster
 from dbclusterref.digitalocean.rate_limit import RateLimitHeaders
 from dbclusterref.errors import (
     Cause,
+    DatabaseNotFound,
     Forbidden,
     PoolNotFound,
     RateLimited,
@@ -132,11 +133,19 @@ async def test_a_pool_is_read(edge: Edge) -> None:
     assert pool.endpoints.private.port == 25061
 
 
-async def test_a_missing_user_or_pool_is_named_with_the_remedy(edge: Edge) -> None:
+async def test_a_database_is_read_whatever_its_name(edge: Edge) -> None:
+    name = "or?ders#1 é"
+    edge.control.add_database(edge.cluster, name)
+    assert (await edge.api.get_database(TOKEN, edge.cluster, name, observe=edge.observe)).name == name
+
+
+async def test_a_missing_user_pool_or_database_is_named_with_the_remedy(edge: Edge) -> None:
     with pytest.raises(UserNotFound, match=r"no user ghost\. .*spec\.user"):
         await edge.api.get_user(TOKEN, edge.cluster, "ghost", observe=edge.observe)
     with pytest.raises(PoolNotFound, match=r"no connection pool ghost\. .*spec\.pool"):
         await edge.api.get_pool(TOKEN, edge.cluster, "ghost", observe=edge.observe)
+    with pytest.raises(DatabaseNotFound, match=r"no database ghost\. .*spec\.database"):
+        await edge.api.get_database(TOKEN, edge.cluster, "ghost", observe=edge.observe)
 
 
 async def test_a_pool_of_an_engine_without_pools_is_a_missing_one(edge: Edge) -> None:

@@ -2,7 +2,7 @@ import shlex
 
 import pytest
 
-from dbclusterref.digitalocean.not_found import pool_not_found, user_not_found
+from dbclusterref.digitalocean.not_found import database_not_found, pool_not_found, user_not_found
 from tests.support.builders import UUID, a_cluster
 
 
@@ -40,6 +40,31 @@ def test_an_engine_without_pools_is_named(engine: str) -> None:
     message = pool_not_found("app", cluster=a_cluster(engine=engine)).message
     assert f"spec.pool names app, but a {engine} cluster has no connection pools" in message
     assert "Remove spec.pool." in message
+
+
+def test_a_missing_database_is_told_beside_those_there_are() -> None:
+    found = a_cluster(db_names=["defaultdb", "shop"])
+    assert database_not_found("order", cluster=found).message == (
+        "Cluster orders has no database order. It has defaultdb, shop. Correct spec.database, or create the database: "
+        f"`doctl databases db create {UUID} order`."
+    )
+
+
+def test_a_cluster_that_lists_no_databases_says_so() -> None:
+    assert "DigitalOcean lists no databases of it." in database_not_found("order", cluster=a_cluster(db_names=None)).message
+
+
+def test_a_name_of_any_length_is_clipped() -> None:
+    users, databases = [{"name": "u" * 10**5}], ["d" * 10**5]
+    found = a_cluster(users=users, db_names=databases)
+    assert "It has " + "u" * 127 + "…. " in user_not_found("app", cluster=found).message
+    assert "It has " + "d" * 127 + "…. " in database_not_found("orders", cluster=found).message
+
+
+def test_of_many_databases_the_first_are_named_and_the_command_works_when_pasted() -> None:
+    message = database_not_found("it's", cluster=a_cluster(db_names=[f"db-{n}" for n in range(500)])).message
+    assert "db-8, db-9 and 490 more." in message
+    assert shlex.split(message.split("`")[1]) == ["doctl", "databases", "db", "create", UUID, "it's"]
 
 
 @pytest.mark.parametrize("engine", ["pg", "advanced_pg", "brand_new"])

@@ -20,7 +20,8 @@ def clock() -> FakeClock:
 @pytest.fixture
 def upstream() -> FakeUpstream:
     user = User.from_api({"name": "app", "password": "canary"}, path="user")
-    return FakeUpstream(clusters={UUID: a_cluster()}, pools={"pool": a_pool(password="canary")}, users={"app": user})
+    pools = {"pool": a_pool(password="canary")}
+    return FakeUpstream(clusters={UUID: a_cluster()}, pools=pools, users={"app": user}, databases={"orders"})
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ async def read_pool(reader: Reader, *, of: bytes = b"cluster", age: float = 30.0
     await reader.pool(UUID, "pool", of=of, wanted=Routine(reader.clock.monotonic() - age))
 
 
-@pytest.mark.parametrize("kind", ["cluster", "page", "ca", "user", "pool"])
+@pytest.mark.parametrize("kind", ["cluster", "page", "ca", "user", "pool", "database"])
 async def test_every_kind_of_read_is_counted_and_respects_a_pause(reader: Reader, upstream: FakeUpstream, kind: str) -> None:
     async def read() -> object:
         wanted = Routine(reader.clock.monotonic())
@@ -45,12 +46,14 @@ async def test_every_kind_of_read_is_counted_and_respects_a_pause(reader: Reader
                 return await reader.ca(UUID, wanted=wanted)
             case "user":
                 return await reader.user(UUID, "app", of=b"", listed=False, wanted=wanted)
+            case "database":
+                return await reader.database(UUID, "orders", of=b"", wanted=wanted)
             case _:
                 return await reader.pool(UUID, "pool", of=b"", wanted=wanted)
 
     left = reader.budget._left
     await read()
-    reader.forget_unused(frozenset())
+    reader.details.forget_unused(frozenset())
     assert reader.budget._left == left - 1
     reader.budget.stay_away_until = reader.clock.monotonic() + 17
     with pytest.raises(RateLimited) as raised:
@@ -79,11 +82,11 @@ async def test_what_nobody_asks_for_any_more_is_forgotten(reader: Reader, upstre
     clock.advance(3000)
     await reader.user(UUID, "app", of=b"", listed=True, wanted=Routine(0.0))
     clock.advance(1000)
-    reader.forget_unused(frozenset({UUID}))
-    assert reader.is_kept(("user", UUID, "app"))
-    assert not reader.is_kept(("pool", UUID, "pool"))
-    reader.forget_unused(frozenset())
-    assert not reader.is_kept(("user", UUID, "app"))
+    reader.details.forget_unused(frozenset({UUID}))
+    assert ("user", UUID, "app") in reader.details
+    assert ("pool", UUID, "pool") not in reader.details
+    reader.details.forget_unused(frozenset())
+    assert ("user", UUID, "app") not in reader.details
     assert len(upstream.requests) == 2
 
 
@@ -109,6 +112,6 @@ async def test_a_ca_says_whether_it_has_changed(reader: Reader, upstream: FakeUp
 
 async def test_neither_token_nor_password_is_in_a_representation(reader: Reader) -> None:
     await read_pool(reader)
-    shown = repr(reader) + repr(reader._details)
+    shown = repr(reader) + repr(reader.details._kept)
     assert TOKEN not in shown
     assert "canary" not in shown

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dbclusterref.errors import (
+    DatabaseNotFound,
     Forbidden,
     KubernetesError,
     MissingScope,
@@ -226,6 +227,7 @@ BY_ANSWER = [
     (Forbidden("No."), {}),
     (UserNotFound("No."), {"user": "ghost"}),
     (PoolNotFound("No."), {"pool": "ghost"}),
+    (DatabaseNotFound("No."), {"database": "ghost"}),
 ]
 
 
@@ -246,6 +248,7 @@ async def test_a_stalled_cause_is_not_replaced_by_a_transient_one(bench: Bench, 
     assert bench.kubernetes.writes == [], "nor by a restart"
     bench.upstream.trouble.clear()
     bench.upstream.pools["ghost"] = a_pool("ghost")
+    bench.upstream.databases.add("ghost")
     bench.rotate("pw-1", users=[{"name": "ghost", "role": "normal", "password": "x"}])
     await bench.refresh(after=400)
     assert bench.ready == (True, "Synced")

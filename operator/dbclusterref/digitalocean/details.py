@@ -1,0 +1,125 @@
+"""What a reference needs beside its cluster object (a user, a pool, a database): what to ask for, and what is kept."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
+from dbclusterref.digitalocean.model import Database, DatabaseCluster, Pool, User
+from dbclusterref.errors import Cause, DatabaseNotFound, PoolNotFound, UserNotFound
+from dbclusterref.resource.reference import Reference
+
+MISSING_MAX_AGE = 300.0
+"""Seconds for which a pool or user is believed to be missing, unless its cluster changes or a refresh is requested.
+
+A database is also believed to be there as long: nothing in the Secret comes from that read.
+"""
+UNLISTED_MAX_AGE = 3600.0
+"""The same for a user that its cluster's own list lacks: a new user would change the list."""
+DETAIL_KEPT = 3600.0
+"""Seconds after its last use until a detail is dropped from memory."""
+
+DATABASES_MUST_EXIST = frozenset({"pg", "advanced_pg", "mysql", "advanced_mysql"})
+"""Engines where a connection to a missing database fails. MongoDB makes one at its first use, and Redis's are numbers."""
+
+What = tuple[str, ...]
+"""What is read: its kind, the cluster's UUID, and the name of a detail."""
+Detail = User | Pool | Database
+Missing = UserNotFound | PoolNotFound | DatabaseNotFound
+
+
+def listed_user(cluster: DatabaseCluster, name: str) -> User | None:
+    """Return a user as the cluster lists it. For Kafka the list lacks the certificates: each user is read separately."""
+    return cluster.user(name) if cluster.engine != "kafka" else None
+
+
+def details_of(reference: Reference, cluster: DatabaseCluster) -> Iterator[What]:
+    """Name what has to be asked for because the cluster object does not say it."""
+    uuid = reference.cluster_uuid
+    if reference.user and listed_user(cluster, reference.user) is None:
+        yield ("user", uuid, reference.user)
+    if reference.pool:
+        yield ("pool", uuid, reference.pool)
+    if must_ask_for_database(reference, cluster):
+        yield ("database", uuid, reference.database)
+
+
+def must_ask_for_database(reference: Reference, cluster: DatabaseCluster) -> bool:
+    """Return whether the cluster object leaves open whether `spec.database` exists, where it must.
+
+    Nothing says that `db_names` is complete: a database that it lacks may have been created by SQL. A cluster without an
+    address is being created, and its databases with it.
+    """
+    must_exist = reference.database and cluster.engine in DATABASES_MUST_EXIST and cluster.endpoints.private
+    return bool(must_exist) and reference.database not in cluster.db_names
+
+
+def in_words(what: What) -> str:
+    """Return how a message names what is read."""
+    kind, name = what[0], what[-1]
+    match kind:
+        case "ca":
+            return "the CA"
+        case "cluster":
+            return "the cluster"
+        case "pool":
+            return f"connection pool {name}"
+    return f"{kind} {name}"
+
+
+def named_in(reference: Reference) -> Iterator[What]:
+    """Name what may have to be asked for, while the cluster has not been read."""
+    named = (("user", reference.user), ("pool", reference.pool), ("database", reference.database))
+    return ((kind, reference.cluster_uuid, name) for kind, name in named if name)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A detail, or the cause for which there is none; read while the cluster, packed, was `cluster`."""
+
+    value: Detail | Missing = field(repr=False)
+    asked_at: float
+    cluster: bytes = field(repr=False)
+    believed_for: float
+    used_at: float
+
+
+class KeptDetails:
+    """The details that were read, each for as long as its cluster is as it was."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._kept: dict[What, _Kept] = {}
+
+    def __contains__(self, what: What) -> bool:
+        """Return whether it was asked for before, whatever the answer was."""
+        return what in self._kept
+
+    def get(self, what: What, *, of: bytes, wanted: Freshness) -> Detail | None:
+        """Return a detail that was read while the cluster was as it is now, if it is fresh.
+
+        Raises the cause where it is known to be missing.
+        """
+        kept, now = self._kept.get(what), self._now()
+        if kept is None or kept.cluster != of:
+            return None
+        kept.used_at = now
+        if isinstance(kept.value, Database | Cause) and not isinstance(wanted, Requested):
+            wanted = Routine(now - kept.believed_for)
+        return _found(kept.value) if is_fresh(kept.asked_at, wanted) else None
+
+    def keep(self, what: What, value: Detail | Missing, *, asked_at: float, of: bytes, listed: bool) -> Detail:
+        """Keep an answer and return it; raises the cause where there is none. `listed`: the cluster would list it."""
+        believed_for = UNLISTED_MAX_AGE if listed else MISSING_MAX_AGE
+        self._kept[what] = _Kept(value, asked_at, of, believed_for, self._now())
+        return _found(value)
+
+    def forget_unused(self, uuids: frozenset[str]) -> None:
+        """Drop the details of clusters other than these, and those that nobody asks for any more."""
+        since = self._now() - DETAIL_KEPT
+        self._kept = {what: kept for what, kept in self._kept.items() if what[1] in uuids and kept.used_at >= since}
+
+
+def _found(value: Detail | Missing) -> Detail:
+    if isinstance(value, Cause):
+        raise value.without_frames()
+    return value

@@ -1,0 +1,68 @@
+from typing import Any
+
+import pytest
+
+from dbclusterref.digitalocean.demand import Requested, Routine
+from dbclusterref.digitalocean.details import MISSING_MAX_AGE, KeptDetails, details_of, in_words, named_in
+from dbclusterref.digitalocean.model import Database
+from dbclusterref.errors import DatabaseNotFound
+from tests.support.builders import UUID, a_cluster, a_pool, a_reference
+
+ORDERS = ("database", UUID, "orders")
+
+
+@pytest.mark.parametrize(
+    ("spec", "cluster", "asked_for"),
+    [
+        ({}, {}, []),
+        ({"user": "app"}, {}, []),
+        ({"user": "app"}, {"engine": "kafka"}, ["user"]),
+        ({"user": "late", "pool": "p"}, {}, ["user", "pool"]),
+        ({"user": "late", "database": "orders"}, {"db_names": ["defaultdb"]}, ["user", "database"]),
+        ({"database": "orders"}, {"db_names": ["orders"]}, []),
+        ({"database": "orders"}, {"engine": "mongodb"}, []),
+        ({"database": "orders"}, {"private_connection": None}, []),
+    ],
+)
+def test_only_what_the_cluster_object_does_not_say_is_asked_for(
+    spec: dict[str, Any], cluster: dict[str, Any], asked_for: list[str]
+) -> None:
+    assert [what[0] for what in details_of(a_reference(**spec), a_cluster(**cluster))] == asked_for
+
+
+def test_before_the_cluster_is_read_everything_that_the_spec_names_may_have_to_be_asked_for() -> None:
+    assert list(named_in(a_reference(user="app", database="orders"))) == [("user", UUID, "app"), ORDERS]
+    assert list(named_in(a_reference())) == []
+
+
+def test_what_is_read_has_a_name_in_messages() -> None:
+    kinds = ("cluster", "ca", "user", "pool", "database")
+    words = ["the cluster", "the CA", "user x", "connection pool x", "database x"]
+    assert [in_words((kind, UUID, "x")) for kind in kinds] == words
+
+
+def test_an_answer_is_kept_while_its_cluster_is_as_it_was() -> None:
+    now = 1e6
+    kept = KeptDetails(lambda: now)
+    kept.keep(ORDERS, Database(name="orders"), asked_at=now, of=b"cluster", listed=False)
+    assert kept.get(ORDERS, of=b"cluster", wanted=Routine(now - 10)) == Database(name="orders")
+    assert kept.get(ORDERS, of=b"changed", wanted=Routine(now)) is None
+    now += MISSING_MAX_AGE - 1
+    assert kept.get(ORDERS, of=b"cluster", wanted=Routine(now)), "whatever the refresh interval"
+    assert kept.get(ORDERS, of=b"cluster", wanted=Requested(now)) is None
+    now += 2
+    assert kept.get(ORDERS, of=b"cluster", wanted=Routine(now)) is None
+
+
+def test_what_is_known_to_be_missing_is_raised_and_a_pool_is_no_older_than_was_asked_for() -> None:
+    now, pool = 1e6, ("pool", UUID, "orders-pool")
+    kept = KeptDetails(lambda: now)
+    with pytest.raises(DatabaseNotFound):
+        kept.keep(ORDERS, DatabaseNotFound("No."), asked_at=now, of=b"", listed=False)
+    kept.keep(pool, a_pool(), asked_at=now, of=b"", listed=False)
+    now += 30
+    with pytest.raises(DatabaseNotFound):
+        kept.get(ORDERS, of=b"", wanted=Routine(now))
+    assert kept.get(pool, of=b"", wanted=Routine(now - 31)) == a_pool()
+    assert kept.get(pool, of=b"", wanted=Routine(now - 29)) is None
+    assert pool in kept
