@@ -47,7 +47,7 @@ def is_down(bench: Bench, trouble: Exception = DOWN) -> None:
 @pytest.mark.parametrize("trouble", [DOWN, RateLimited("slow down")], ids=["500", "429"])
 @pytest.mark.parametrize(
     "spec",
-    [{"user": "app"}, {"pool": "orders-pool"}, {"apiTokenSecretRef": {"name": "other-token"}}],
+    [{"user": "app"}, {"database": "shop"}, {"pool": "orders-pool"}, {"apiTokenSecretRef": {"name": "other-token"}}],
     ids=lambda s: next(iter(s)),
 )
 async def test_a_change_that_needs_an_answer_is_not_ready_until_it_has_one(
@@ -55,6 +55,7 @@ async def test_a_change_that_needs_an_answer_is_not_ready_until_it_has_one(
 ) -> None:
     bench.kubernetes.put_secret(secret_body({"token": "dop_v1_other"}, key=ObjectKey("shop", "other-token")))
     bench.upstream.pools["orders-pool"] = a_pool()
+    bench.upstream.databases.add("shop")
     await bench.reconcile()
     before = bench.kubernetes.data()
     is_down(bench, trouble)
@@ -72,6 +73,21 @@ async def test_a_change_that_needs_an_answer_is_not_ready_until_it_has_one(
     bench.upstream.trouble.clear()
     await bench.refresh()
     assert bench.ready == (True, "Synced")
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [({"user": "ghost"}, "UserNotFound"), ({"pool": "ghost"}, "PoolNotFound"), ({"database": "ghost"}, "DatabaseNotFound")],
+)
+async def test_a_name_that_does_not_exist_is_never_in_the_secret(bench: Bench, spec: dict[str, Any], reason: str) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.data()
+    bench.forget_writes()
+    change_spec(bench, **spec)
+    await bench.refresh()
+    assert (bench.ready, bench.says(STALLED)) == ((False, reason), (True, reason))
+    assert bench.kubernetes.data() == before
+    assert bench.kubernetes.writes == [f"Status {KEY}"], "the Secret was not touched"
 
 
 async def test_a_change_that_needs_no_answer_stays_ready_while_upstream_is_down(bench: Bench) -> None:

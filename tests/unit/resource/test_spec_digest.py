@@ -49,12 +49,12 @@ def test_the_digest_is_the_same_in_every_process_and_for_every_object() -> None:
     assert spec_digest(smallest) == "006319263792896e", "it is kept on Secrets: a change costs a write of each"
 
 
-@pytest.mark.parametrize("spec", DECIDE_THE_SECRET[:1] + DECIDE_THE_SECRET[2:5], ids=str)
-def test_another_user_pool_or_token_is_another_read(spec: dict[str, Any]) -> None:
+@pytest.mark.parametrize("spec", DECIDE_THE_SECRET[:5], ids=str)
+def test_another_user_pool_database_or_token_is_another_read(spec: dict[str, Any]) -> None:
     assert not same_reads(a_reference(spec), a_reference())
     assert same_reads(a_reference(spec), a_reference(spec))
 
 
-@pytest.mark.parametrize("spec", [{"database": "orders"}, *DECIDE_THE_SECRET[5:], {"refreshInterval": "1h"}], ids=str)
+@pytest.mark.parametrize("spec", [*DECIDE_THE_SECRET[5:], {"refreshInterval": "1h"}], ids=str)
 def test_what_only_shapes_the_secret_is_the_same_read(spec: dict[str, Any]) -> None:
     assert same_reads(a_reference(spec), a_reference())
