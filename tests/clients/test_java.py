@@ -34,6 +34,16 @@ def test_jdbc_connects_to_postgresql_with_the_environment(
     assert binding.run(*java, "jdbc", POSTGRESQL) == expected
 
 
+def test_jdbc_verifies_postgresql_by_the_mount_path_alone(
+    postgres: Postgres, rotating_postgres: Postgres, mount: Mount, java: tuple[str, ...]
+) -> None:
+    binding = mount(rotating_postgres.cluster, secret={"template": {**JDBC, "JDBC_URL": "{jdbc-url}"}})
+    assert binding.run(*java, "jdbc", POSTGRESQL) == PRIMARY
+    theirs, ours = postgres.pair.primary.port, rotating_postgres.pair.primary.port
+    impostor = {**binding.environ, "JDBC_URL": binding.environ["JDBC_URL"].replace(f":{ours}/", f":{theirs}/")}
+    assert "SSLHandshakeException" in binding.attempt(*java, "jdbc", POSTGRESQL, environ=impostor).stderr
+
+
 def test_jdbc_verifies_postgresql_by_the_recipe_with_the_mounted_ca(
     postgres: Postgres, mount: Mount, java: tuple[str, ...]
 ) -> None:
@@ -43,7 +53,7 @@ def test_jdbc_verifies_postgresql_by_the_recipe_with_the_mounted_ca(
 
 
 def test_jdbc_finds_the_node_it_wants_by_the_recipe_with_both(postgres: Postgres, mount: Mount, java: tuple[str, ...]) -> None:
-    recipe = "jdbc:postgresql://{standby-hostport},{hostport}/{database:url}?sslmode=require&targetServerType=primary"
+    recipe = "jdbc:postgresql://{standby-hostport},{hostport}/{database:url}?{tls-query}&targetServerType=primary"
     binding = mount(postgres.cluster, secret={"template": {**JDBC, "JDBC_URL": recipe}})
     assert binding.run(*java, "jdbc", POSTGRESQL) == PRIMARY
 

@@ -24,7 +24,7 @@ def test_a_shell_hands_the_mounted_uri_to_psql_unharmed(postgres: Postgres, moun
 
 
 def test_psql_verifies_the_servers_certificate_by_the_mounted_ca(postgres: Postgres, mount: Mount) -> None:
-    binding = mount(postgres.cluster, secret={"keySets": ["Binding"]})
+    binding = mount(postgres.cluster, secret={"keySets": ["Binding"], "mountPath": ""})
     uri = f"{binding.file('uri')}&sslrootcert={binding.directory}/{binding.file('sslrootcert')}"
     for mode in ("verify-ca", "verify-full"):
         assert (
@@ -36,9 +36,24 @@ def test_psql_refuses_a_server_of_another_authority_by_the_mount_path_alone(
     postgres: Postgres, rotating_postgres: Postgres, mount: Mount
 ) -> None:
     stranger = mount(rotating_postgres.cluster)
-    impostor = {**stranger.environ, "PGPORT": str(postgres.pair.primary.port)}
+    theirs, ours = str(postgres.pair.primary.port), str(rotating_postgres.pair.primary.port)
+    impostor = {**stranger.environ, "PGPORT": theirs}
     assert stranger.run(*PSQL) == PRIMARY
     assert "certificate verify failed" in stranger.attempt(*PSQL, environ=impostor).stderr
+    psql = ("psql", "-X", "-A", "-t", "-c", POSTGRESQL)
+    for key in ("uri", "ha-uri", "DATABASE_URL"):
+        uri = stranger.environ[key]
+        assert stranger.run(*psql, uri, environ={}) == PRIMARY
+        refused = stranger.attempt(*psql, uri.replace(f":{ours}", f":{theirs}"), environ={})
+        assert "certificate verify failed" in refused.stderr, key
+
+
+def test_psql_takes_any_server_where_encryption_alone_is_asked_for(
+    postgres: Postgres, rotating_postgres: Postgres, mount: Mount
+) -> None:
+    stranger = mount(rotating_postgres.cluster, secret={"tls": "Encrypt"})
+    uri = stranger.file("uri").replace(f":{rotating_postgres.pair.primary.port}", f":{postgres.pair.primary.port}")
+    assert stranger.run("psql", "-X", "-A", "-t", "-c", POSTGRESQL, uri, environ={}) == PRIMARY
 
 
 def test_a_wrong_password_is_refused(postgres: Postgres, mount: Mount) -> None:

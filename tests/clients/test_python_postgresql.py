@@ -1,5 +1,8 @@
 """Python's PostgreSQL drivers and frameworks, each a program of its own whose world is the Secret."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.clients.conftest import Cloud, Mount, Postgres
@@ -68,6 +71,31 @@ def test_a_driver_connects_with_a_mounted_uri_alone(
 ) -> None:
     binding = mount(postgres.cluster)
     assert binding.python(program, POSTGRESQL, binding.file(key), environ={}) == expected
+
+
+@pytest.mark.parametrize("program", [PSYCOPG, ASYNCPG], ids=["psycopg", "asyncpg"])
+@pytest.mark.parametrize("by", ["uri", "environment"])
+def test_a_driver_refuses_a_server_of_another_authority(
+    postgres: Postgres, rotating_postgres: Postgres, mount: Mount, program: str, by: str
+) -> None:
+    stranger = mount(rotating_postgres.cluster)
+    theirs, ours = str(postgres.pair.primary.port), str(rotating_postgres.pair.primary.port)
+    uri = stranger.file("uri").replace(f":{ours}", f":{theirs}")
+    environ = {} if by == "uri" else {**stranger.environ, "PGPORT": theirs}
+    arguments = [uri] if by == "uri" else [""] if program is PSYCOPG else []
+    refused = stranger.attempt(Path(sys.executable), "-I", "-c", program, POSTGRESQL, *arguments, environ=environ)
+    assert "certificate verify failed" in refused.stderr.lower()
+
+
+def test_django_verifies_with_database_url_and_the_mounted_ca(
+    postgres: Postgres, rotating_postgres: Postgres, mount: Mount
+) -> None:
+    url = mount(rotating_postgres.cluster, secret={"keySets": ["Env"]}).environ["DATABASE_URL"]
+    elsewhere = url.replace(f":{rotating_postgres.pair.primary.port}", f":{postgres.pair.primary.port}")
+    command = (Path(sys.executable), "-I", "-c", DJANGO, POSTGRESQL)
+    binding = mount(rotating_postgres.cluster)
+    assert binding.run(*command, environ={"DATABASE_URL": url}) == PRIMARY
+    assert "certificate verify failed" in binding.attempt(*command, environ={"DATABASE_URL": elsewhere}).stderr
 
 
 def test_sqlalchemy_connects_by_the_psycopg_recipe(postgres: Postgres, mount: Mount) -> None:

@@ -219,6 +219,19 @@ def the_cluster_is_tagged(reader: Reader) -> None:
     assert calls == [f"compute tag create {tag}", f"compute tag apply {tag} --resource=do:dbaas:{SAMPLE_CLUSTER}"]
 
 
+def with_a_mounted_secret(reader: Reader) -> None:
+    with_a_token(reader)
+    assert reader.tenant
+    reader.tenant.ready(SAMPLE_CLUSTER, secret={"mountPath": "/bindings/orders-db"})
+    assert "sslmode=verify-ca" in reader.tenant.data()["uri"]
+
+
+def its_keys_ask_for_encryption_alone(reader: Reader) -> None:
+    assert reader.tenant
+    tenant = reader.tenant
+    wait_until(lambda: tenant.data()["uri"].endswith("sslmode=require"), what="the former keys")
+
+
 def with_a_token(reader: Reader) -> None:
     """The operator runs, and the namespace of the page has a token for the cluster that the samples name."""
     reader.on_a_fresh_cluster()
@@ -332,6 +345,8 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
         (Reader.with_helm, Reader.is_untouched),
         (with_references_without_a_token, nothing),
         (nothing, the_cluster_is_tagged),
+        (with_a_mounted_secret, nothing),
+        (nothing, its_keys_ask_for_encryption_alone),
         (Reader.with_an_installation, Reader.is_untouched),
         (Reader.with_helm, Reader.is_untouched),
         (Reader.with_an_installation, Reader.is_untouched),

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dbclusterref.resource import objects, reference, status, template
+from dbclusterref.resource.duration import parse_duration
 from tests.deploy import argo
 from tests.support.command_line import settings_from
 
@@ -131,6 +132,7 @@ def test_a_new_object_does_not_look_finished_to_kstatus() -> None:
         (".spec.secret.endpoints[]", reference.Endpoint),
         (".spec.secret.deletionPolicy", reference.DeletionPolicy),
         (".spec.secret.type", reference.SecretType),
+        (".spec.secret.tls", reference.Tls),
     ],
 )
 def test_the_schema_and_the_code_know_the_same_words(path: str, enum: type[StrEnum]) -> None:
@@ -140,7 +142,7 @@ def test_the_schema_and_the_code_know_the_same_words(path: str, enum: type[StrEn
 def test_the_schema_and_the_code_have_the_same_defaults() -> None:
     sample = load(SAMPLES / "minimal.yaml")
     parsed = reference.Reference.from_body({**sample, "metadata": {"namespace": "shop", "name": "db", "uid": "u"}})
-    assert reference.parse_duration(field(".spec.refreshInterval")["default"], field_name="") == parsed.refresh_interval
+    assert parse_duration(field(".spec.refreshInterval")["default"], field_name="") == parsed.refresh_interval
     assert field(".spec.apiTokenSecretRef.key")["default"] == reference.DEFAULT_TOKEN_KEY
     assert field(".spec.passwordSecretRef.key")["default"] == reference.DEFAULT_PASSWORD_KEY
     assert set(field(".spec.secret.keySets")["default"]) == parsed.secret.key_sets

@@ -124,6 +124,7 @@ def reference_specs(draw: st.DrawFn) -> Body:
             "keySets": draw(st.lists(st.sampled_from(["Binding", "Env"]), min_size=1, unique=True)),
             "endpoints": ["Private", *draw(st.sets(st.sampled_from(["Standby", "Public", "PublicStandby"])))],
             "mountPath": draw(st.sampled_from(["", "/bindings/orders"])),
+            "tls": draw(st.sampled_from(["Verify", "Encrypt"])),
             "template": draw(
                 st.dictionaries(
                     st.sampled_from(["SQLALCHEMY_URL", "my.conf"]),

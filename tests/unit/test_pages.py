@@ -11,7 +11,7 @@ from dbclusterref.digitalocean.planner import AHEAD, PER_PAGE
 from dbclusterref.digitalocean.rate_limit import DEFAULT_LIMIT, SHARE
 from dbclusterref.reconcile.conditions import STALE_AT_LEAST, STALE_INTERVALS
 from dbclusterref.reconcile.repair_backoff import AT_ONCE
-from dbclusterref.resource.reference import parse_duration
+from dbclusterref.resource.duration import parse_duration
 from dbclusterref.timing import Timing
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -48,6 +48,7 @@ KNOWN_FIELDS: Tree = {
             "endpoints": None,
             "missingStandby": None,
             "mountPath": None,
+            "tls": None,
             "labels": None,
             "annotations": None,
             "deletionPolicy": None,

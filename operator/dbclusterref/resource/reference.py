@@ -17,6 +17,7 @@ import msgspec
 
 from dbclusterref.compact import CompactTexts
 from dbclusterref.errors import InvalidSpec
+from dbclusterref.resource.duration import parse_duration
 from dbclusterref.resource.objects import GROUP, ObjectKey, ObjectMeta
 from dbclusterref.resource.restart import Workload, WorkloadFields, read_workloads
 from dbclusterref.resource.template import faults_in, known_placeholders
@@ -27,8 +28,6 @@ H = TypeVar("H", bound=Hashable)
 DEFAULT_TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a token
 DEFAULT_PASSWORD_KEY = "password"  # noqa: S105 - the name of a key, not a password
 DEFAULT_REFRESH_INTERVAL = "1m"
-MINIMUM_REFRESH_INTERVAL = 10.0
-MAXIMUM_REFRESH_INTERVAL = 24 * 3600.0
 
 MAXIMUM_TEXTS = 16 * 1024
 """Bytes of UTF-8 in all keys and values of one map of the spec. It bounds what one resource costs in memory."""
@@ -58,13 +57,11 @@ RESERVED_KEYS = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by")
 NOT_FOR_TEMPLATES = ("type", "provider")
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 # These become parts of API paths, so nothing that could lead a request elsewhere is let through.
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _UPSTREAM_NAME = re.compile(r"[^\s/.\x00-\x20\x7f\ud800-\udfff][^\s/\x00-\x20\x7f\ud800-\udfff]{0,127}")
 _SECRET_KEY = re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]{1,253}")
 _MOUNT_PATH = re.compile(r"/[^:\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]{0,1023}")
-_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -100,6 +97,15 @@ class MissingStandby(StrEnum):
     """The primary, so that what only reads can start all the same."""
 
 
+class Tls(StrEnum):
+    """What the connection keys ask of a client whose default is to verify nothing."""
+
+    VERIFY = "Verify"
+    """That it verifies the server by the mounted CA, where `mountPath` says where that is."""
+    ENCRYPT = "Encrypt"
+    """Encryption alone: the client verifies on its own, or cannot."""
+
+
 class SecretType(StrEnum):
     """A type for the Secret other than `servicebinding.io/` and the engine's."""
 
@@ -131,6 +137,7 @@ class SecretSpec:
     endpoints: frozenset[Endpoint] = frozenset({Endpoint.PRIVATE, Endpoint.STANDBY})
     missing_standby: MissingStandby = MissingStandby.OMIT
     mount_path: str = ""
+    tls: Tls = Tls.VERIFY
     labels: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     annotations: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
@@ -211,6 +218,7 @@ class _SecretFields(msgspec.Struct, rename="camel"):
     endpoints: list[str] | None = None
     missing_standby: str | None = None
     mount_path: str | None = None
+    tls: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     deletion_policy: str | None = None
@@ -245,24 +253,6 @@ def _read(spec: object) -> _SpecFields:
         if found is None:
             raise InvalidSpec("spec cannot be read; compare it with `kubectl explain dbref.spec`.") from None
         raise InvalidSpec(f"spec{found[2] or ''} must be {_EXPECTED.get(found[1], found[1])}.") from None
-
-
-@lru_cache(maxsize=64)
-def parse_duration(text: str, *, field_name: str) -> float:
-    """Read a Kubernetes duration (`90s`, `1m30s`, `1h`) as seconds.
-
-    Raises InvalidSpec for what is not a duration, for less than MINIMUM_REFRESH_INTERVAL (a token's budget is shared) and for
-    more than MAXIMUM_REFRESH_INTERVAL.
-    """
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidSpec(f"{field_name} is not a duration; write for example `30s`, `1m` or `1h30m`.")
-    seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
-    if seconds < MINIMUM_REFRESH_INTERVAL:
-        raise InvalidSpec(f"{field_name} is {text}; the minimum is `{MINIMUM_REFRESH_INTERVAL:.0f}s`.")
-    if seconds > MAXIMUM_REFRESH_INTERVAL:
-        raise InvalidSpec(f"{field_name} is too long; the maximum is `{MAXIMUM_REFRESH_INTERVAL / 3600:.0f}h`.")
-    return seconds
 
 
 def is_reserved(key: str) -> bool:
@@ -337,6 +327,7 @@ def _secret_spec(fields: _SecretFields | None, *, default_name: str) -> SecretSp
         missing_standby=_choice(fields.missing_standby, MissingStandby, path=f"{path}.missingStandby")
         or default.missing_standby,
         mount_path=mount_path,
+        tls=_choice(fields.tls, Tls, path=f"{path}.tls") or default.tls,
         labels=_not_reserved(fields.labels or {}, path=f"{path}.labels"),
         annotations=_not_reserved(fields.annotations or {}, path=f"{path}.annotations"),
         deletion_policy=_choice(fields.deletion_policy, DeletionPolicy, path=f"{path}.deletionPolicy")

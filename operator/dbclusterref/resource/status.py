@@ -221,7 +221,8 @@ _TYPICAL: dict[str, object] = {
             "type": "Ready",
             "status": "True",
             "reason": "Synced",
-            "message": "Secret  holds the private primary and standby of  (pg 17, fra1).",
+            "message": "Secret  holds the private primary and standby of  (pg 17, fra1). Clients are not told to verify the "
+            "server's certificate: set spec.secret.mountPath, or spec.secret.tls to Encrypt.",
             "observedGeneration": 1,
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         },

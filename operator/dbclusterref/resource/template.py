@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 ENDPOINT_PREFIXES = ("", "standby-", "public-", "public-standby-")
 PER_ENDPOINT = ("host", "port", "hostport", "username", "password", "userinfo", "database", "uri", "jdbc-url")
-GENERAL = ("type", "engine", "ca", "ca-file", "ca-path", "access-cert", "access-key")
+GENERAL = ("type", "engine", "ca", "ca-file", "ca-path", "sslmode", "tls-query", "access-cert", "access-key")
 PLACEHOLDERS = frozenset({prefix + name for prefix in ENDPOINT_PREFIXES for name in PER_ENDPOINT} | set(GENERAL))
 """What a user's template may name. Whether one has a value depends on the cluster."""
 

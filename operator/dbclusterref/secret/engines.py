@@ -10,18 +10,32 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsKeys:
+    """The placeholders `sslmode` and `tls-query` of an engine whose clients verify no server unless they are told to.
+
+    `encrypted` are their values where nothing says at which path a client finds the CA, and `verified` their templates where
+    `spec.secret.mountPath` does. `unverified` are the keys that cannot ask for it in a way that all their readers take.
+    """
+
+    encrypted: Mapping[str, str]
+    verified: Mapping[str, str]
+    unverified: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """One engine's Secret.
 
     `type` is the Service Binding type: the Secret's own `.type` derives from it and can never change, so engines that convert
     into each other share one. `uri` and `jdbc` are templates of one endpoint. `needs` names the placeholders without which no
     Secret is written at all. `files` are whole configuration files, in parts: a part that names a placeholder without a value
-    is left out, and so is one to which a value would add a line.
+    is left out, and so is one to which a value would add a line. `tls` is None where clients verify the server on their own.
     """
 
     type: str
     uri: str = ""
     jdbc: str = ""
+    tls: TlsKeys | None = None
     needs: tuple[str, ...] = ("host", "port", "username", "password")
     binding: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +68,7 @@ COMMON: Mapping[str, str] = {
     "public-standby-uri": "{public-standby-uri}",
 }
 
-_LIBPQ_BOTH = "postgresql://{userinfo}@{hostport},{standby-hostport}/{database:url}?sslmode=require&target_session_attrs="
+_LIBPQ_BOTH = "postgresql://{userinfo}@{hostport},{standby-hostport}/{database:url}?{tls-query}&target_session_attrs="
 
 # No quotes and no escapes here: libpq takes everything after the `=` literally.
 _PG_SERVICE = """\
@@ -81,11 +95,18 @@ sslrootcert={ca-path}
 _POSTGRESQL = Engine(
     type="postgresql",
     # `postgres://` would be shorter, and is refused by SQLAlchemy since 1.4.
-    uri="postgresql://{userinfo}@{hostport}/{database:url}?sslmode=require",
-    jdbc="jdbc:postgresql://{hostport}/{database:url}?sslmode=require",
+    uri="postgresql://{userinfo}@{hostport}/{database:url}?{tls-query}",
+    jdbc="jdbc:postgresql://{hostport}/{database:url}?{tls-query}",
+    # Each account has a CA of its own, so that verify-ca takes no stranger's server. DigitalOcean does not promise that a
+    # certificate names the private host, which verify-full would ask for.
+    tls=TlsKeys(
+        encrypted={"sslmode": "require", "tls-query": "sslmode=require"},
+        verified={"sslmode": "verify-ca", "tls-query": "sslmode=verify-ca&sslrootcert={ca-path:url}"},
+    ),
     needs=("host", "port", "username", "password", "database"),
     binding={
-        "sslmode": "require",
+        "sslmode": "{sslmode}",
+        # A name beside the key itself: Spring Cloud Bindings puts the binding's directory before it.
         "sslrootcert": "{ca-file}",
         "ha-uri": _LIBPQ_BOTH + "read-write",
         "ro-uri": _LIBPQ_BOTH + "prefer-standby",
@@ -96,7 +117,7 @@ _POSTGRESQL = Engine(
         "PGUSER": "{username}",
         "PGPASSWORD": "{password}",
         "PGDATABASE": "{database}",
-        "PGSSLMODE": "require",
+        "PGSSLMODE": "{sslmode}",
         "PGSSLROOTCERT": "{ca-path}",
         "DATABASE_URL": "{uri}",
         "DATABASE_REPLICA_URL": "{standby-uri}",
@@ -121,8 +142,14 @@ database="{database:quoted}"
 
 _MYSQL = Engine(
     type="mysql",
-    uri=_MYSQL_WITHOUT_QUERY + "?ssl-mode=REQUIRED",
+    uri=_MYSQL_WITHOUT_QUERY + "?{tls-query}",
+    # Connector/J reads no CA in PEM, and MariaDB's driver names it differently.
     jdbc="jdbc:mysql://{hostport}/{database:url}?sslMode=REQUIRED",
+    tls=TlsKeys(
+        encrypted={"tls-query": "ssl-mode=REQUIRED"},
+        verified={"tls-query": "ssl-mode=VERIFY_CA&ssl-ca={ca-path:url}"},
+        unverified=frozenset({"jdbc-url", "standby-jdbc-url", "DATABASE_URL", "DATABASE_REPLICA_URL"}),
+    ),
     needs=("host", "port", "username", "password", "database"),
     env={
         "MYSQL_HOST": "{host}",

@@ -21,7 +21,7 @@ from dbclusterref.errors import (
     WaitingForCluster,
 )
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY
-from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, MissingStandby, Reference
+from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, MissingStandby, Reference, Tls
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, parse_template
 from dbclusterref.secret.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
@@ -93,7 +93,10 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
             **_ca_digest(data, ca=values.get("ca", "").encode()),
         },
         owner=_owner(reference),
-        notes=tuple(_notes(reference, snapshot, left_out=left_out)),
+        notes=(
+            *_notes(reference, snapshot, left_out=left_out),
+            *_notes_on_tls(reference, engine, values=values, keys=data.keys()),
+        ),
     )
 
 
@@ -121,31 +124,54 @@ def _notes(reference: Reference, snapshot: Snapshot, *, left_out: tuple[str, ...
         yield f"Left out, because the cluster has no usable value for them: {_listed(left_out)}."
 
 
+def _notes_on_tls(reference: Reference, engine: Engine, *, values: Mapping[str, str], keys: Iterable[str]) -> Iterable[str]:
+    """Say which keys leave it to the client whether it verifies the server; a CA that is still to come has its own sentence."""
+    if engine.tls is None or reference.secret.tls is Tls.ENCRYPT or "ca" not in values:
+        return
+    if "ca-path" not in values:
+        yield (
+            "Clients are not told to verify the server's certificate: set spec.secret.mountPath, or spec.secret.tls to Encrypt."
+        )
+    elif unverified := engine.tls.unverified & set(keys) - reference.secret.template.keys():
+        yield (
+            f"These keys cannot tell clients to verify the server's certificate: {_listed(unverified)}. Replace those in use "
+            "by spec.secret.template, or set spec.secret.tls to Encrypt."
+        )
+
+
 def placeholders(reference: Reference, snapshot: Snapshot) -> dict[str, str]:
     """Return every placeholder that has a value for this cluster."""
     cluster = snapshot.cluster
     engine = engine_of(cluster.engine)
     endpoints = snapshot.pool.endpoints if snapshot.pool else cluster.endpoints
-    values: dict[str, str] = {}
+    general = _general_values(reference, snapshot, engine=engine)
+    values = dict(general)
     for endpoint, connection in _wanted(reference, endpoints):
         effective = _as_asked(connection, reference=reference, snapshot=snapshot, primary=endpoints.private)
         prefix = _PREFIX[endpoint]
         # A URI as given holds the credentials it was given with, and is no use for others.
         given_uri = connection.uri if effective == connection else ""
-        shown = _endpoint_values(effective, engine=engine, given_uri=given_uri)
+        shown = _endpoint_values(effective, engine=engine, given_uri=given_uri, general=general)
         values |= {prefix + name: value for name, value in shown.items()}
+    return values
+
+
+def _general_values(reference: Reference, snapshot: Snapshot, *, engine: Engine) -> dict[str, str]:
     ca = snapshot.ca.decode("utf-8", errors="replace")
     user = snapshot.user
     general = {
         "type": engine.type,
-        "engine": cluster.engine,
+        "engine": snapshot.cluster.engine,
         "ca": ca,
         "ca-file": "ca.crt" if ca else "",
         "ca-path": posixpath.join(reference.secret.mount_path, "ca.crt") if ca and reference.secret.mount_path else "",
         "access-cert": user.access_cert if user else "",
         "access-key": user.access_key if user else "",
     }
-    return values | {name: value for name, value in general.items() if value}
+    values = {name: value for name, value in general.items() if value}
+    if engine.tls and reference.secret.tls is Tls.VERIFY and "ca-path" in values:
+        return values | {name: fill(template, values) or "" for name, template in engine.tls.verified.items()}
+    return values | dict(engine.tls.encrypted if engine.tls else {})
 
 
 def _wanted(reference: Reference, endpoints: Endpoints) -> Iterable[tuple[Endpoint, Connection]]:
@@ -156,7 +182,6 @@ def _wanted(reference: Reference, endpoints: Endpoints) -> Iterable[tuple[Endpoi
         Endpoint.PUBLIC_STANDBY: "public_standby",
     }
     for endpoint, name in names.items():
-        # The private primary is what `host` means: there is no Secret without it.
         # The private primary is what `host` means: there is no Secret without it.
         if endpoint is not Endpoint.PRIVATE and endpoint not in reference.secret.endpoints:
             continue
@@ -184,7 +209,7 @@ def _as_asked(connection: Connection, *, reference: Reference, snapshot: Snapsho
     return replace(connection, user=user, password=password or snapshot.password, database=database)
 
 
-def _endpoint_values(connection: Connection, *, engine: Engine, given_uri: str) -> dict[str, str]:
+def _endpoint_values(connection: Connection, *, engine: Engine, given_uri: str, general: Mapping[str, str]) -> dict[str, str]:
     port = str(connection.port) if connection.port else ""
     host = f"[{connection.host}]" if ":" in connection.host else connection.host
     query = _query_of(connection.uri)
@@ -203,8 +228,8 @@ def _endpoint_values(connection: Connection, *, engine: Engine, given_uri: str) 
         "uri-query": f"?{query}" if query else "",
         "given-uri": given_uri,
     }
-    values["uri"] = fill(engine.uri, values | for_uri) or ""
-    values["jdbc-url"] = fill(engine.jdbc, values) or ""
+    values["uri"] = fill(engine.uri, {**general, **values, **for_uri}) or ""
+    values["jdbc-url"] = fill(engine.jdbc, {**general, **values}) or ""
     return {name: value for name, value in values.items() if value}
 
 

@@ -70,8 +70,12 @@ async def test_the_revision_goes_on_where_the_status_was_lost(bench: Bench) -> N
     assert after.status().secret_revision == 8
 
 
+@pytest.mark.parametrize("secret", [{}, {"mountPath": "/bindings"}], ids=["alone", "mounted"])
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_a_ca_that_follows_moves_no_revision_and_a_new_password_does(bench: Bench, *, restarted: bool) -> None:
+async def test_a_ca_that_follows_moves_no_revision_and_a_new_password_does(
+    bench: Bench, secret: dict[str, object], *, restarted: bool
+) -> None:
+    change_spec(bench, secret=secret)
     # A page brought the cluster, and it was decided that its CA follows.
     bench.account._cache.put(UUID, pack_cluster(a_cluster()), now=bench.clock())
     bench.account._reader.ca_schedule.plan(UUID, at=bench.clock() + 1)
@@ -85,6 +89,7 @@ async def test_a_ca_that_follows_moves_no_revision_and_a_new_password_does(bench
     bench.look(KEY)
     await bench.reconcile()
     assert "ca.crt" in bench.kubernetes.data()
+    assert ("sslmode=verify-ca" in bench.kubernetes.data()["uri"]) == bool(secret)
     assert bench.kubernetes.secrets[KEY]["metadata"]["annotations"][REVISION] == "1"
     assert bench.status().secret_revision == 1
     bench.rotate("pw-2")

@@ -16,6 +16,7 @@ DECIDE_THE_SECRET: list[dict[str, Any]] = [
     {"secret": {"endpoints": ["Private"]}},
     {"secret": {"missingStandby": "UsePrimary"}},
     {"secret": {"mountPath": "/bindings"}},
+    {"secret": {"tls": "Encrypt"}},
     {"secret": {"labels": {"team": "a"}}},
     {"secret": {"annotations": {"example.com/a": "b"}}},
     {"secret": {"deletionPolicy": "Retain"}},
@@ -35,6 +36,7 @@ def test_each_part_of_the_spec_that_decides_the_secret_has_a_digest_of_its_own()
         {"suspend": True},
         {"restart": [{"kind": "Deployment", "name": "app"}]},
         {"secret": {"keySets": ["Env", "Binding"]}},
+        {"secret": {"tls": "Verify"}},
     ],
 )
 def test_what_is_not_in_the_secret_and_what_is_the_default_changes_no_digest(spec: dict[str, Any]) -> None:

@@ -335,7 +335,70 @@ def test_no_value_brings_a_line_into_a_configuration_file(engine: str, member: s
     lines = text(secret).get(file, "").splitlines()
     assert not [line for line in lines if line.startswith("evil")]
     if not lines:
-        assert secret.notes == (f"Left out, because the cluster has no usable value for them: {file}.",)
+        assert secret.notes[0] == f"Left out, because the cluster has no usable value for them: {file}."
+
+
+# Whether clients verify the server
+
+MOUNTED: Body = {"mountPath": "/bindings/orders"}
+
+
+def asks_to_verify(key: str, value: str) -> bool:
+    """Whether a PostgreSQL or MySQL client that takes this key verifies the server."""
+    return value == "verify-ca" or "sslmode=verify-ca" in value or "ssl-mode=VERIFY_CA" in value or key == "my.cnf"
+
+
+@pytest.mark.parametrize("engine", ["pg", "advanced_pg"])
+def test_with_a_mount_path_every_key_that_asks_for_tls_asks_to_verify(engine: str) -> None:
+    everything = {"keySets": ["Binding", "Env", "Files"], **MOUNTED, **ALL_ENDPOINTS["secret"]}
+    standby = dict.fromkeys(CONNECTIONS, connection_body())
+    secret = rendered({"secret": everything}, engine=engine, ca=PEM, **standby)
+    about_tls = {key: value for key, value in text(secret).items() if "ssl" in value or "sslmode" in key.lower()}
+    assert len(about_tls) == 13
+    assert [key for key, value in about_tls.items() if not asks_to_verify(key, value)] == []
+    assert secret.notes == ()
+
+
+@pytest.mark.parametrize("engine", ["pg", "mysql"])
+@pytest.mark.parametrize("secret", [{}, {**MOUNTED, "tls": "Encrypt"}], ids=["no mount path", "Encrypt"])
+def test_otherwise_no_uri_names_a_file_that_may_not_be_there(engine: str, secret: Body) -> None:
+    found = rendered({"secret": secret}, engine=engine, ca=PEM)
+    assert not [key for key, value in text(found).items() if asks_to_verify(key, value)]
+    assert "ca.crt" not in "".join(value for key, value in text(found).items() if "://" in value)
+
+
+def test_while_the_ca_is_still_to_come_no_key_asks_to_verify_by_it() -> None:
+    secret = rendered({"secret": MOUNTED}, ca=b"")
+    assert not [key for key, value in text(secret).items() if asks_to_verify(key, value)]
+    assert secret.notes == ()
+
+
+def test_ready_says_that_nothing_is_verified_until_somebody_decides() -> None:
+    (note,) = rendered(ca=PEM).notes
+    assert note == (
+        "Clients are not told to verify the server's certificate: set spec.secret.mountPath, or spec.secret.tls to Encrypt."
+    )
+    assert rendered({"secret": {"tls": "Encrypt"}}, ca=PEM).notes == ()
+    assert rendered({"secret": {"tls": "Encrypt"}}, ca=PEM).data == rendered(ca=PEM).data
+
+
+@pytest.mark.parametrize("engine", ["redis", "valkey", "mongodb", "kafka", "opensearch", "scylla"])
+def test_clients_that_verify_on_their_own_are_nothing_to_speak_of(engine: str) -> None:
+    assert rendered(engine=engine, ca=PEM).notes == ()
+    assert rendered({"secret": MOUNTED}, engine=engine, ca=PEM).notes == ()
+
+
+def test_mysqls_keys_that_cannot_ask_to_verify_are_named_until_they_are_replaced() -> None:
+    (note,) = rendered({"secret": MOUNTED}, engine="mysql", ca=PEM).notes
+    assert note.startswith(
+        "These keys cannot tell clients to verify the server's certificate: DATABASE_REPLICA_URL, DATABASE_URL, jdbc-url, "
+        "standby-jdbc-url."
+    )
+    assert rendered({"secret": {**MOUNTED, "keySets": ["Files"]}}, engine="mysql", ca=PEM).notes == ()
+    template = {"DATABASE_URL": "mysql://{host}?ssl-ca={ca-path:url}", "jdbc-url": "x", "DATABASE_REPLICA_URL": "x"}
+    (note,) = rendered({"secret": {**MOUNTED, "template": template}}, engine="mysql", ca=PEM).notes
+    assert "certificate: standby-jdbc-url. Replace" in note
+    assert rendered({"secret": {**MOUNTED, "tls": "Encrypt"}}, engine="mysql", ca=PEM).notes == ()
 
 
 # Users, databases, passwords
