@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from dbclusterref.errors import TokenInvalid, UpstreamUnavailable
+from dbclusterref.reconcile.conditions import Holds, Outcome, Result, Suspended, next_status
 from dbclusterref.resource import objects, reference, status, template
 from dbclusterref.resource.duration import parse_duration
 from tests.deploy import argo
+from tests.support.builders import a_reference, an_identity
 from tests.support.command_line import settings_from
 
 ROOT = Path(__file__).parents[2]
@@ -388,6 +392,17 @@ HEALTHY = {"Ready": "True", "Fresh": "True", "Stalled": "False", "Reconciling": 
 )
 def test_argo_cd_judges_by_the_conditions(changed: Mapping[str, str], expected: str, message: str) -> None:
     assert argo_health(status=conditions(**{**HEALTHY, **changed})) == {"status": expected, "message": message}
+
+
+@pytest.mark.parametrize("holds", [Holds.THIS_SPEC, Holds.MISSING])
+@pytest.mark.parametrize("outcome", [TokenInvalid("What to do."), UpstreamUnavailable("What to do."), Suspended()], ids=repr)
+def test_argo_cd_shows_the_cause_in_full(outcome: Outcome, holds: Holds) -> None:
+    metadata = an_identity()
+    result = Result(outcome=outcome, holds=holds)
+    now = datetime(2026, 1, 5, tzinfo=UTC)
+    found = next_status(status.Status(), result, identity=metadata, reference=a_reference(), now=now)
+    shown = argo_health(metadata={"generation": metadata.generation}, status=found.to_body())["message"]
+    assert ("Set spec.suspend to false" if isinstance(outcome, Suspended) else "What to do.") in shown
 
 
 @pytest.mark.parametrize(("ready", "expected"), [(True, "Healthy"), (False, "Degraded")])

@@ -126,16 +126,20 @@ async def refresh(kubernetes: KubernetesApi, key: ObjectKey, *, wait: float) -> 
                 status = Status.from_body(await _get(kubernetes, key))
                 fresh = status.conditions.get(ConditionType.FRESH)
                 if fresh and status.last_handled_refresh_at == requested:
-                    click.echo(f"{key}: {fresh.reason}: {fresh.message}")
+                    click.echo(f"{key}: {fresh.reason}: {_told(status)}")
                     return 0 if fresh.status else 1
                 limited = limited + 1 if fresh and fresh.reason == RateLimited.reason else 0
                 if fresh and limited > STILL_LIMITED:
-                    click.echo(f"{key}: {fresh.reason}: {fresh.message} The refresh stays requested until then.")
+                    click.echo(f"{key}: {fresh.reason}: {_told(status)} The refresh stays requested until then.")
                     return 1
                 await asyncio.sleep(POLL_PERIOD)
     except TimeoutError:
         click.echo(f"{key}: not read within {wait:.0f} s; see: dbclusterref explain -n {key.namespace} {key.name}")
         return 1
+
+
+def _told(status: Status) -> str:
+    return status.telling.message if status.telling else ""
 
 
 async def set_suspended(kubernetes: KubernetesApi, key: ObjectKey, *, suspended: bool) -> int:

@@ -3,6 +3,9 @@
 `Ready=True` for a generation says: the Secret of that generation exists, and holds what upstream last said for that spec. A
 condition's `lastTransitionTime` moves only when its `status` does, and a message stays the same for as long as its cause does,
 so that repeating a result changes nothing and costs no write.
+
+Each condition says its own thing. A cause is said in full where it is looked for: in Ready where that is not True, else in
+Fresh; and in Stalled or Reconciling while one of them is True, since theirs is the message that kstatus shows.
 """
 
 from collections.abc import Mapping
@@ -25,6 +28,8 @@ HEARTBEAT = timedelta(hours=1)
 
 STALE_INTERVALS = 3
 STALE_AT_LEAST = timedelta(minutes=5)
+
+_READY_SAYS_WHY = "The Secret is not confirmed to match DigitalOcean's last answer; the condition Ready says why."
 
 LONGEST_MESSAGE = 4000
 LONGEST_FACT = 256
@@ -163,9 +168,10 @@ def _shown_suspended(holds: Holds, *, secret: str) -> Mapping[ConditionType, _Sh
     good = holds is Holds.THIS_SPEC
     kept = "is left as it is" if good else holds.value
     message = f"Reconciliation is suspended. Secret {secret} {kept}. Set spec.suspend to false to resume."
+    left_alone = f"Secret {secret} is left as it is; the condition Fresh says why."
     return {
-        ConditionType.READY: _Shown(good, SUSPENDED, message),
-        ConditionType.FRESH: _Shown.false(SUSPENDED, message),
+        ConditionType.READY: _Shown(good, SUSPENDED, left_alone if good else message),
+        ConditionType.FRESH: _Shown.false(SUSPENDED, message if good else _READY_SAYS_WHY),
         # Without a good Secret nothing that waits for this resource can go on before somebody resumes it.
         ConditionType.STALLED: _Shown(not good, SUSPENDED, "No action required." if good else message),
         ConditionType.RECONCILING: _Shown.false(SUSPENDED, "Reconciliation is suspended."),
@@ -192,7 +198,7 @@ def _shown_cause(
         reconciling = _Shown.false(reason, waits)
     return {
         ConditionType.READY: ready,
-        ConditionType.FRESH: _Shown.false(reason, cause.message),
+        ConditionType.FRESH: _Shown.false(reason, cause.message if ready.status else _READY_SAYS_WHY),
         ConditionType.STALLED: _Shown(cause.stalled, reason, cause.message if cause.stalled else "No action required."),
         ConditionType.RECONCILING: reconciling,
     }

@@ -102,13 +102,13 @@ class Reporter:
         before, after = _announced(old), _announced(new)
         if before == after or (before is None and isinstance(outcome, Published)):
             return
-        ready = new.conditions[ConditionType.READY]
+        ready, telling = new.conditions[ConditionType.READY], new.telling
+        assert telling
         match outcome:
             case Cause():
-                text = outcome.message if ready.status or outcome.stalled else ready.message
-                self._announce(entry, outcome.reason, text, warning=True, now=now)
+                self._announce(entry, outcome.reason, telling.message, warning=True, now=now)
             case Suspended():
-                self._announce(entry, SUSPENDED, ready.message, warning=not ready.status, now=now)
+                self._announce(entry, SUSPENDED, telling.message, warning=not ready.status, now=now)
             case Published():
                 self._announce(entry, SYNCED, ready.message, warning=False, now=now)
 

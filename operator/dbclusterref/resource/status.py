@@ -123,6 +123,12 @@ class Status:
         """Return whether a condition is True."""
         return kind in self.conditions and self.conditions[kind].status
 
+    @property
+    def telling(self) -> Condition | None:
+        """Return the condition that says in full how things are: Ready where that is not True, else Fresh."""
+        ready, fresh = self.conditions.get(ConditionType.READY), self.conditions.get(ConditionType.FRESH)
+        return fresh if ready is None or ready.status else ready
+
     def not_fresh_for(self, now: datetime) -> timedelta:
         """How long Fresh has not been True, by the time of day: nothing where it is, or where the clock has jumped back."""
         fresh = self.conditions.get(ConditionType.FRESH)
@@ -238,7 +244,7 @@ _TYPICAL: dict[str, object] = {
             "type": "Stalled",
             "status": "False",
             "reason": "Synced",
-            "message": "Nothing needs a person.",
+            "message": "No action required.",
             "observedGeneration": 1,
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         },
@@ -246,7 +252,7 @@ _TYPICAL: dict[str, object] = {
             "type": "Reconciling",
             "status": "False",
             "reason": "Synced",
-            "message": "Nothing is left to do.",
+            "message": "Up to date.",
             "observedGeneration": 1,
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         },

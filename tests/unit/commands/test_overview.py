@@ -133,6 +133,9 @@ async def test_a_refresh_is_requested_and_its_outcome_awaited(capsys: pytest.Cap
     assert capsys.readouterr().out.splitlines() == ["shop/orders-db: refresh requested.", "shop/orders-db: Synced: As it says."]
     _, failing = api(body(fresh=False, reason="TokenInvalid"))
     assert await refresh(failing, KEY, wait=5.0) == 1
+    _, without = api(body(ready=False, fresh=False, reason="TokenInvalid"))
+    assert await refresh(without, KEY, wait=5.0) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "shop/orders-db: TokenInvalid: The Secret is there.", "what Ready says"
 
 
 async def test_a_refresh_that_the_rate_limit_delays_ends_with_the_reason(

@@ -210,7 +210,8 @@ def test_suspension_leaves_ready_as_it_was() -> None:
     }
     assert status.last_sync_time == SYNCED.last_sync_time
     kept = "Reconciliation is suspended. Secret orders-db is left as it is. Set spec.suspend to false to resume."
-    assert status.conditions[READY].message == kept
+    assert status.conditions[FRESH].message == kept
+    assert status.conditions[READY].message == "Secret orders-db is left as it is; the condition Fresh says why."
 
 
 @pytest.mark.parametrize("holds", [Holds.MISSING, Holds.CHANGED, Holds.FORMER_SPEC, Holds.FOREIGN])
@@ -275,6 +276,30 @@ def test_a_secret_that_stands_although_the_read_failed_is_reported() -> None:
     status = after((OUTAGE, NOON), still=published(revision=5))
     assert (status.binding_name, status.secret_revision, shown(status)["Ready"]) == ("orders-db", 5, "True/Synced")
     assert status.last_sync_time is None
+
+
+# Which condition says what
+
+
+LONG = "DigitalOcean answered with something that takes a sentence to say. And another one to say what to do."
+
+
+@pytest.mark.parametrize("old", [Status(), SYNCED], ids=["no Secret", "a Secret"])
+@pytest.mark.parametrize("holds", [None, *Holds])
+@pytest.mark.parametrize("kind", [UpstreamUnavailable, ClusterNotFound, InvalidSpec, None])
+def test_what_is_long_is_said_where_it_is_looked_for_and_the_others_name_that_condition(
+    kind: type[Cause] | None, holds: Holds | None, old: Status
+) -> None:
+    long = LONG if kind else "Reconciliation is suspended. "
+    status = after((kind(LONG) if kind else Suspended(), NOON + MINUTE), old=old, holds=holds)
+    said = {kind for kind, condition in status.conditions.items() if long in condition.message}
+    shown_by_kstatus = {kind for kind in (STALLED, RECONCILING) if status.is_true(kind)}
+    telling = FRESH if status.is_true(READY) else READY
+    assert said == {telling} | shown_by_kstatus
+    assert status.telling == status.conditions[telling]
+    other = status.conditions[READY if telling is FRESH else FRESH].message
+    assert f"the condition {telling} says why" in other or (telling is FRESH and kind)
+    assert len({condition.message for condition in status.conditions.values()}) >= 3
 
 
 # What moves, and what does not
