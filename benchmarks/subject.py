@@ -59,7 +59,13 @@ def start_operator(world: World, namespace: str, token: str, *, under: Sequence[
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    flags = [f"--metrics-address=127.0.0.1:{port}", f"--namespaces={namespace}", "--token-namespaces=*", "--log-level=warning"]
+    flags = [
+        f"--metrics-address=127.0.0.1:{port}",
+        f"--namespaces={namespace}",
+        "--token-namespaces=*",
+        "--max-per-namespace=0",
+        "--log-level=warning",
+    ]
     return _start([sys.executable, *under, "-m", "dbclusterref", "run", *flags], world, token, url=f"http://127.0.0.1:{port}")
 
 

@@ -78,6 +78,7 @@ STRICTER: Mapping[str, Json] = {
     "terminationGracePeriodSeconds": {"type": "integer", "minimum": 0},
     "revisionHistoryLimit": {"type": "integer", "minimum": 0},
     "namespaces": {"type": "array", "items": NAMESPACE, "uniqueItems": True},
+    "maxPerNamespace": {"type": ["integer", "null"], "minimum": 0, "maximum": 999999},
     "rbac.scope": {"enum": ["cluster", "namespaces", "names"]},
     "rbac.secretNames": {"type": "array", "items": OBJECT_NAME, "uniqueItems": True},
     "rbac.tokenSecretNames": {"type": "array", "items": OBJECT_NAME, "uniqueItems": True},

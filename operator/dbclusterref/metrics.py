@@ -1,8 +1,8 @@
 """All metrics: what each one counts, its labels, and what to do with it. docs/metrics.md is generated from this module.
 
-Labels are small, closed sets: no names of resources, clusters or tokens. The only exception are the series of single
-references, which are off unless a person asks for them. A label value that an alert waits for exists from the start:
-Prometheus sees no increase in a counter whose first sample is already 1.
+Labels are small, closed sets: no names of resources, clusters or tokens. The exceptions are the series of single references,
+which are off unless a person asks for them, and the namespaces with more references than are served, at most 20. A label
+value that an alert waits for exists from the start: Prometheus sees no increase in a counter whose first sample is already 1.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -86,8 +86,8 @@ class Metrics:
     def set_references(self, counts: Mapping[tuple[bool, bool, bool, str], int]) -> None:
         """Replace the counts of references by ready, fresh, stalled and reason."""
         self.references.clear()
-        for (ready, fresh, stalled, reason), count in ({(True, True, False, SYNCED): 0} | dict(counts)).items():
-            self.references.labels(_truth(ready), _truth(fresh), _truth(stalled), reason).set(count)
+        for (*states, reason), count in ({(True, True, False, SYNCED): 0} | dict(counts)).items():
+            self.references.labels(*(str(state).lower() for state in states), reason).set(count)
 
     def set_budgets(self, budgets: Mapping[str, tuple[int, int]]) -> None:
         """Replace the budgets: requests left and the hourly limit, by the opaque id of a token."""
@@ -120,6 +120,12 @@ class Metrics:
             "references_known",
             "DatabaseClusterRefs in this process' memory, on a standby too.",
             "Compare a standby with its leader: a standby that knows as many takes over without listing anything.",
+        )
+        self.references_refused = self._gauge(
+            "references_refused",
+            "References that are not served because their namespace has more than --max-per-namespace, as last listed.",
+            "Give the namespace a ResourceQuota, or raise `--max-per-namespace`: [scaling.md](scaling.md#one-namespace).",
+            namespace="those with the most; at most 20 namespaces",
         )
         self.oldest_answer_age = self._gauge(
             "oldest_answer_age_seconds",
@@ -390,7 +396,3 @@ def _leaves(kind: type[Cause]) -> Iterator[type[Cause]]:
         yield from _leaves(child)
     if not children:
         yield kind
-
-
-def _truth(value: bool) -> str:  # noqa: FBT001 - a value to print
-    return "true" if value else "false"

@@ -213,7 +213,7 @@ def test_nothing_that_is_deleted_by_reflex_holds_the_crd() -> None:
 
 def test_every_flag_of_run_can_be_set_by_a_value() -> None:
     everything = "namespaces={shop},token.namespaces={shop},leaderElection.namespace=leases,allowInsecureAPIURL=true"
-    everything += ",metrics.perReference=9,restartWorkloads=true"
+    everything += ",metrics.perReference=9,restartWorkloads=true,maxPerNamespace=0"
     one = find(render_helm(f"--set=apiURL=https://api.example,{everything}"), "Deployment")
     other = find(render_helm("--set=shards=2"), "StatefulSet")
     arguments = other["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -224,13 +224,14 @@ def test_every_flag_of_run_can_be_set_by_a_value() -> None:
 def test_the_operator_understands_what_the_chart_sets() -> None:
     flags = (
         "--set=apiURL=https://api.example,namespaces={shop,team-a},token.namespaces={team-*},leaderElection.namespace=leases",
-        "--set=log.level=debug,log.format=plain,metrics.port=9000",
+        "--set=log.level=debug,log.format=plain,metrics.port=9000,maxPerNamespace=0",
     )
     read = settings_from(**environment(find(render_helm(*flags), "Deployment")))
     assert read.api_url == "https://api.example"
     assert (read.namespaces, read.token_namespaces) == (("shop", "team-a"), ("team-*",))
     assert (read.leader_elect, read.lease_namespace) == (True, "leases")
     assert (read.log_level, read.log_format, read.metrics_port) == ("debug", "plain", 9000)
+    assert read.max_per_namespace == 0
 
 
 @pytest.mark.parametrize(

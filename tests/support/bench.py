@@ -11,6 +11,7 @@ from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import Reconciler
@@ -43,10 +44,11 @@ class Bench:
         clock: FakeClock,
         *,
         restarts: bool = True,
+        limit: NamespaceLimit | None = None,
     ) -> None:
         self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
-        self.store = Store()
         self.marked: set[ObjectKey] = set()
+        self.store = Store(limit=limit, on_refused=self.marked.add)
         self.wrote: list[Mapping[str, object]] = []
         self.leading = True
         self.metrics = metrics = Metrics()

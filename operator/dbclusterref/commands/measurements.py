@@ -3,13 +3,14 @@
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 from itertools import islice
 
 from dbclusterref.clock import Clock
 from dbclusterref.commands.reference_series import ReferenceCollector, ReferenceSeries
 from dbclusterref.digitalocean.account import Accounts
 from dbclusterref.digitalocean.traffic import Traffic
+from dbclusterref.errors import TooLarge
 from dbclusterref.metrics import OVERDUE, PENDING, Metrics
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.store import Store
@@ -17,6 +18,8 @@ from dbclusterref.resource.status import Summary, parse_time
 
 MOST_NEW_CERTIFICATES = 100
 """CA certificates parsed in one scrape, a fifth of a millisecond each; the others follow with the next."""
+MOST_NAMESPACES = 20
+"""Namespaces with more references than are served that are named, those with the most of them."""
 
 
 class Measurements:
@@ -57,6 +60,7 @@ class Measurements:
             self._measure_references()
             return
         metrics.set_references({})
+        metrics.references_refused.clear()
         for gauge in (
             metrics.oldest_answer_age, metrics.ca_not_after, metrics.end_of_life, metrics.past_end_of_life,
             metrics.series_omitted, metrics.queue_length, metrics.queue_overdue_seconds,
@@ -94,6 +98,11 @@ class Measurements:
             if end := parse_time(summary.version_end_of_life):
                 ends.append(end.timestamp())
                 past += count if end <= now else 0
+        self._metrics.references_refused.clear()
+        if refused := self._store.limit.refused:
+            counts[False, False, True, TooLarge.reason] += sum(refused.values())
+            for namespace in nlargest(MOST_NAMESPACES, refused, key=lambda name: (refused[name], name)):
+                self._metrics.references_refused.labels(namespace).set(refused[namespace])
         self._metrics.set_references(counts)
         self._metrics.end_of_life.set(min(ends, default=0.0))
         self._metrics.past_end_of_life.set(past)

@@ -126,8 +126,8 @@ REASONS: Mapping[str, Explanation] = {
         "The resource asks for something that cannot be.", "Correct the field that the message names.", "Nothing until then."
     ),
     "TooLarge": Explanation(
-        "The DatabaseClusterRefs of the namespace hold more text than one namespace may.",
-        "Shorten their templates, labels and annotations, or use several namespaces.",
+        "The namespace has more DatabaseClusterRefs, or they hold more text, than one namespace may.",
+        "Delete some, or shorten their templates, labels and annotations, as the message says; or use several namespaces.",
         "The others are served; this one when there is room, which is looked at within a quarter of an hour.",
     ),
 }

@@ -30,6 +30,7 @@ from dbclusterref.kube.fence import Fence
 from dbclusterref.kube.leader_election import LeaderElector
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
 from dbclusterref.reconcile.reconciler import Reconciler
@@ -97,7 +98,11 @@ class _Operator:
         self._kubernetes = kubernetes
         self._clock: Clock = system_clock(random.random)
         self._metrics = metrics
-        self._store = Store(shard=settings.shard)
+        self._store = Store(
+            shard=settings.shard,
+            limit=NamespaceLimit(settings.max_per_namespace),
+            on_refused=lambda key: self._controller.mark(key),  # noqa: PLW0108 - it is made below
+        )
         self._own_writes = OwnWrites()
         self._stop = asyncio.Event()
         self._exit_status = 0

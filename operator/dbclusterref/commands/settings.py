@@ -11,6 +11,7 @@ import click
 
 from dbclusterref.digitalocean.grants import DEFAULT_GRANT_TAG, GrantTag
 from dbclusterref.errors import SettingsError
+from dbclusterref.reconcile.namespace_limit import DEFAULT_MOST
 from dbclusterref.resource.shard import Shard
 from dbclusterref.timing import Timing
 
@@ -39,6 +40,7 @@ class Settings:
     token_namespaces: tuple[str, ...] = ()
     grant_tag: GrantTag = field(default_factory=GrantTag)
     namespaces: tuple[str, ...] = ()
+    max_per_namespace: int = DEFAULT_MOST
     metrics_host: str = ""
     metrics_port: int = 8080
     metrics_per_reference: int = 0
@@ -90,10 +92,13 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS:
-        raise ValueError(f"is {text!r}; write how many references may have metrics of their own, for example 200, or 0.")
-    return int(text)
+def _count(what: str) -> Callable[[str], int]:
+    def judge(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS:
+            raise ValueError(f"is {text!r}; write {what}.")
+        return int(text)
+
+    return judge
 
 
 def _shard(text: str) -> Shard:
@@ -144,12 +149,20 @@ _OPTIONS: Mapping[str, tuple[str, _Text | None, str, str]] = {
         "DBCLUSTERREF_NAMESPACES", _Text("NAMES", _names(_NAMESPACE)), "",
         "Watch only these namespaces, comma-separated. All by default.",
     ),
+    "--max-per-namespace": (
+        "DBCLUSTERREF_MAX_PER_NAMESPACE",
+        _Text("COUNT", _count("how many references of one namespace are served, for example 2000, or 0 for any number")),
+        str(DEFAULT_MOST),
+        "How many references of one namespace are served, the oldest first; 0 for any number.",
+    ),
     "--metrics-address": (
         "DBCLUSTERREF_METRICS_ADDRESS", _Text("HOST:PORT", _address), ":8080",
         "Where probes and metrics are served; without a host, on every IPv4 and IPv6 address.",
     ),
     "--metrics-per-reference": (
-        "DBCLUSTERREF_METRICS_PER_REFERENCE", _Text("COUNT", _count), "0",
+        "DBCLUSTERREF_METRICS_PER_REFERENCE",
+        _Text("COUNT", _count("how many references may have metrics of their own, for example 200, or 0")),
+        "0",
         "How many references have metrics of their own, those in trouble first. None by default.",
     ),
     "--shard": (

@@ -222,10 +222,15 @@ class Entry:
     published: PublishState = field(default_factory=PublishState)
     status_was_overwritten: bool = False
     """Somebody else has written the status since this process did."""
+    bound: ObjectKey | None = None
+    """Without a spec that can be read: the Secret that the status names."""
 
     def __post_init__(self) -> None:
         """Begin with what an earlier process has learned for this very spec."""
-        self.reads.believe(self.status, generation=self.identity.generation)
+        status = self.status
+        self.reads.believe(status, generation=self.identity.generation)
+        if self.reference is None and status.binding_name:
+            self.bound = ObjectKey(self.identity.key.namespace, status.binding_name)
 
     @property
     def status(self) -> Status:
@@ -245,8 +250,9 @@ class Entry:
     @property
     def secret_keys(self) -> frozenset[ObjectKey]:
         """Return the names of the Secrets that this resource answers for: the one it asks for, and the one it has."""
-        wanted = {self.reference.secret_key} if self.reference else set()
-        return frozenset(wanted | ({self.published.made_from[0].secret_key} if self.published.made_from else set()))
+        made_from = self.published.made_from
+        keys = (self.reference and self.reference.secret_key, self.bound, made_from and made_from[0].secret_key)
+        return frozenset(key for key in keys if key)
 
     def succeed(self, former: "Entry") -> None:
         """Take over what still holds of the same object's former spec."""

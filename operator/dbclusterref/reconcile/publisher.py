@@ -16,7 +16,7 @@ from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
 from dbclusterref.reconcile.ownership import require_ours
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.store import Store
-from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.objects import ObjectKey, is_labelled
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.rights import how_to_grant_get
 from dbclusterref.resource.spec_digest import spec_digest
@@ -277,6 +277,9 @@ class Publisher:
                     f"{how_to_grant_get(key, denied=error)}"
                 ) from None
             raise
+        if body and self._sees_secrets() and is_labelled(body):
+            # The watch tells of its changes: of a Secret that has this name only now, it has told already.
+            self._store.observe_secret(body)
         return LiveSecret.from_body(body) if body else None
 
     async def _apply(

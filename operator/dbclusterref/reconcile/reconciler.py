@@ -151,7 +151,10 @@ class Reconciler:
             if entry.reference is None:
                 assert entry.invalid is not None
                 holds = await self._publisher.keep(entry)
-                return NextStep(after=await self._report(entry, Publication(outcome=entry.invalid, holds=holds)) or None)
+                after = await self._report(entry, Publication(outcome=entry.invalid, holds=holds))
+                if not after:
+                    self._store.told(entry)
+                return NextStep(after=after or None)
             if entry.reference.suspend:
                 self._restarter.forget(key)
                 holds = await self._publisher.inspect(entry)

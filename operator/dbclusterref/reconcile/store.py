@@ -6,7 +6,7 @@ the API server's storage is restored from a backup.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -14,33 +14,54 @@ import msgspec
 from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import InvalidSpec, TooLarge
 from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, key_of, metadata_of, uid_of, version_of
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.shard import Shard
-from dbclusterref.resource.status import Status, pack_status
+from dbclusterref.resource.status import ConditionType, Status, pack_status
 from dbclusterref.secret.state import REFERENCE_UID, LiveSecret
 
 FREE_BYTES = 1024
 """Of a spec, as JSON: what counts towards its namespace's share of memory is what is beyond."""
 NAMESPACE_BYTES = 4 * 1024 * 1024
 """What the specs of one namespace may have beyond that together; the resources that come after are not served."""
+MOST_TO_REFUSE = 500
+"""Resources of one namespace without a place that wait for their status; the others follow with the next listing."""
 
 
 class Store:
-    """The entries by resource, and the live Secrets that carry our label; of another shard's nothing is kept."""
+    """The entries by resource, and the live Secrets that carry our label and have the name of a resource's Secret.
 
-    def __init__(self, *, shard: Shard | None = None) -> None:
+    Of another shard's resources nothing is kept, and nothing but a count of those that have no place within `limit`. Such a
+    resource is an entry until its status says so; `on_refused` is told of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        shard: Shard | None = None,
+        limit: NamespaceLimit | None = None,
+        on_refused: Callable[[ObjectKey], object] = lambda _: None,
+    ) -> None:
         self._shard = shard or Shard()
+        self.limit = limit or NamespaceLimit()
+        self._on_refused = on_refused
         self._entries: dict[ObjectKey, Entry] = {}
+        self._to_refuse: dict[str, dict[ObjectKey, Entry]] = {}
         self._secrets: dict[ObjectKey, LiveSecret] = {}
         # Tuples: nearly always there is one, and a set of one is four times as large.
         self._by_secret: dict[ObjectKey, tuple[ObjectKey, ...]] = {}
         self._sizes: dict[ObjectKey, int] = {}
         self._held: Counter[str] = Counter()
+        self._unclaimed: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Return how many resources are known."""
+        """Return how many resources are served."""
         return len(self._entries)
+
+    def __contains__(self, key: ObjectKey) -> bool:
+        """Return whether a resource is served."""
+        return key in self._entries
 
     def __iter__(self) -> Iterator[Entry]:
         """Return the entries as they are now."""
@@ -48,18 +69,19 @@ class Store:
 
     def get(self, key: ObjectKey) -> Entry | None:
         """Return a resource, if it is known."""
-        return self._entries.get(key)
+        return self._entries.get(key) or self._to_refuse.get(key.namespace, {}).get(key)
 
     def secret(self, key: ObjectKey) -> LiveSecret | None:
         """Return a live Secret of ours, as last seen."""
         return self._secrets.get(key)
 
     def observe_reference(
-        self, body: Mapping[str, object], *, gone: bool = False, instead_of: str | None = None
+        self, body: Mapping[str, object], *, gone: bool = False, instead_of: str | None = None, listed: bool = False
     ) -> ObjectKey | None:
-        """Take a resource in; return its key if it needs work now.
+        """Take a resource in; return its key if it is served and needs work now.
 
-        `instead_of` is the version that was known before `body` was read, by name or in a consistent listing.
+        `instead_of` is the version that was known before `body` was read, by name or in a consistent listing; `listed` where it
+        is a listing of the whole namespace.
         """
         identity = ObjectMeta.from_body(body)
         if not self._shard.owns(identity.uid):
@@ -72,31 +94,28 @@ class Store:
         # kopf keeps order within one UID only: the former object's last words may come after its successor's first.
         if known and not _supersedes(version, known.resource_version, instead_of=instead_of):
             return None
-        if known and known.identity.uid == identity.uid:
-            status = Status.from_body(body)
-            refused = isinstance(known.invalid, TooLarge)
-            if known.identity == identity and not (refused and self._has_room(identity.key, _size_of(body))):
-                known.resource_version = version
-                before, known.status = known.packed_status, status
-                if before == known.packed_status:
-                    return None
-                known.status_was_overwritten = True
-                known.reads.believe(status, generation=identity.generation)
-                return identity.key
-        entry, size = _entry(body, identity=identity, version=version), _size_of(body)
-        if not self._has_room(identity.key, size):
-            entry.reference, entry.invalid = None, _too_large(identity.key.namespace)
-        self._replace(entry, known=known)
+        if known and known.identity == identity and not self._has_room_now(known, body):
+            return self._take_status(known, Status.from_body(body), version=version)
+        if not self._has_place(body, identity=identity, listed=listed):
+            return None
+        size = _size_of(body)
+        too_large = None if self._has_room(identity.key, size) else _too_large(identity.key.namespace)
+        entry = _entry(body, identity=identity, version=version, too_large=too_large)
+        self._replace(entry, known=self._entries.get(identity.key))
         self._count(identity.key, size if entry.reference else 0)
         return identity.key
 
     def observe_secret(
-        self, body: Mapping[str, object], *, gone: bool = False, instead_of: str | None = None
+        self, body: Mapping[str, object], *, gone: bool = False, instead_of: str | None = None, in_advance: bool = False
     ) -> frozenset[ObjectKey]:
-        """Take a Secret in; return the resources that need work because of it. `instead_of` as for a resource."""
-        if not self.keeps(body):
-            return frozenset()
+        """Take a Secret in; return the resources that need work because of it. `instead_of` as for a resource.
+
+        `in_advance` where the resources are still to come: as many are kept as there may be resources, until
+        `drop_unclaimed`.
+        """
         key = key_of(body)
+        if not self.keeps(body, in_advance=in_advance):
+            return frozenset()
         known = self._secrets.get(key)
         if known and not _supersedes(version_of(body), known.resource_version, instead_of=instead_of):
             return frozenset()
@@ -106,6 +125,8 @@ class Store:
                 return frozenset()
             self._secrets.pop(key, None)
             return interested
+        if known is None and key not in self._by_secret:
+            self._unclaimed[key.namespace] += 1
         live = LiveSecret.from_body(body)
         if namesake := self._entries.get(key):
             key = namesake.identity.key  # nearly always: one object for both
@@ -122,8 +143,14 @@ class Store:
             entry.resource_version = ""
         self._secrets = {key: replace(live, resource_version="") for key, live in self._secrets.items()}
 
-    def keeps(self, secret: Mapping[str, object]) -> bool:
-        """Return whether a Secret is this shard's; another shard's Secret is only found when its name is wanted."""
+    def keeps(self, secret: Mapping[str, object], *, in_advance: bool = False) -> bool:
+        """Return whether a Secret has the name of a resource's Secret and is this shard's.
+
+        Any other one costs nothing, and is found when its name is wanted: the API server does not create it a second time.
+        """
+        key = key_of(secret)
+        if key not in self._by_secret and not (in_advance and self._may_keep(key)):
+            return False
         annotations = metadata_of(secret).get("annotations") or {}
         assert isinstance(annotations, Mapping)
         owner = annotations.get(REFERENCE_UID)
@@ -133,13 +160,29 @@ class Store:
         """Drop a resource that is gone, if it is still that very object."""
         known = self._entries.get(key)
         if known and known.identity.uid == uid:
-            self._unlink(known)
-            self._count(key, 0)
-            del self._entries[key]
+            self._remove(known)
+            self.limit.release(known.identity)
+        refused = self._to_refuse.get(key.namespace, {}).get(key)
+        if refused and refused.identity.uid == uid:
+            self.told(refused)
+
+    def drop_unclaimed(self) -> None:
+        """Drop the Secrets that no resource names: anyone who may write Secrets can make as many as etcd holds."""
+        self._unclaimed.clear()
+        self._secrets = {key: live for key, live in self._secrets.items() if key in self._by_secret}
+
+    def told(self, entry: Entry) -> None:
+        """Drop a resource that has no place, once its status says so."""
+        key = entry.identity.key
+        waiting = self._to_refuse.get(key.namespace, {})
+        if waiting.get(key) is entry:
+            del waiting[key]
+            if not waiting:
+                del self._to_refuse[key.namespace]
 
     def is_current(self, entry: Entry) -> bool:
         """Return whether an entry is still current: asked after each wait, before anything is done for it."""
-        return self._entries.get(entry.identity.key) is entry
+        return self.get(entry.identity.key) is entry
 
     def rival_of(self, reference: Reference, *, uids: Collection[str]) -> ObjectKey | None:
         """Return another resource that names the same Secret and is one of `uids`: one whose Secret it is."""
@@ -152,11 +195,13 @@ class Store:
         """Record what an object's Secret was made from; its resource is told of changes of that Secret from then on."""
         current = self._entries.get(entry.identity.key)
         same = current is not None and current.published is entry.published
+        former = current.secret_keys if current and same else frozenset()
         if current and same:
             self._unlink(current)
         entry.published.made_from = (reference, snapshot)
         if current and same:
             self._link(current)
+        self._forget_unnamed(former)
 
     def secret_versions(self) -> dict[ObjectKey, str]:
         """Return the resource version of each live Secret of ours, as last seen."""
@@ -171,13 +216,76 @@ class Store:
         """Drop what is known of a Secret, so that it is read again."""
         self._secrets.pop(key, None)
 
+    def _take_status(self, known: Entry, status: Status, *, version: str) -> ObjectKey | None:
+        known.resource_version = version
+        before, known.status = known.packed_status, status
+        if before == known.packed_status:
+            return None
+        known.status_was_overwritten = True
+        known.reads.believe(status, generation=known.identity.generation)
+        return known.identity.key
+
+    def _has_place(self, body: Mapping[str, object], *, identity: ObjectMeta, listed: bool) -> bool:
+        """Give a resource a place, if there is one, or let it keep its own; have the one that has none told so."""
+        former = self._entries.get(identity.key)
+        if former and former.identity.uid != identity.uid:
+            self.limit.release(former.identity)
+        has_place, displaced = self.limit.admit(identity, listed=listed)
+        if not has_place:
+            if former:
+                self._remove(former)
+            self._refuse(identity, status=Status.from_body(body), version=version_of(body), listed=listed)
+        elif refused := self._to_refuse.get(identity.key.namespace, {}).get(identity.key):
+            self.told(refused)
+        if displaced:
+            younger = self._entries[displaced.key]
+            self._remove(younger)
+            self._refuse(displaced, status=younger.status, version=younger.resource_version, listed=listed)
+        return has_place
+
+    def _refuse(self, identity: ObjectMeta, *, status: Status, version: str, listed: bool) -> None:
+        key, cause = identity.key, self.limit.why(identity.key.namespace)
+        waiting = self._to_refuse.get(key.namespace, {})
+        stalled = status.conditions.get(ConditionType.STALLED)
+        is_told = (
+            stalled is not None
+            and (stalled.reason, stalled.message) == (cause.reason, cause.message)
+            and stalled.observed_generation == identity.generation
+        )
+        if key not in waiting and (listed or not is_told):
+            self.limit.count_refused(key.namespace, listed=listed)
+        if is_told or identity.deleting or (key not in waiting and len(waiting) >= MOST_TO_REFUSE):
+            return
+        self._to_refuse.setdefault(key.namespace, {})[key] = _refused_entry(identity, cause, status=status, version=version)
+        self._on_refused(key)
+
     def _replace(self, entry: Entry, *, known: Entry | None) -> None:
+        former: frozenset[ObjectKey] = frozenset()
         if known:
+            former = known.secret_keys
             self._unlink(known)
             if known.identity.uid == entry.identity.uid:
                 entry.succeed(known)
         self._entries[entry.identity.key] = entry
         self._link(entry)
+        self._forget_unnamed(former)
+
+    def _remove(self, entry: Entry) -> None:
+        self._unlink(entry)
+        self._count(entry.identity.key, 0)
+        del self._entries[entry.identity.key]
+        self._forget_unnamed(entry.secret_keys)
+
+    def _forget_unnamed(self, secrets: Collection[ObjectKey]) -> None:
+        for key in secrets:
+            if key not in self._by_secret:
+                self._secrets.pop(key, None)
+
+    def _may_keep(self, key: ObjectKey) -> bool:
+        return key in self._secrets or not self.limit.most or self._unclaimed[key.namespace] < self.limit.most
+
+    def _has_room_now(self, known: Entry, body: Mapping[str, object]) -> bool:
+        return isinstance(known.invalid, TooLarge) and self._has_room(known.identity.key, _size_of(body))
 
     def _has_room(self, key: ObjectKey, size: int) -> bool:
         return not size or self._held[key.namespace] - self._sizes.get(key, 0) + size <= NAMESPACE_BYTES
@@ -198,18 +306,29 @@ class Store:
                 self._by_secret[secret] = others
 
 
-def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str) -> Entry:
+def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str, too_large: TooLarge | None) -> Entry:
     reference: Reference | None = None
-    invalid: InvalidSpec | TooLarge | None = None
+    invalid: InvalidSpec | TooLarge | None = too_large
     try:
-        reference = Reference.from_body(body, identity=identity)
+        reference = None if too_large else Reference.from_body(body, identity=identity)
     except InvalidSpec as cause:
-        reference, invalid = None, cause
+        invalid = cause
     status = Status.from_body(body)
     return Entry(
         identity=identity,
         reference=reference,
         invalid=invalid,
+        packed_status=pack_status(status),
+        summary=status.summary,
+        resource_version=version,
+    )
+
+
+def _refused_entry(identity: ObjectMeta, cause: TooLarge, *, status: Status, version: str) -> Entry:
+    return Entry(
+        identity=identity,
+        reference=None,
+        invalid=cause,
         packed_status=pack_status(status),
         summary=status.summary,
         resource_version=version,

@@ -41,6 +41,8 @@ class ObjectMeta:
     generation: int
     refresh_requested_at: str
     deleting: bool = False
+    created: str = ""
+    """As the API server writes it: in whole seconds of UTC, so that the order of the text is that of time."""
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "ObjectMeta":
@@ -54,6 +56,7 @@ class ObjectMeta:
             generation=int(metadata.get("generation", 0)),
             refresh_requested_at=_bounded(str(annotations.get(REFRESH_REQUESTED_AT, ""))),
             deleting="deletionTimestamp" in metadata,
+            created=sys.intern(str(metadata.get("creationTimestamp") or "")),
         )
 
 
@@ -91,3 +94,8 @@ def uid_of(body: Mapping[str, object]) -> str:
 def version_of(body: Mapping[str, object]) -> str:
     """Return the resource version, "" where the object has none yet."""
     return str(metadata_of(body).get("resourceVersion", ""))
+
+
+def is_labelled(body: Mapping[str, object]) -> bool:
+    """Return whether a Secret carries the label by which ours are watched."""
+    return as_mapping(metadata_of(body).get("labels")).get(MANAGED_BY) == FIELD_MANAGER

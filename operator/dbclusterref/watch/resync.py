@@ -118,7 +118,7 @@ class Resync:
         if not self._sees_secrets():
             return await self._references(namespace)
         # At first before the resources, whose reconciliation then need not read each Secret by name.
-        compare_secrets = self._all_secrets if first else self._secrets
+        compare_secrets = self._all_secrets if first else self._known_or_named_secrets
         try:
             changed = await compare_secrets(namespace)
         except KubernetesError as error:
@@ -127,6 +127,7 @@ class Resync:
             await self._references(namespace)
             raise SecretsUnreadableError(error.message, status=error.status) from None
         missed = await self._references(namespace)
+        self._store.drop_unclaimed()
         # Only now: a resource that is gone, too, would have its Secret made again.
         return missed + self._mark(changed)
 
@@ -137,12 +138,17 @@ class Resync:
             if namespace in {"", entry.identity.key.namespace}
         }
         listed: set[ObjectKey] = set()
-        missed = 0
-        with self._listing(references_path(namespace)) as listed_at:
+        missed, crowded = 0, self._store.limit.refused
+        self._store.limit.begin_listing()
+        with self._listing(references_path(namespace)) as listed_at, self._marking() as mark_later:
             async for body in self._api.list_references(namespace, listed_at=listed_at):
                 key = key_of(body)
-                listed.add(key)
-                missed += self._take(body, instead_of=known.get(key, ("", ""))[1])
+                if key in known:  # of the others there may be any number
+                    listed.add(key)
+                if taken := self._store.observe_reference(body, instead_of=known.get(key, ("", ""))[1], listed=True):
+                    missed += key.namespace not in crowded  # there it may have waited for a place
+                    mark_later(taken)
+        self._store.limit.end_listing(namespace)
         for key in known.keys() - listed:
             uid, version = known[key]
             entry = self._store.get(key)
@@ -157,6 +163,25 @@ class Resync:
                 missed += self._take(body_now, instead_of=version)
         return missed
 
+    @contextmanager
+    def _marking(self) -> Iterator[Callable[[ObjectKey], None]]:
+        """Give what is told of each resource that was taken in: they are marked when all of their namespace were seen.
+
+        A listing is in the order of names, and the oldest have a place: until its end an older one may take it.
+        """
+        found: list[ObjectKey] = []
+
+        def mark_later(key: ObjectKey) -> None:
+            if found and (found[0].namespace != key.namespace or not self._store.limit.most):
+                self._mark(found)
+                found.clear()
+            found.append(key)
+
+        try:
+            yield mark_later
+        finally:
+            self._mark(found)
+
     async def _all_secrets(self, namespace: str) -> set[ObjectKey]:
         """Read every Secret; in pages, which is cheaper than by name where most are not known."""
         known = self._known_secrets(namespace)
@@ -165,11 +190,12 @@ class Resync:
         with self._listing(secrets_path(namespace)) as listed_at:
             async for body in self._api.list_secrets(namespace, listed_at=listed_at):
                 key = key_of(body)
-                listed.add(key)
-                changed |= self._store.observe_secret(body, instead_of=known.get(key))
+                if key in known:
+                    listed.add(key)
+                changed |= self._store.observe_secret(body, instead_of=known.get(key), in_advance=True)
         return changed | await self._read_secrets(known.keys() - listed, known=known)
 
-    async def _secrets(self, namespace: str) -> set[ObjectKey]:
+    async def _known_or_named_secrets(self, namespace: str) -> set[ObjectKey]:
         known = self._known_secrets(namespace)
         listed: set[ObjectKey] = set()
         doubtful: set[ObjectKey] = set()
@@ -217,8 +243,8 @@ class Resync:
         return self._mark({key} if key else frozenset())
 
     def _mark(self, keys: Collection[ObjectKey]) -> int:
-        """Mark the resources that are still there, and count all."""
+        """Mark the resources that are still there and served, and count all."""
         for key in keys:
-            if self._store.get(key):
+            if key in self._store:
                 self._marks.mark(key)
         return len(keys)

@@ -17,6 +17,7 @@ from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.digitalocean.traffic import Traffic
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from tests.support.builders import OTHER_UUID, PEM, TOKEN, UUID, a_cluster, reference_body
@@ -32,8 +33,8 @@ MINUTE = 60.0
 class Bench:
     """What a scrape measures: a store, accounts, and no operator."""
 
-    def __init__(self, *, per_reference: int = 0) -> None:
-        self.clock, self.metrics, self.store = FakeClock(), Metrics(), Store()
+    def __init__(self, *, per_reference: int = 0, most: int = 0) -> None:
+        self.clock, self.metrics, self.store = FakeClock(), Metrics(), Store(limit=NamespaceLimit(most))
         self.leading = True
         upstream, clock = FakeUpstream(), a_clock(self.clock)
         self.accounts = Accounts(lambda token: Account(Reader(token, upstream=upstream, clock=clock)))
@@ -72,6 +73,11 @@ class Bench:
         assert entry is not None
         return entry
 
+    def crowd(self, namespace: str, *, size: int) -> None:
+        for number in range(size):
+            key = ObjectKey(namespace, f"db-{number}")
+            self.store.observe_reference(reference_body(key=key, uid=f"{namespace}-{number}"))
+
     def answered(self, uuid: str = UUID, *, token: str = TOKEN) -> None:
         self.accounts.of(token)._cache.put(uuid, b"", now=self.clock())
 
@@ -106,6 +112,20 @@ def test_with_all_of_digitalocean_down_nothing_counts_as_synced(bench: Bench) ->
     assert bench.references("false false true", "TokenInvalid") == 1
     assert bench.references("false false false", "Pending") == 1
     assert bench.references("true true false", "Synced") == 0
+
+
+def test_references_without_a_place_are_counted_and_their_namespaces_named_within_a_bound() -> None:
+    bench = Bench(most=1)
+    for number in range(30):
+        bench.crowd(f"team-{number:02}", size=number + 1)
+    bench.scrape()
+    assert bench.references("false false true", "TooLarge") == sum(range(30))
+    assert bench.value("references_refused", namespace="team-29") == 29
+    assert bench.text.count("dbclusterref_references_refused{") == 20
+    assert bench.value("references_refused", namespace="team-09") is None
+    bench.leading = False
+    bench.scrape()
+    assert "dbclusterref_references_refused{" not in bench.text
 
 
 def test_an_answer_grows_old_and_is_overdue_by_intervals(bench: Bench) -> None:

@@ -36,13 +36,14 @@ GIVEN: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
     "--namespaces": ("DBCLUSTERREF_NAMESPACES", "shop,a-1", {"namespaces": ("shop", "a-1")}),
     "--metrics-address": ("DBCLUSTERREF_METRICS_ADDRESS", "[::1]:0", {"metrics_host": "::1", "metrics_port": 0}),
     "--metrics-per-reference": ("DBCLUSTERREF_METRICS_PER_REFERENCE", "200", {"metrics_per_reference": 200}),
+    "--max-per-namespace": ("DBCLUSTERREF_MAX_PER_NAMESPACE", "50", {"max_per_namespace": 50}),
     "--lease-namespace": ("DBCLUSTERREF_LEASE_NAMESPACE", "system", {"lease_namespace": "system"}),
     "--log-format": ("DBCLUSTERREF_LOG_FORMAT", "json", {"log_format": "json"}),
     "--log-level": ("DBCLUSTERREF_LOG_LEVEL", "debug", {"log_level": "debug"}),
 }
 OTHER = {
     "--api-url": "https://x", "--metrics-per-reference": "7", "--metrics-address": ":1", "--log-format": "plain",
-    "--log-level": "error",
+    "--log-level": "error", "--max-per-namespace": "7",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import references_path, secrets_path
 from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.shard import Shard
@@ -71,9 +72,11 @@ class Marks:
 
 
 class Bench:
-    def __init__(self, *, shard: Shard | None = None, namespaces: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, shard: Shard | None = None, namespaces: tuple[str, ...] = (), most: int = 0) -> None:
         self.restored = 0
-        self.api, self.store, self.marks, self.metrics = FakeKubernetes(), Store(shard=shard), Marks(), Metrics()
+        self.api, self.marks, self.metrics = FakeKubernetes(), Marks(), Metrics()
+        self.refused: list[ObjectKey] = []
+        self.store = Store(shard=shard, limit=NamespaceLimit(most), on_refused=self.refused.append)
         self.listing = Listing(self.api)
         self.resync = Resync(
             self.listing,
@@ -117,6 +120,54 @@ async def test_at_first_the_secrets_are_known_before_the_resources_that_want_the
     await bench.resync.run(first=True)
     assert known == [True]
     assert bench.missed == 0
+
+
+async def test_of_a_namespace_with_too_many_the_oldest_alone_are_served_whatever_the_order_of_the_listing() -> None:
+    bench = Bench(most=2)
+    keys = {age: ObjectKey("shop", f"db-{9 - age}") for age in range(5)}  # the oldest has the last name
+    for age in sorted(keys, reverse=True):
+        bench.put(key=keys[age], uid=f"uid-{age}", metadata={"creationTimestamp": f"2026-01-05T12:00:0{age}Z"})
+    bench.put(key=ObjectKey("team", "db"), uid="team")
+    await bench.resync.run(first=True)
+    assert set(bench.marks.marked) == {keys[0], keys[1], ObjectKey("team", "db")}
+    assert {entry.identity.key for entry in bench.store} == {keys[0], keys[1], ObjectKey("team", "db")}
+    assert set(bench.refused) == {keys[2], keys[3], keys[4]}
+    assert bench.store.limit.refused == {"shop": 3}
+    bench.marks.marked.clear()
+    bench.api.references.pop(keys[0])
+    bench.store.drop(keys[0], uid="uid-0")
+    await bench.resync.run()
+    assert bench.marks.marked == [keys[2]], "the place that became free"
+    assert bench.missed == 0
+    assert bench.store.limit.refused == {"shop": 2}
+
+
+async def test_what_a_listing_took_in_is_marked_although_it_broke_off() -> None:
+    bench = Bench(most=5)
+    bench.put()
+    list_all = bench.listing.list_references
+
+    async def break_off(namespace: str, *, listed_at: Callable[[str], object]) -> AsyncIterator[dict[str, object]]:
+        async for body in list_all(namespace, listed_at=listed_at):
+            yield body
+        raise KubernetesError("gone", status=410)
+
+    bench.listing.list_references = break_off  # type: ignore[method-assign]
+    with pytest.raises(KubernetesError):
+        await bench.resync.run(first=True)
+    assert bench.marks.marked == [KEY]
+
+
+async def test_secrets_that_no_resource_names_are_neither_kept_nor_read_by_name() -> None:
+    bench = Bench()
+    bench.put()
+    for name in ("orders-db", "stranger"):
+        bench.api.put_secret(secret_body({"a": "b"}, key=ObjectKey("shop", name), labels={MANAGED_BY: FIELD_MANAGER}))
+    await bench.resync.run(first=True)
+    assert list(bench.store.secret_versions()) == [KEY]
+    bench.listing.get_secret = None  # type: ignore[assignment, method-assign]
+    await bench.resync.run()
+    assert list(bench.store.secret_versions()) == [KEY]
 
 
 async def test_another_shards_secrets_and_resources_are_no_missed_changes() -> None:
