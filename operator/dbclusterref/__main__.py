@@ -98,6 +98,7 @@ def _check(service_account: str, **options: Any) -> int:  # noqa: ANN401
 @click.option("--ca", metavar="FILE", help="The CA certificate, PEM.")
 @click.option("--user", metavar="FILE", help="What GET .../users/{name} answered, for spec.user.")
 @click.option("--pool", metavar="FILE", help="What GET .../pools/{name} answered, for spec.pool.")
+@click.option("--replicas", metavar="FILE", help="What GET .../replicas answered, for Replicas in spec.secret.endpoints.")
 @click.option("--password", metavar="FILE", help="The password in the Secret of spec.passwordSecretRef; - for standard input.")
 @click.option("--reveal", is_flag=True, help="Show secret values too, passwords among them.")
 def _render(**options: Any) -> int:  # noqa: ANN401

@@ -29,7 +29,7 @@ from dbclusterref.errors import Cause
 PREFIX = "dbclusterref_"
 SYNCED, SUSPENDED, PENDING = "Synced", "Suspended", "Pending"
 
-ROUTES = ("list", "cluster", "ca", "user", "pool", "database")
+ROUTES = ("list", "cluster", "ca", "user", "pool", "database", "replicas")
 """The reads of DigitalOcean's API."""
 NO_REPLY = "0"
 """The code of a request that got no complete reply."""
@@ -233,7 +233,7 @@ class Metrics:
         )
 
     def _describe_upstream(self) -> None:
-        route = "`list` (a page of the listing), `cluster`, `ca`, `user` or `pool`"
+        route = "`list` (a page of the listing), `cluster`, `ca`, `user`, `pool`, `database` or `replicas`"
         self.upstream_requests = self._counter(
             "digitalocean_requests",
             "Requests to DigitalOcean's API.",

@@ -166,6 +166,45 @@ def test_a_standby_that_is_lost_leaves_the_secret_and_comes_back(tenant: Tenant,
     assert tenant.data() == before
 
 
+def test_read_only_replicas_are_in_the_secret_and_never_in_the_primarys_way(tenant: Tenant, cluster: Cluster) -> None:
+    control, uuid = tenant.control, cluster["id"]
+    for name in ("read-2", "read-1"):
+        control.add_replica(uuid, name)
+    secret = {"endpoints": ["Private", "Standby", "Replicas"]}
+    status = tenant.ready(uuid, refreshInterval="10s", secret=secret)["status"]
+    first, second = (f"private-{name}-{cluster['connection']['host']}:25060" for name in ("read-1", "read-2"))
+    assert tenant.data()["replica-hosts"] == status["endpoints"]["replicas"] == f"{first},{second}"
+
+    fault = control.add_fault("status", path=r"/replicas$", cluster=uuid, status=500)
+    control.rotate_password(uuid, password="rotated")
+    wait_until(lambda: tenant.data()["password"] == "rotated", within=30, what="the rotation")
+    tenant.wait_for("UpstreamUnavailable", kind="Fresh")
+    assert tenant.data()["replica-uri"] == f"postgresql://doadmin:rotated@{first}/defaultdb?sslmode=require"
+    assert tenant.condition("Ready")["status"] == "True"
+
+    control.clear_fault(fault)
+    control.remove_replica(uuid, "read-1")
+    status = tenant.refresh()
+    assert tenant.data()["replica-hosts"] == status["endpoints"]["replicas"] == second
+
+
+def test_a_database_that_does_not_exist_is_found_out_and_the_former_secret_stays(tenant: Tenant, cluster: Cluster) -> None:
+    tenant.control.add_database(cluster["id"], "orders")
+    tenant.ready(cluster["id"], database="orders")
+    before = tenant.data()
+    assert before["database"] == "orders"
+    assert "db" not in {entry.kind for entry in tenant.requests(cluster["id"])}, "the cluster lists it"
+    tenant.admin.patch(tenant.path(), {"spec": {"database": "order"}})
+    tenant.wait_for("DatabaseNotFound", kind="Stalled")
+    message = tenant.condition("Ready")["message"]
+    assert "has no database order. It has defaultdb, orders. Correct spec.database" in message
+    assert tenant.data() == before
+    tenant.control.add_database(cluster["id"], "order")
+    tenant.ask_for_refresh()
+    tenant.wait_for("Synced")
+    assert tenant.data()["database"] == "order"
+
+
 @pytest.mark.parametrize(
     ("change", "shown"),
     [

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.digitalocean.model import DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RateLimitHeaders
+from dbclusterref.digitalocean.replicas import Replicas, addresses_in, listed
 from dbclusterref.digitalocean.snapshot import Snapshot, pack_cluster, unpack_cluster
 from dbclusterref.errors import Cause, InvalidSpec, SettingsError
 from dbclusterref.resource.reference import Reference
@@ -25,7 +26,7 @@ from dbclusterref.resource.template import TemplateError, fill
 from dbclusterref.secret.rendering import render_secret, size_of
 from dbclusterref.secret.state import LiveSecret
 from dbclusterref.timing import Timing
-from tests.support.builders import UUID, cluster_body, connection_body, reference_body
+from tests.support.builders import UUID, cluster_body, connection_body, reference_body, replica_body
 from tests.support.replies import arriving
 from tests.support.strategies import BOUNDED, cluster_bodies, json_values, reference_specs
 
@@ -90,6 +91,7 @@ def test_anything_at_all_in_place_of_an_api_object_is_refused_by_name(value: Any
         lambda: DatabaseCluster.from_api(value),
         lambda: User.from_api(value, path="user"),
         lambda: Pool.from_api(value),
+        lambda: Replicas.from_api(value),
     ):
         try:
             read()
@@ -122,6 +124,7 @@ def calls(api: DigitalOcean) -> tuple[Callable[[], Awaitable[object]], ...]:
         lambda: api.get_user(CANARY, UUID, "app", observe=lambda *_: None),
         lambda: api.get_pool(CANARY, UUID, "pool", observe=lambda *_: None),
         lambda: api.get_database(CANARY, UUID, "orders", observe=lambda *_: None),
+        lambda: api.get_replicas(CANARY, UUID, observe=lambda *_: None),
         lambda: api.get_page(CANARY, None, known=None, observe=lambda *_: None),
     )
 
@@ -149,6 +152,7 @@ async def test_any_reply_becomes_a_value_or_a_cause(content: bytes, status: int,
             "user": {"name": "app", "password": CANARY},
             "pool": {"name": "pool", "private_connection": connection_body(password=CANARY)},
             "db": {"name": "orders"},
+            "replicas": {"0": replica_body(), "1": replica_body("read-2", status="creating")},
             "links": {"pages": {"next": "http://do.example/?page=2"}},
             "meta": {"total": 2},
         }
@@ -161,8 +165,9 @@ async def test_any_reply_becomes_a_value_or_a_cause(content: bytes, status: int,
 async def test_a_damaged_reply_becomes_a_value_or_a_cause_without_a_leak(
     body: dict[str, Any], status: int, junk: tuple[float, bytes], headers: dict[str, str]
 ) -> None:
-    if isinstance(body.get("databases"), dict):
-        body["databases"] = list(body["databases"].values())
+    for name in ("databases", "replicas"):
+        if isinstance(body.get(name), dict):
+            body[name] = list(body[name].values())
     content = json.dumps(body).encode()
     place = int(junk[0] * len(content))
     content = content[:place] + junk[1] + content[place:]
@@ -270,6 +275,13 @@ def test_a_damaged_spec_is_read_or_refused_by_name(spec: dict[str, Any]) -> None
         Reference.from_body(body)
     except InvalidSpec as cause:
         assert cause.message
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[a-z0-9.\[\]:,-]{0,40}", fullmatch=True))
+@FUZZ
+def test_any_list_of_replicas_in_a_status_is_read(text: str) -> None:
+    addresses = addresses_in(text)
+    assert addresses_in(listed(addresses)) == addresses
 
 
 @given(json_values)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dbclusterref.digitalocean.model import DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.replicas import Address
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.resource.objects import API_VERSION, KIND, ObjectKey, ObjectMeta
 from dbclusterref.resource.reference import Reference
@@ -162,9 +163,16 @@ def a_pool(name: str = "orders-pool", *, password: str = PASSWORD) -> Pool:
     return Pool.from_api(pool_body(name, password=password))
 
 
+def replica_body(name: str = "read-1", **members: object) -> Body:
+    """A read-only replica in the cluster's region, with credentials that nobody should use: the primary's are right."""
+    private = connection_body(host=f"private-{name}-orders.db.example.com", user="replica", password="CANARY")
+    return {"name": name, "region": "ams3", "status": "online", "private_connection": private, **members}
+
+
 def a_snapshot(*, ca: bytes = b"", user: Mapping[str, object] | None = None, pool: Mapping[str, object] | None = None,
-               **members: Any) -> Snapshot:  # fmt: skip
+               replicas: tuple[Address, ...] = (), **members: Any) -> Snapshot:  # fmt: skip
     return Snapshot(
+        replicas=replicas,
         cluster=a_cluster(**members),
         ca=ca,
         user=User.from_api(user, path="user") if user else None,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import ObserveReply, RateLimitHeaders
+from dbclusterref.digitalocean.replicas import Replicas
 from dbclusterref.errors import Cause, DatabaseNotFound, PoolNotFound, RateLimited, UnconfirmedNotFound, UserNotFound
 from tests.support.builders import PEM
 
@@ -25,6 +26,8 @@ class FakeUpstream:
     pools: dict[str, Pool] = field(default_factory=dict)
     databases: set[str] = field(default_factory=set)
     """Those that a read finds by name, whatever the clusters list."""
+    replicas: list[dict[str, object]] = field(default_factory=list)
+    """Of every cluster, as the API lists them."""
     trouble: dict[str, Exception] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -77,6 +80,10 @@ class FakeUpstream:
         if name not in self.databases:
             raise DatabaseNotFound(f"No database {name}.")
         return Database(name=name)
+
+    async def get_replicas(self, token: str, uuid: str, *, observe: ObserveReply) -> Replicas:
+        await self._enter("replicas", token, uuid, observe=observe)
+        return Replicas.from_api(self.replicas)
 
     async def _enter(self, kind: str, token: str, uuid: str, *, observe: ObserveReply) -> None:
         self.requests.append((kind, uuid))

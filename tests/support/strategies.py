@@ -122,7 +122,7 @@ def reference_specs(draw: st.DrawFn) -> Body:
     spec: Body = {
         "secret": {
             "keySets": draw(st.lists(st.sampled_from(["Binding", "Env"]), min_size=1, unique=True)),
-            "endpoints": ["Private", *draw(st.sets(st.sampled_from(["Standby", "Public", "PublicStandby"])))],
+            "endpoints": ["Private", *draw(st.sets(st.sampled_from(["Standby", "Public", "PublicStandby", "Replicas"])))],
             "mountPath": draw(st.sampled_from(["", "/bindings/orders"])),
             "tls": draw(st.sampled_from(["Verify", "Encrypt"])),
             "template": draw(

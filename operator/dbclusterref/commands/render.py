@@ -10,6 +10,7 @@ from typing import TextIO
 import yaml
 
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints, Pool, User
+from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Replicas
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, MissingScope, PasswordMissing, SettingsError
 from dbclusterref.reconcile.passwords import password_in
@@ -66,6 +67,7 @@ def render(
     ca: str | None,
     user: str | None,
     pool: str | None,
+    replicas: str | None,
     password: str | None,
     reveal: bool,
     out: TextIO,
@@ -75,7 +77,7 @@ def render(
     The arguments name files; one of them may be `-`, standard input. Raises SettingsError for what cannot be read, or does not
     belong together.
     """
-    if [reference, cluster, ca, user, pool, password].count(STANDARD_INPUT) > 1:
+    if [reference, cluster, ca, user, pool, replicas, password].count(STANDARD_INPUT) > 1:
         raise SettingsError("only one option may read standard input (-); give files for the others.")
     body = _read_reference(reference)
     try:
@@ -86,6 +88,7 @@ def render(
             ca=_read_bytes(ca) if ca else b"",
             user=User.from_api(_member(user, "user"), path="user") if user else found.user(wanted.user),
             pool=Pool.from_api(_member(pool, "pool")) if pool else None,
+            replicas=_read_replicas(replicas).addresses(region=found.region) if replicas else (),
             password=_read_password(password, wanted) if password else "",
         )
         # Without its user or pool the Secret would be another one than the operator's.
@@ -93,6 +96,8 @@ def render(
             raise SettingsError(f"--user: {cluster} has no user {wanted.user} (spec.user); give that user's answer.")
         if wanted.pool and not snapshot.pool:
             raise SettingsError(f"--pool: the resource names connection pool {wanted.pool}; give that pool's answer.")
+        if wanted.wants_replicas and not replicas and found.engine not in WITHOUT_REPLICAS:
+            raise SettingsError("--replicas: the resource asks for read-only replicas; give the answer that lists them.")
         secret = _rendered(wanted, snapshot, file=cluster)
         others = render_secret(wanted, _with_other_secrets(snapshot)).data
         secret_keys = {name for name, value in others.items() if value != secret.data[name]}
@@ -218,6 +223,11 @@ def _read_password(file: str, wanted: Reference) -> str:
     if not password:
         raise SettingsError(f"--password: {file} must hold the password, one line of text.")
     return password
+
+
+def _read_replicas(file: str) -> Replicas:
+    answer = _parse(file)
+    return Replicas.from_api(answer.get("replicas") if isinstance(answer, Mapping) else answer)
 
 
 def _text(file: str) -> str:

@@ -18,6 +18,8 @@ from dbclusterref.digitalocean.grants import GrantTag, not_granted
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.poller import Poller
 from dbclusterref.digitalocean.reader import KnownCa, Reader
+from dbclusterref.digitalocean.replica_reads import ReplicaReads
+from dbclusterref.digitalocean.replicas import Address
 from dbclusterref.digitalocean.snapshot import ReadCluster, Snapshot, packed_cluster, unpack_cluster
 from dbclusterref.errors import Cause, Forbidden, NotGranted, RateLimited, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.resource.objects import ObjectKey
@@ -58,6 +60,7 @@ class Account:
         self._reader = reader
         self._cache = ClusterCache(on_change=on_change)
         self._poller = Poller(reader, self._cache)
+        self._replica_reads = ReplicaReads(reader)
         self._grant_tag = grant_tag
         self.deletion_guard = DeletionGuard()
         self.used_at = self._now()
@@ -77,20 +80,34 @@ class Account:
         return self._reader.rejected_at
 
     async def read(
-        self, reference: Reference, *, wanted: Freshness, known_ca: KnownCa, was_granted: bool = False
+        self,
+        reference: Reference,
+        *,
+        wanted: Freshness,
+        known_ca: KnownCa,
+        known_replicas: tuple[Address, ...] = (),
+        was_granted: bool = False,
     ) -> Snapshot | Queued:
         """Read all that the reference's Secret is made from, as far as what is known is not fresh enough.
 
         Every request of every kind waits for its turn in one queue, in which namespaces take turns. `known_ca` returns the CA
-        in this very reference's Secret, for as long as upstream has not been asked for it. `was_granted` says that the
-        reference has been allowed to see the cluster. Raises the cause where a read fails.
+        in this very reference's Secret, for as long as upstream has not been asked for it. `known_replicas` are those that
+        serve on where their list cannot be read. `was_granted` says that the reference has been allowed to see the cluster.
+        Raises the cause where a read fails.
         """
         try:
             self.used_at = self._now()
             found = None if was_granted or self._may_see(reference) else await self._look_first(reference, wanted)
             if isinstance(found, Queued):
                 return found
-            return await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca)
+            read = await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca)
+            if isinstance(read, Queued):
+                return read
+            engine, region, behind = read.cluster.engine, read.cluster.region, int(self._poller.page_is_due())
+            replicas, unread = await self._replica_reads.read(
+                reference, engine=engine, region=region, wanted=wanted, known=known_replicas, behind=behind
+            )
+            return replace(read, replicas=replicas, unread=read.unread or unread)
         finally:
             self._poller.keep_going()
 
@@ -210,6 +227,8 @@ class Account:
             return 0.0
         # No page of the listing shows a pool, or a user that the cluster does not list.
         listed = not snapshot.pool and (not snapshot.user or listed_user(snapshot.cluster, snapshot.user.name) is not None)
+        if soon := self._replica_reads.next_look(reference, engine=snapshot.cluster.engine):
+            return soon
         return max(LOOK, reference.refresh_interval) if listed and self._poller.covers(uuid) else reference.refresh_interval
 
     def keep_going(self) -> None:

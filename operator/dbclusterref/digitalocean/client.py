@@ -1,4 +1,4 @@
-"""The edge to DigitalOcean's API: six reads over one pooled client, each reply parsed once.
+"""The edge to DigitalOcean's API: seven reads over one pooled client, each reply parsed once.
 
 Every way to fail leaves here as one of the causes in `errors`. A message says what DigitalOcean answered and never repeats its
 words: they may hold anything, a password among it.
@@ -24,6 +24,7 @@ from dbclusterref.digitalocean import wire
 from dbclusterref.digitalocean.grants import GrantTag
 from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders
+from dbclusterref.digitalocean.replicas import Replicas
 from dbclusterref.errors import (
     Cause,
     DatabaseNotFound,
@@ -209,6 +210,15 @@ class DigitalOcean:
         missing = DatabaseNotFound(f"The cluster has no database {name}. Create it or correct spec.database.")
         reply = await self._get(token, _path(uuid, "dbs", name), observe=observe, not_found=missing)
         return _of_name(name, Database.from_json(reply.db), what="database")
+
+    @_without_frames
+    async def get_replicas(self, token: str, uuid: str, *, observe: ObserveReply) -> Replicas:
+        """Read the cluster's read-only replicas, those that serve."""
+        missing = UpstreamUnavailable("DigitalOcean's API has no list of read-only replicas for this cluster (404); retrying.")
+        reply = await self._get(token, f"/v2/databases/{uuid}/replicas", observe=observe, not_found=missing)
+        if reply.replicas is wire.ABSENT:
+            raise wire.missing("replicas")
+        return Replicas.from_json(reply.replicas)
 
     async def _get(
         self, token: str, path: str, *, observe: ObserveReply, not_found: Cause, at_most: int = MAX_OBJECT

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
 from dbclusterref.digitalocean.model import Database, DatabaseCluster, Pool, User
+from dbclusterref.digitalocean.replicas import Replicas
 from dbclusterref.errors import Cause, DatabaseNotFound, PoolNotFound, UserNotFound
 from dbclusterref.resource.reference import Reference
 
@@ -23,7 +25,7 @@ DATABASES_MUST_EXIST = frozenset({"pg", "advanced_pg", "mysql", "advanced_mysql"
 
 What = tuple[str, ...]
 """What is read: its kind, the cluster's UUID, and the name of a detail."""
-Detail = User | Pool | Database
+Detail = User | Pool | Database | Replicas
 Missing = UserNotFound | PoolNotFound | DatabaseNotFound
 
 
@@ -63,6 +65,8 @@ def in_words(what: What) -> str:
             return "the cluster"
         case "pool":
             return f"connection pool {name}"
+        case "replicas":
+            return "the read-only replicas"
     return f"{kind} {name}"
 
 
@@ -97,7 +101,8 @@ class KeptDetails:
     def get(self, what: What, *, of: bytes, wanted: Freshness) -> Detail | None:
         """Return a detail that was read while the cluster was as it is now, if it is fresh.
 
-        Raises the cause where it is known to be missing.
+        `of` is b"" for replicas: the cluster says nothing of them, and its new password does not wait for their read. Raises
+        the cause where the detail is known to be missing.
         """
         kept, now = self._kept.get(what), self._now()
         if kept is None or kept.cluster != of:
@@ -106,6 +111,11 @@ class KeptDetails:
         if isinstance(kept.value, Database | Cause) and not isinstance(wanted, Requested):
             wanted = Routine(now - kept.believed_for)
         return _found(kept.value) if is_fresh(kept.asked_at, wanted) else None
+
+    def asked_at(self, what: What) -> float:
+        """Return when the answer that is kept was asked for, in monotonic seconds; minus infinity for never."""
+        kept = self._kept.get(what)
+        return kept.asked_at if kept else -inf
 
     def keep(self, what: What, value: Detail | Missing, *, asked_at: float, of: bytes, listed: bool) -> Detail:
         """Keep an answer and return it; raises the cause where there is none. `listed`: the cluster would list it."""

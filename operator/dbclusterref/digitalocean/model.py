@@ -38,6 +38,7 @@ _LIST = Decoder(list[Raw])
 _NAMES = Decoder(list[str])
 _NUMBER = Decoder(int)
 _FLAG = Decoder(bool)
+_TEXT = Decoder(str)
 _TAGS = Decoder(list[str] | None)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -250,9 +251,10 @@ class ClusterPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """A PostgreSQL connection pool; its own name is the database to connect to."""
+    """A PostgreSQL connection pool; its own name is the database to connect to, and leads to `database`."""
 
     name: str
+    database: str = ""
     endpoints: Endpoints
 
     @classmethod
@@ -261,7 +263,11 @@ class Pool:
         shape = wire.decode(_POOL, content, path=path)
         if not shape.name:
             raise wire.missing(f"{path}.name")
-        return cls(name=_line(shape.name, path=f"{path}.name"), endpoints=Endpoints.from_shape(shape, path=path))
+        return cls(
+            name=_line(shape.name, path=f"{path}.name"),
+            database=_clean(wire.attempt(_TEXT, shape.db) or ""),
+            endpoints=Endpoints.from_shape(shape, path=path),
+        )
 
     @classmethod
     def from_api(cls, value: object) -> "Pool":
@@ -341,5 +347,9 @@ def _database_of(uri: str) -> str:
     except ValueError:
         return ""
     # An unencoded password with a slash cuts the address short: its rest would be taken for the path, and be printed.
-    database = "" if "@" in path else unquote(path)
-    return "" if _ENDS_A_LINE_OR_HIDES.search(database) else database
+    return "" if "@" in path else _clean(unquote(path))
+
+
+def _clean(text: str) -> str:
+    """Return text that not every Secret needs; empty where it could begin a new line."""
+    return "" if _ENDS_A_LINE_OR_HIDES.search(text) else text

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from dbclusterref.errors import RateLimited
+
 TOO_MANY = 429
 
 DEFAULT_LIMIT = 5000
@@ -33,6 +35,14 @@ RATE_LIMITED = (
     "fewer tools with one token."
 )
 """The message of every 429, whether DigitalOcean has just answered it or its pause lasts."""
+
+
+def queued(what: str) -> RateLimited:
+    """Say that a read waits for its turn, and for long."""
+    return RateLimited(
+        f"The read of {what} is queued: the API token's rate limit is nearly exhausted. Raise spec.refreshInterval, or use "
+        "fewer tools with one token."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

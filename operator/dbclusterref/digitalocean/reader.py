@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from dbclusterref.clock import Clock
@@ -14,6 +15,7 @@ from dbclusterref.digitalocean.fair_queue import FairQueue
 from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.not_found import database_not_found, pool_not_found, user_not_found
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders, TokenBucket
+from dbclusterref.digitalocean.replicas import Replicas
 from dbclusterref.digitalocean.single_flight import SingleFlight
 from dbclusterref.digitalocean.snapshot import unpack_cluster
 from dbclusterref.errors import (
@@ -54,12 +56,7 @@ class Upstream(Protocol):
     async def get_user(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> User: ...  # noqa: D102
     async def get_pool(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Pool: ...  # noqa: D102
     async def get_database(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Database: ...  # noqa: D102
-
-
-class _ReadDetail(Protocol):
-    """The upstream's read of one kind of detail."""
-
-    async def __call__(self, token: str, uuid: str, name: str, *, observe: ObserveReply) -> Detail: ...
+    async def get_replicas(self, token: str, uuid: str, *, observe: ObserveReply) -> Replicas: ...  # noqa: D102
 
 
 KnownCa = Callable[[], Awaitable[bytes]]
@@ -179,24 +176,39 @@ class Reader:
 
     async def user(self, uuid: str, name: str, *, of: bytes, listed: bool, wanted: Freshness) -> User:
         """Read a database user, unless the answer kept is fresh; `listed` where the cluster, `of`, lists its users."""
-        return await self._detail(User, ("user", uuid, name), of=of, listed=listed, wanted=wanted, read=self._upstream.get_user)
+        read = partial(self._upstream.get_user, self._token, uuid, name, observe=self._on_reply)
+        return await self._detail(User, ("user", uuid, name), read, of=of, wanted=wanted, listed=listed)
 
     async def pool(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Pool:
         """Read a connection pool, unless the answer kept is fresh."""
-        return await self._detail(Pool, ("pool", uuid, name), of=of, wanted=wanted, read=self._upstream.get_pool)
+        read = partial(self._upstream.get_pool, self._token, uuid, name, observe=self._on_reply)
+        return await self._detail(Pool, ("pool", uuid, name), read, of=of, wanted=wanted)
 
     async def database(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Database:
         """Read whether there is a database, unless the answer kept is fresh."""
-        return await self._detail(Database, ("database", uuid, name), of=of, wanted=wanted, read=self._upstream.get_database)
+        read = partial(self._upstream.get_database, self._token, uuid, name, observe=self._on_reply)
+        return await self._detail(Database, ("database", uuid, name), read, of=of, wanted=wanted)
+
+    async def replicas(self, uuid: str, *, wanted: Freshness) -> Replicas:
+        """Read the cluster's read-only replicas, unless the answer kept is fresh."""
+        read = partial(self._upstream.get_replicas, self._token, uuid, observe=self._on_reply)
+        return await self._detail(Replicas, ("replicas", uuid), read, of=b"", wanted=wanted)
 
     async def _detail(
-        self, kind: type[D], what: What, *, of: bytes, wanted: Freshness, read: _ReadDetail, listed: bool = False
+        self,
+        kind: type[D],
+        what: What,
+        read: Callable[[], Awaitable[Detail]],
+        *,
+        of: bytes,
+        wanted: Freshness,
+        listed: bool = False,
     ) -> D:
-        _, uuid, name = what
+        name = what[-1]
 
         async def read_or_missing() -> Detail | Missing:
             try:
-                return await read(self._token, uuid, name, observe=self._on_reply)
+                return await read()
             except UserNotFound:
                 return user_not_found(name, cluster=unpack_cluster(of))
             except PoolNotFound:

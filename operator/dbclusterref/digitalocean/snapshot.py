@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from dbclusterref.compact import Compactor
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints, MaintenanceWindow, Pool, User
+from dbclusterref.digitalocean.replicas import Address
 from dbclusterref.errors import Cause
 
 
@@ -12,6 +13,7 @@ class Snapshot:
     """All that one refresh learned: everything a Secret is rendered from. `ca` is the CA's PEM, b"" for none.
 
     `granted_by` is the tag that let the operator's own token be used, "" where the reference has a token of its own.
+    `replicas` are the addresses of the read-only replicas, in the order of their use, where the reference asks for them.
     `password` is the one that `spec.passwordSecretRef` supplies, for an engine whose API shows none.
     `ca_pending` is true while the CA has not been read because the rate limit was low. `packed` holds the cluster as the cache
     keeps it, where it does, so that there is one copy.
@@ -25,10 +27,11 @@ class Snapshot:
     ca_pending: bool = False
     user: User | None = None
     pool: Pool | None = None
+    replicas: tuple[Address, ...] = ()
     password: str = field(default="", repr=False)
     granted_by: str = ""
     unread: Cause | None = field(default=None, compare=False)
-    """Why the CA is older than the refresh that was requested; None where nothing is."""
+    """Why the CA is older than the refresh that was requested, or the replicas are not known as they are; None otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,7 @@ class PackedSnapshot:
     ca_pending: bool
     user: User | None
     pool: Pool | None
+    replicas: tuple[Address, ...]
     password: str = field(repr=False)
     granted_by: str
 
@@ -80,6 +84,7 @@ class PackedSnapshot:
             ca_pending=snapshot.ca_pending,
             user=snapshot.user,
             pool=snapshot.pool,
+            replicas=snapshot.replicas,
             password=snapshot.password,
             granted_by=snapshot.granted_by,
         )
@@ -93,6 +98,7 @@ class PackedSnapshot:
             ca_pending=self.ca_pending,
             user=self.user,
             pool=self.pool,
+            replicas=self.replicas,
             password=self.password,
             granted_by=self.granted_by,
         )

@@ -116,7 +116,7 @@ def route_of(path: str) -> str:
     if parts == [""]:
         return "list"
     kind = parts[1] if len(parts) > 1 else ""
-    return {"ca": "ca", "users": "user", "pools": "pool", "dbs": "database"}.get(kind, "cluster")
+    return {"ca": "ca", "users": "user", "pools": "pool", "dbs": "database", "replicas": "replicas"}.get(kind, "cluster")
 
 
 def opaque_id(authorization: str) -> str:

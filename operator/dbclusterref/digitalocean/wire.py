@@ -49,6 +49,7 @@ class PoolShape(Struct, kw_only=True):
     """A connection pool object."""
 
     name: str | None = None
+    db: Raw = ABSENT
     private_connection: Raw = ABSENT
     standby_private_connection: Raw = ABSENT
     connection: Raw = ABSENT
@@ -70,6 +71,15 @@ class DatabaseShape(Struct, kw_only=True):
     """A database object."""
 
     name: str | None = None
+
+
+class ReplicaShape(Struct, kw_only=True):
+    """A read-only replica object."""
+
+    name: str | None = None
+    region: Raw = ABSENT
+    status: Raw = ABSENT
+    private_connection: Raw = ABSENT
 
 
 class UserShape(Struct, kw_only=True):
@@ -129,6 +139,7 @@ class ReplyShape(Struct, kw_only=True):
     user: Raw = ABSENT
     pool: Raw = ABSENT
     db: Raw = ABSENT
+    replicas: Raw = ABSENT
     links: LinksShape | None = None
     meta: Raw = ABSENT
 

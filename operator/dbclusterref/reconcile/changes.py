@@ -14,6 +14,7 @@ from dbclusterref.secret.state import LiveSecret, owned_keys
 NAMED = 8
 """Keys that are named; of more, only how many."""
 _STANDBY = "standby-"
+_REPLICA = "replica-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,10 @@ def _updated(rendition: Rendition, *, before: Before | None, revision: int) -> S
         text += " DigitalOcean no longer lists a private standby for this cluster."
     if lost and rendition.reference.secret.missing_standby is MissingStandby.USE_PRIMARY:
         text += " The standby's keys lead to the primary."
-    return SecretChange(reason="SecretUpdated", text=text, warning=lost)
+    lost_replicas = rendition.reference.wants_replicas and any(key.startswith(_REPLICA) for key in removed)
+    if lost_replicas:
+        text += " DigitalOcean no longer lists a read-only replica that serves."
+    return SecretChange(reason="SecretUpdated", text=text, warning=lost or lost_replicas)
 
 
 def _repaired(name: str, wanted: Mapping[str, bytes], *, before: Before | None) -> SecretChange:
@@ -113,8 +117,10 @@ def _repaired(name: str, wanted: Mapping[str, bytes], *, before: Before | None) 
 
 
 def _named(keys: Iterable[str]) -> str:
-    """Name a few keys; the standby's, which come and go together, as one."""
-    names = list(dict.fromkeys(f"{_STANDBY}*" if key.startswith(_STANDBY) else key for key in sorted(keys)))
+    """Name a few keys; the standby's, which come and go together, as one, and so the replica's."""
+    families = (_STANDBY, _REPLICA)
+    shown = (next((f"{family}*" for family in families if key.startswith(family)), key) for key in sorted(keys))
+    names = list(dict.fromkeys(shown))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 

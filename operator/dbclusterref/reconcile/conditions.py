@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints
+from dbclusterref.digitalocean.replicas import Address, listed
 from dbclusterref.errors import Cause, InvalidSpec, NotGranted
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Endpoint, Reference
 from dbclusterref.resource.restart import RESTART_PROBLEMS, Restart
-from dbclusterref.resource.status import Condition, ConditionType, Status
+from dbclusterref.resource.status import REPLICAS, Condition, ConditionType, Status
 
 SYNCED = "Synced"
 SUSPENDED = "Suspended"
@@ -42,6 +43,7 @@ class Published:
 
     cluster: DatabaseCluster
     endpoints: Endpoints
+    replicas: tuple[Address, ...] = ()
     secret_name: str
     revision: int
     ca_pending: bool = False
@@ -148,7 +150,8 @@ def _shown_published(
 ) -> Mapping[ConditionType, _Shown]:
     cluster = outcome.cluster
     standby = outcome.endpoints.standby and reference and Endpoint.STANDBY in reference.secret.endpoints
-    kinds = "the private primary and standby" if standby else "the private primary"
+    parts = ["primary", *(["standby"] if standby else []), *(["read-only replicas"] if outcome.replicas else [])]
+    kinds = f"the private {' and '.join(filter(None, (', '.join(parts[:-1]), parts[-1])))}"
     version = f" {cluster.version}" if cluster.version else ""
     message = f"Secret {outcome.secret_name} holds {kinds} of {cluster.name} ({cluster.engine}{version}, {cluster.region})."
     if outcome.ca_pending:
@@ -235,7 +238,7 @@ def _with_facts(status: Status, outcome: Published, *, reference: Reference | No
         status,
         binding_name=outcome.secret_name,
         cluster=_cluster_facts(outcome.cluster),
-        endpoints=_addresses(outcome.endpoints, wanted=reference.secret.endpoints if reference else frozenset()),
+        endpoints=_addresses(outcome, wanted=reference.secret.endpoints if reference else frozenset()),
         secret_revision=outcome.revision,
         # Where the status could not be written after the Secret, only the revision still tells.
         last_change_time=now
@@ -272,14 +275,16 @@ def _clipped(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _addresses(endpoints: Endpoints, *, wanted: frozenset[Endpoint]) -> Mapping[str, str]:
+def _addresses(outcome: Published, *, wanted: frozenset[Endpoint]) -> Mapping[str, str]:
+    endpoints = outcome.endpoints
     found = {
         "private": endpoints.private,
         "standby": endpoints.standby if Endpoint.STANDBY in wanted else None,
         "public": endpoints.public if Endpoint.PUBLIC in wanted else None,
         "publicStandby": endpoints.public_standby if Endpoint.PUBLIC_STANDBY in wanted else None,
     }
-    return {name: _address(connection) for name, connection in found.items() if connection}
+    shown = {name: _address(connection) for name, connection in found.items() if connection}
+    return {**shown, REPLICAS: listed(outcome.replicas)} if outcome.replicas else shown
 
 
 def _address(connection: Connection) -> str:

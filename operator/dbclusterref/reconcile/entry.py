@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from dbclusterref.digitalocean.replicas import Address, addresses_in
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.errors import (
     AccessDenied,
@@ -24,7 +25,7 @@ from dbclusterref.reconcile.conditions import SYNCED
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import same_reads
-from dbclusterref.resource.status import ConditionType, Status, Summary, pack_status, unpack_status
+from dbclusterref.resource.status import REPLICAS, ConditionType, Status, Summary, pack_status, unpack_status
 
 _OF_THIS_SIDE = (
     AccessDenied,
@@ -278,6 +279,12 @@ class Entry:
         ready = self.status.conditions.get(ConditionType.READY)
         of_this_spec = ready is not None and ready.observed_generation == self.identity.generation
         return of_this_spec and ready is not None and ready.status and ready.reason == SYNCED
+
+    @property
+    def known_replicas(self) -> tuple[Address, ...]:
+        """Return the replicas that are in the Secret, as far as this process or, after a restart, the status knows."""
+        packed = self.reads.packed_snapshot
+        return packed.replicas if packed else addresses_in(self.status.endpoints.get(REPLICAS, ""))
 
     @property
     def refresh_is_requested(self) -> bool:

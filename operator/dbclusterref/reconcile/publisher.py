@@ -235,6 +235,7 @@ class Publisher:
         return Published(
             cluster=snapshot.cluster,
             endpoints=snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints,
+            replicas=snapshot.replicas,
             secret_name=rendered.key.name,
             revision=revision,
             ca_pending=snapshot.ca_pending,

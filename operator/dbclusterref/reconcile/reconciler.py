@@ -17,6 +17,7 @@ from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.account import Account, Accounts, Queued
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
+from dbclusterref.digitalocean.rate_limit import queued
 from dbclusterref.digitalocean.snapshot import Snapshot, unpack_cluster
 from dbclusterref.digitalocean.tokens import Tokens
 from dbclusterref.errors import (
@@ -222,14 +223,7 @@ class Reconciler:
             case Waiting(seconds, what, why):
                 waited = reads.waits(seconds, now=now)
                 if max(seconds, waited) >= SAID_AFTER:
-                    reads.cause = (
-                        reads.cause
-                        or why
-                        or RateLimited(
-                            f"The read of {what} is queued: the API token's rate limit is nearly exhausted. Raise "
-                            "spec.refreshInterval, or use fewer tools with one token."
-                        )
-                    )
+                    reads.cause = reads.cause or why or queued(what)
                 return
             case Read(rendition, next_in, unread):
                 if unread:
@@ -303,6 +297,7 @@ class Reconciler:
             return await account.read(
                 reference,
                 wanted=wanted,
+                known_replicas=entry.known_replicas,
                 known_ca=lambda: self._publisher.known_ca(entry, reference),
                 was_granted=was_granted,
             )

@@ -62,6 +62,7 @@ _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _UPSTREAM_NAME = re.compile(r"[^\s/.\x00-\x20\x7f\ud800-\udfff][^\s/\x00-\x20\x7f\ud800-\udfff]{0,127}")
 _SECRET_KEY = re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]{1,253}")
 _MOUNT_PATH = re.compile(r"/[^:\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]{0,1023}")
+_KEY_RULE = "1 to 253 letters, digits, '-', '_' and '.'"
 
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -80,12 +81,13 @@ class KeySet(StrEnum):
 
 
 class Endpoint(StrEnum):
-    """One of the four addresses of a cluster."""
+    """One of the four addresses of a cluster, or the private ones of its read-only replicas."""
 
     PRIVATE = "Private"
     STANDBY = "Standby"
     PUBLIC = "Public"
     PUBLIC_STANDBY = "PublicStandby"
+    REPLICAS = "Replicas"
 
 
 class MissingStandby(StrEnum):
@@ -164,6 +166,11 @@ class Reference:
     def key(self) -> ObjectKey:
         """The resource's namespace and name."""
         return self.identity.key
+
+    @property
+    def wants_replicas(self) -> bool:
+        """Return whether the Secret holds the read-only replicas, which are listed apart from the cluster."""
+        return Endpoint.REPLICAS in self.secret.endpoints
 
     @property
     def secret_key(self) -> ObjectKey:
@@ -304,9 +311,6 @@ def _key_ref(fields: _KeyRefFields | None, *, path: str, default_key: str, own: 
     if not _SECRET_KEY.fullmatch(key):
         raise InvalidSpec(f"{path}.key is not a valid key of a Secret: {_KEY_RULE}, for example `{default_key}`.")
     return SecretKeyRef(name=_object_name(fields.name, path=f"{path}.name"), key=sys.intern(key))
-
-
-_KEY_RULE = "1 to 253 letters, digits, '-', '_' and '.'"
 
 
 def _secret_spec(fields: _SecretFields | None, *, default_name: str) -> SecretSpec:

@@ -14,7 +14,7 @@ from dbclusterref.resource.reference import Reference
 NOT_IN_THE_SECRET = frozenset({"identity", "refresh_interval", "suspend", "restart"})
 """Fields of a Reference that decide when it is worked on, and nothing in its Secret."""
 NOT_READ = NOT_IN_THE_SECRET | {"secret"}
-"""Fields that decide how an answer becomes a Secret, and not what is asked upstream."""
+"""Fields that decide how an answer becomes a Secret, and not what is asked upstream, but for the replicas in `secret`."""
 
 
 def spec_digest(reference: Reference) -> str:
@@ -26,7 +26,8 @@ def spec_digest(reference: Reference) -> str:
 def same_reads(one: Reference, other: Reference) -> bool:
     """Return whether an answer read for one reference is an answer for the other, too."""
     names = [item.name for item in fields(one) if item.name not in NOT_READ]
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+    same = all(getattr(one, name) == getattr(other, name) for name in names)
+    return same and one.wants_replicas == other.wants_replicas
 
 
 def _plain(value: object, *, without: frozenset[str] = frozenset()) -> object:

@@ -27,6 +27,10 @@ class ConditionType(StrEnum):
 _KINDS = {str(kind): kind for kind in ConditionType}
 
 
+REPLICAS = "replicas"
+"""Under `endpoints`: what is read again from a status that an earlier process wrote."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One condition; `status` is a plain bool, since this operator never answers Unknown. Times are UTC, whole seconds."""

@@ -11,9 +11,9 @@ from difflib import get_close_matches
 from functools import lru_cache
 from urllib.parse import quote
 
-ENDPOINT_PREFIXES = ("", "standby-", "public-", "public-standby-")
+ENDPOINT_PREFIXES = ("", "standby-", "public-", "public-standby-", "replica-")
 PER_ENDPOINT = ("host", "port", "hostport", "username", "password", "userinfo", "database", "uri", "jdbc-url")
-GENERAL = ("type", "engine", "ca", "ca-file", "ca-path", "sslmode", "tls-query", "access-cert", "access-key")
+GENERAL = ("type", "engine", "ca", "ca-file", "ca-path", "sslmode", "tls-query", "access-cert", "access-key", "replica-hosts")
 PLACEHOLDERS = frozenset({prefix + name for prefix in ENDPOINT_PREFIXES for name in PER_ENDPOINT} | set(GENERAL))
 """What a user's template may name. Whether one has a value depends on the cluster."""
 

@@ -60,6 +60,12 @@ COMMON: Mapping[str, str] = {
     "standby-database": "{standby-database}",
     "standby-uri": "{standby-uri}",
     "standby-jdbc-url": "{standby-jdbc-url}",
+    "replica-host": "{replica-host}",
+    "replica-port": "{replica-port}",
+    "replica-database": "{replica-database}",
+    "replica-uri": "{replica-uri}",
+    "replica-jdbc-url": "{replica-jdbc-url}",
+    "replica-hosts": "{replica-hosts}",
     "public-host": "{public-host}",
     "public-port": "{public-port}",
     "public-uri": "{public-uri}",
@@ -70,27 +76,20 @@ COMMON: Mapping[str, str] = {
 
 _LIBPQ_BOTH = "postgresql://{userinfo}@{hostport},{standby-hostport}/{database:url}?{tls-query}&target_session_attrs="
 
-# No quotes and no escapes here: libpq takes everything after the `=` literally.
-_PG_SERVICE = """\
-[primary]
-host={host}
-port={port}
-user={username}
-password={password}
-dbname={database}
+
+def _pg_service(name: str, prefix: str) -> str:
+    # No quotes and no escapes here: libpq takes everything after the `=` literally.
+    return f"""\
+[{name}]
+host={{{prefix}host}}
+port={{{prefix}port}}
+user={{{prefix}username}}
+password={{{prefix}password}}
+dbname={{{prefix}database}}
 sslmode=verify-ca
-sslrootcert={ca-path}
+sslrootcert={{ca-path}}
 """
-_PG_SERVICE_STANDBY = """
-[standby]
-host={standby-host}
-port={standby-port}
-user={standby-username}
-password={standby-password}
-dbname={standby-database}
-sslmode=verify-ca
-sslrootcert={ca-path}
-"""
+
 
 _POSTGRESQL = Engine(
     type="postgresql",
@@ -121,8 +120,16 @@ _POSTGRESQL = Engine(
         "PGSSLROOTCERT": "{ca-path}",
         "DATABASE_URL": "{uri}",
         "DATABASE_REPLICA_URL": "{standby-uri}",
+        "DATABASE_READ_REPLICA_URL": "{replica-uri}",
+        "DATABASE_READ_REPLICA_HOSTS": "{replica-hosts}",
     },
-    files={"pg_service.conf": (_PG_SERVICE, _PG_SERVICE_STANDBY)},
+    files={
+        "pg_service.conf": (
+            _pg_service("primary", ""),
+            "\n" + _pg_service("standby", "standby-"),
+            "\n" + _pg_service("replica", "replica-"),
+        )
+    },
 )
 
 _MYSQL_WITHOUT_QUERY = "mysql://{userinfo}@{hostport}/{database:url}"
@@ -148,7 +155,16 @@ _MYSQL = Engine(
     tls=TlsKeys(
         encrypted={"tls-query": "ssl-mode=REQUIRED"},
         verified={"tls-query": "ssl-mode=VERIFY_CA&ssl-ca={ca-path:url}"},
-        unverified=frozenset({"jdbc-url", "standby-jdbc-url", "DATABASE_URL", "DATABASE_REPLICA_URL"}),
+        unverified=frozenset(
+            {
+                "jdbc-url",
+                "standby-jdbc-url",
+                "replica-jdbc-url",
+                "DATABASE_URL",
+                "DATABASE_REPLICA_URL",
+                "DATABASE_READ_REPLICA_URL",
+            }
+        ),
     ),
     needs=("host", "port", "username", "password", "database"),
     env={
@@ -161,6 +177,8 @@ _MYSQL = Engine(
         # PyMySQL and mysqlclient refuse `ssl-mode`, so the URL that Python reads goes without.
         "DATABASE_URL": _MYSQL_WITHOUT_QUERY,
         "DATABASE_REPLICA_URL": "mysql://{standby-userinfo}@{standby-hostport}/{standby-database:url}",
+        "DATABASE_READ_REPLICA_URL": "mysql://{replica-userinfo}@{replica-hostport}/{replica-database:url}",
+        "DATABASE_READ_REPLICA_HOSTS": "{replica-hosts}",
     },
     files={"my.cnf": (_MY_CNF,)},
 )

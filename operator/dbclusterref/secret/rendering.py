@@ -11,6 +11,7 @@ from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
 from dbclusterref.digitalocean.model import Connection, EndpointName, Endpoints
+from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, listed
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import (
     IncompleteCredentials,
@@ -48,7 +49,11 @@ Texts = Mapping[str, str]
 Files = Mapping[str, Iterable[str]]
 
 _PREFIX = dict(
-    zip((Endpoint.PRIVATE, Endpoint.STANDBY, Endpoint.PUBLIC, Endpoint.PUBLIC_STANDBY), ENDPOINT_PREFIXES, strict=True)
+    zip(
+        (Endpoint.PRIVATE, Endpoint.STANDBY, Endpoint.PUBLIC, Endpoint.PUBLIC_STANDBY, Endpoint.REPLICAS),
+        ENDPOINT_PREFIXES,
+        strict=True,
+    )
 )
 
 
@@ -120,6 +125,10 @@ def _notes(reference: Reference, snapshot: Snapshot, *, left_out: tuple[str, ...
     missing = Endpoint.STANDBY in reference.secret.endpoints and endpoints.standby is None
     if missing and reference.secret.missing_standby is MissingStandby.USE_PRIMARY:
         yield "There is no private standby: the standby's keys lead to the primary (spec.secret.missingStandby)."
+    if reference.wants_replicas and engine in WITHOUT_REPLICAS:
+        yield f"Replicas in spec.secret.endpoints has no effect: {engine} has no read-only replicas."
+    elif reference.wants_replicas and not snapshot.replicas:
+        yield "There is no read-only replica that serves: the Secret has no replica's keys."
     if left_out:
         yield f"Left out, because the cluster has no usable value for them: {_listed(left_out)}."
 
@@ -153,6 +162,8 @@ def placeholders(reference: Reference, snapshot: Snapshot) -> dict[str, str]:
         given_uri = connection.uri if effective == connection else ""
         shown = _endpoint_values(effective, engine=engine, given_uri=given_uri, general=general)
         values |= {prefix + name: value for name, value in shown.items()}
+        if endpoint is Endpoint.PRIVATE:
+            values |= _replica_values(effective, engine=engine, reference=reference, snapshot=snapshot, general=general)
     return values
 
 
@@ -172,6 +183,23 @@ def _general_values(reference: Reference, snapshot: Snapshot, *, engine: Engine)
     if engine.tls and reference.secret.tls is Tls.VERIFY and "ca-path" in values:
         return values | {name: fill(template, values) or "" for name, template in engine.tls.verified.items()}
     return values | dict(engine.tls.encrypted if engine.tls else {})
+
+
+def _replica_values(
+    primary: Connection, *, engine: Engine, reference: Reference, snapshot: Snapshot, general: Mapping[str, str]
+) -> Mapping[str, str]:
+    """The first replica's values, and the addresses of all.
+
+    User, password and database are the primary's, which a replica follows: so a rotated password is right for both at once.
+    A connection pool is the primary's alone; the database that it leads to is on the replica too.
+    """
+    if not reference.wants_replicas or not snapshot.replicas:
+        return {}
+    first, prefix = snapshot.replicas[0], _PREFIX[Endpoint.REPLICAS]
+    database = snapshot.pool.database if snapshot.pool else primary.database
+    connection = replace(primary, host=first.host, port=first.port, database=database, uri="")
+    values = _endpoint_values(connection, engine=engine, given_uri="", general=general)
+    return {prefix + name: value for name, value in (values | {"hosts": listed(snapshot.replicas)}).items()}
 
 
 def _wanted(reference: Reference, endpoints: Endpoints) -> Iterable[tuple[Endpoint, Connection]]:

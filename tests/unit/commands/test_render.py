@@ -9,7 +9,7 @@ import yaml
 
 from dbclusterref.commands.render import KNOWN_FIELDS, MASK, render
 from dbclusterref.errors import SettingsError
-from tests.support.builders import PEM, cluster_body, pool_body, reference_body
+from tests.support.builders import PEM, cluster_body, pool_body, reference_body, replica_body
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,6 +40,7 @@ class Rendering:
             ca=given.get("--ca"),
             user=given.get("--user"),
             pool=given.get("--pool"),
+            replicas=given.get("--replicas"),
             password=given.get("--password"),
             reveal="--reveal" in flags,
             out=out,
@@ -164,6 +165,20 @@ def test_another_user_or_pool_comes_from_its_own_answer(rendering: Rendering) ->
     rendering.reference["spec"] |= {"user": "", "pool": "p"}
     pool = rendering.put("pool.json", {"pool": pool_body("p", password="x")})
     assert rendering.shown("--reveal", "--pool", pool)["stringData"]["host"] == "pool-orders.db.example.com"
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_read_only_replicas_come_from_their_own_answer(rendering: Rendering, *, bare: bool) -> None:
+    rendering.reference["spec"] |= {"secret": {"endpoints": ["Private", "Replicas"]}}
+    with pytest.raises(SettingsError, match=r"^--replicas: .*read-only replicas"):
+        rendering.run()
+    found = [replica_body("read-2"), replica_body("read-1")]
+    replicas = rendering.put("replicas.json", found if bare else {"replicas": found})
+    data = rendering.shown("--replicas", replicas)["stringData"]
+    assert data["replica-host"] == "private-read-1-orders.db.example.com"
+    assert data["replica-uri"] == MASK
+    rendering.cluster["engine"] = "valkey"
+    assert "replica-host" not in rendering.shown()["stringData"], "which need no answer"
 
 
 def test_without_the_users_or_pools_answer_no_other_one_is_shown_in_its_place(rendering: Rendering) -> None:

@@ -139,6 +139,22 @@ async def test_a_database_is_read_whatever_its_name(edge: Edge) -> None:
     assert (await edge.api.get_database(TOKEN, edge.cluster, name, observe=edge.observe)).name == name
 
 
+async def test_the_replicas_that_serve_are_read(edge: Edge) -> None:
+    assert (await edge.api.get_replicas(TOKEN, edge.cluster, observe=edge.observe)).serving == ()
+    edge.control.add_replica(edge.cluster, "read-2")
+    edge.control.add_replica(edge.cluster, "read-1")
+    found = await edge.api.get_replicas(TOKEN, edge.cluster, observe=edge.observe)
+    assert [one.name for one in found.serving] == ["read-2", "read-1"]
+    assert found.serving[0].address.host.startswith("private-read-2-")
+
+
+async def test_a_list_of_replicas_that_is_refused_or_missing_is_no_empty_one(edge: Edge) -> None:
+    valkey = edge.control.create_cluster(name="cache", engine="valkey")["id"]
+    for uuid in (valkey, NOBODY):
+        with pytest.raises(UpstreamUnavailable, match="no list of read-only replicas"):
+            await edge.api.get_replicas(TOKEN, uuid, observe=edge.observe)
+
+
 async def test_a_missing_user_pool_or_database_is_named_with_the_remedy(edge: Edge) -> None:
     with pytest.raises(UserNotFound, match=r"no user ghost\. .*spec\.user"):
         await edge.api.get_user(TOKEN, edge.cluster, "ghost", observe=edge.observe)

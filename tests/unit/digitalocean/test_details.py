@@ -36,8 +36,8 @@ def test_before_the_cluster_is_read_everything_that_the_spec_names_may_have_to_b
 
 
 def test_what_is_read_has_a_name_in_messages() -> None:
-    kinds = ("cluster", "ca", "user", "pool", "database")
-    words = ["the cluster", "the CA", "user x", "connection pool x", "database x"]
+    kinds = ("cluster", "ca", "user", "pool", "database", "replicas")
+    words = ["the cluster", "the CA", "user x", "connection pool x", "database x", "the read-only replicas"]
     assert [in_words((kind, UUID, "x")) for kind in kinds] == words
 
 

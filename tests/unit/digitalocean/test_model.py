@@ -265,6 +265,11 @@ def test_uuids_are_compared_in_lower_case() -> None:
     assert a_cluster(id=UUID.upper()).uuid == UUID
 
 
+@pytest.mark.parametrize(("db", "database"), [("shop", "shop"), (None, ""), (7, ""), ("a\nb", "")])
+def test_the_database_behind_a_pool_costs_no_pool_where_it_cannot_be_read(db: object, database: str) -> None:
+    assert Pool.from_api({"name": "orders-pool", "db": db}).database == database
+
+
 def test_a_pool_is_read_with_its_four_endpoints() -> None:
     pool = Pool.from_api(
         {

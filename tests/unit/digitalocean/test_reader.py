@@ -1,3 +1,5 @@
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from dbclusterref.digitalocean.demand import Requested, Routine
@@ -33,23 +35,20 @@ async def read_pool(reader: Reader, *, of: bytes = b"cluster", age: float = 30.0
     await reader.pool(UUID, "pool", of=of, wanted=Routine(reader.clock.monotonic() - age))
 
 
-@pytest.mark.parametrize("kind", ["cluster", "page", "ca", "user", "pool", "database"])
+@pytest.mark.parametrize("kind", ["cluster", "page", "ca", "user", "pool", "database", "replicas"])
 async def test_every_kind_of_read_is_counted_and_respects_a_pause(reader: Reader, upstream: FakeUpstream, kind: str) -> None:
-    async def read() -> object:
+    def read() -> Awaitable[object]:
         wanted = Routine(reader.clock.monotonic())
-        match kind:
-            case "cluster":
-                return await reader.cluster(UUID, wanted=wanted)
-            case "page":
-                return await reader.page(None, known=None)
-            case "ca":
-                return await reader.ca(UUID, wanted=wanted)
-            case "user":
-                return await reader.user(UUID, "app", of=b"", listed=False, wanted=wanted)
-            case "database":
-                return await reader.database(UUID, "orders", of=b"", wanted=wanted)
-            case _:
-                return await reader.pool(UUID, "pool", of=b"", wanted=wanted)
+        reads: dict[str, Callable[[], Awaitable[object]]] = {
+            "cluster": lambda: reader.cluster(UUID, wanted=wanted),
+            "page": lambda: reader.page(None, known=None),
+            "ca": lambda: reader.ca(UUID, wanted=wanted),
+            "user": lambda: reader.user(UUID, "app", of=b"", listed=False, wanted=wanted),
+            "pool": lambda: reader.pool(UUID, "pool", of=b"", wanted=wanted),
+            "database": lambda: reader.database(UUID, "orders", of=b"", wanted=wanted),
+            "replicas": lambda: reader.replicas(UUID, wanted=wanted),
+        }
+        return reads[kind]()
 
     left = reader.budget._left
     await read()

@@ -66,6 +66,7 @@ async def wire() -> AsyncIterator[Wire]:
         ("/v2/databases/9cc10173/ca", "ca"),
         ("/v2/databases/9cc10173/users/ca", "user"),
         ("/v2/databases/9cc10173/dbs/users", "database"),
+        ("/v2/databases/9cc10173/replicas", "replicas"),
         ("/v2/databases/9cc10173/pools/orders-pool", "pool"),
         ("/proxy/v2/databases/9cc10173", "cluster"),
     ],

@@ -2,6 +2,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from dbclusterref.digitalocean.replicas import Address
 from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.changes import NAMED, Before
 from dbclusterref.reconcile.entry import SecretChange
@@ -55,6 +56,18 @@ def test_only_a_standby_that_upstream_no_longer_lists_is_a_warning() -> None:
     assert not a_change(unwanted, before=before).warning
     never_there = Before(data={**without.secret.data, "OLD": b"x"})
     assert not a_change(without, before=never_there).warning
+
+
+def test_lost_replicas_are_a_warning_that_names_their_keys_as_one() -> None:
+    spec = {"secret": {"endpoints": ["Private", "Standby", "Replicas"], "keySets": ["Binding"]}}
+    one, two = (Address(host=host, port=1) for host in ("read-1", "read-2"))
+    before = Before(data=rendition(spec, replicas=(one, two)).secret.data)
+    told = a_change(rendition(spec), before=before)
+    why = "DigitalOcean no longer lists a read-only replica that serves."
+    assert told.text == f"Updated Secret orders-db (revision 4): removed replica-*. {why}"
+    assert told.warning
+    assert not a_change(rendition(spec, replicas=(two,)), before=before).warning, "there is another"
+    assert not a_change(rendition({"secret": {"keySets": ["Binding"]}}), before=before).warning, "nobody asks for them"
 
 
 def test_a_write_of_the_metadata_alone_says_so() -> None:

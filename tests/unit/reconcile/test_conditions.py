@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.model import DatabaseCluster
+from dbclusterref.digitalocean.replicas import Address
 from dbclusterref.errors import (
     Blocked,
     Cause,
@@ -98,6 +99,18 @@ def test_the_message_speaks_of_a_standby_only_where_the_secret_holds_it(endpoint
     status = after((outcome, NOON), of=a_reference({"secret": {"endpoints": endpoints}}))
     assert ("standby" in status.conditions[READY].message) is holds
     assert ("standby" in status.endpoints) is holds
+
+
+@pytest.mark.parametrize(
+    ("standby", "holds"),
+    [(True, "the private primary, standby and read-only replicas"), (False, "the private primary and read-only replicas")],
+)
+def test_the_message_and_the_addresses_speak_of_the_replicas(*, standby: bool, holds: str) -> None:
+    replicas = (Address(host="read-1", port=1), Address(host="fd00::2", port=2))
+    status = after((replace(published(standby=standby), replicas=replicas), NOON))
+    assert status.conditions[READY].message == f"Secret orders-db holds {holds} of orders (pg 17, ams3)."
+    assert status.endpoints["replicas"] == "read-1:1,[fd00::2]:2"
+    assert "replicas" not in after((published(), NOON)).endpoints
 
 
 def test_the_facts_of_the_cluster_are_shown_where_there_are_any() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dbclusterref.digitalocean.model import Pool, User
+from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Address
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.resource.reference import KeySet
 from dbclusterref.resource.template import PLACEHOLDERS, fill, placeholders_in
@@ -16,7 +17,7 @@ from tests.support.builders import PEM, a_reference, a_snapshot, connection_body
 
 ROOT = Path(__file__).parents[3]
 CONNECTIONS = ("private_connection", "standby_private_connection", "connection", "standby_connection")
-EVERYWHERE = ["Private", "Standby", "Public", "PublicStandby"]
+EVERYWHERE = ["Private", "Standby", "Public", "PublicStandby", "Replicas"]
 
 
 def everything(engine: str) -> Snapshot:
@@ -24,7 +25,8 @@ def everything(engine: str) -> Snapshot:
     connections = {name: connection_body() for name in CONNECTIONS}
     # Only Kafka's users have more than a name and a password.
     user = {"name": "app", "password": "x", "access_cert": "cert", "access_key": "key"} if engine == "kafka" else None
-    return a_snapshot(engine=engine, num_nodes=2, ca=PEM, user=user, **connections)
+    replicas = () if engine in WITHOUT_REPLICAS else (Address(host="private-read-1", port=25060),)
+    return a_snapshot(engine=engine, num_nodes=2, ca=PEM, user=user, replicas=replicas, **connections)
 
 
 @pytest.mark.parametrize("key_set", [*KeySet])
@@ -41,7 +43,7 @@ def test_every_recipe_has_a_value_for_a_complete_cluster_of_its_engine() -> None
     recipes = secret_docs.recipes()
     assert recipes.keys() == {"pg", "mysql", "redis", "kafka"}
     for engine, templates in recipes.items():
-        secret = {"mountPath": "/bindings/orders", "template": templates}
+        secret = {"mountPath": "/bindings/orders", "template": templates, "endpoints": EVERYWHERE}
         data = render_secret(a_reference({"secret": secret}), everything(engine)).data
         assert templates.keys() <= data.keys()
         assert not [name for name in templates if b"{" in data[name]]
@@ -49,7 +51,7 @@ def test_every_recipe_has_a_value_for_a_complete_cluster_of_its_engine() -> None
 
 def test_the_placeholders_listed_are_those_there_are() -> None:
     listed = secret_docs.TEXT.split("## Templates")[1].split("### Recipes")[0]
-    assert {name for name in PLACEHOLDERS if not name.startswith(("standby-", "public-"))} <= set(
+    assert {name for name in PLACEHOLDERS if not name.startswith(("standby-", "public-", "replica-"))} <= set(
         listed.replace("{", " ").replace("}", " ").replace("`", " ").split()
     )
 

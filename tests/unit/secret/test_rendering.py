@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbclusterref.digitalocean.model import DatabaseCluster, Endpoints
+from dbclusterref.digitalocean.replicas import Address
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.errors import (
     Cause,
@@ -37,7 +38,9 @@ KEYS = {
     "type", "provider", "engine", "host", "port", "username", "password", "database", "uri", "jdbc-url", "sslmode",
     "sslrootcert", "certificates", "ca.crt", "url", "uris", "bootstrap-servers", "securityProtocol", "saslMechanism", "user",
     "access.crt", "access.key", "standby-host", "standby-port", "standby-database", "standby-uri", "standby-jdbc-url", "ha-uri",
-    "ro-uri", "public-host", "public-port", "public-uri", "public-standby-host", "public-standby-port", "public-standby-uri",
+    "ro-uri", "replica-host", "replica-port", "replica-database", "replica-uri", "replica-jdbc-url",
+    "replica-hosts", "DATABASE_READ_REPLICA_URL", "DATABASE_READ_REPLICA_HOSTS", "public-host", "public-port", "public-uri",
+    "public-standby-host", "public-standby-port", "public-standby-uri",
     "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "MYSQL_HOST", "MYSQL_TCP_PORT",
     "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DATABASE", "DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL",
     "MONGODB_URI", "OPENSEARCH_URL", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM",
@@ -183,7 +186,8 @@ def test_the_same_input_makes_the_same_secret_byte_for_byte(spec: Body, body: Bo
         assert (type(one), str(one)) == (type(other), str(other))
 
 
-ALL_ENDPOINTS: Body = {"secret": {"endpoints": ["Private", "Standby", "Public", "PublicStandby"]}}
+ALL_ENDPOINTS: Body = {"secret": {"endpoints": ["Private", "Standby", "Public", "PublicStandby", "Replicas"]}}
+REPLICAS = (Address(host="private-read-1", port=25060), Address(host="fd00::2", port=25061))
 
 
 def parsed_twice(uri: str) -> list[tuple[str | None, int | None, str | None, str | None, str]]:
@@ -244,9 +248,12 @@ def test_a_jdbc_url_holds_no_credentials(body: Body) -> None:
 @given(complete_cluster_bodies(), reference_specs())
 def test_nothing_public_is_written_without_being_asked_for(body: Body, spec: Body) -> None:
     outcome = judge(spec, body)
-    assert isinstance(outcome, DesiredSecret)
     asked = spec["secret"]["endpoints"]
     binding = "Binding" in spec["secret"]["keySets"]
+    if isinstance(outcome, InvalidSpec):
+        assert not binding, "an engine that is not known has no Env keys"
+        return
+    assert isinstance(outcome, DesiredSecret)
     for prefix, endpoint in (("public-host", "Public"), ("public-standby-host", "PublicStandby"), ("standby-host", "Standby")):
         assert (prefix in outcome.data) == (binding and endpoint in asked)
 
@@ -271,7 +278,8 @@ def test_no_cause_and_no_repr_shows_a_password(body: Body, spec: Body) -> None:
 
 def test_every_placeholder_there_is_has_a_value_for_some_cluster() -> None:
     user = {"name": "app", "password": "x", "access_cert": "C", "access_key": "K"}
-    everything = a_snapshot(ca=PEM, user=user, **dict.fromkeys(CONNECTIONS, connection_body()))
+    connections: dict[str, Any] = dict.fromkeys(CONNECTIONS, connection_body())
+    everything = a_snapshot(ca=PEM, user=user, replicas=REPLICAS, **connections)
     spec: Body = {"secret": {**ALL_ENDPOINTS["secret"], "mountPath": "/bindings"}}
     assert set(placeholders(a_reference(spec), everything)) == PLACEHOLDERS
 
@@ -352,9 +360,9 @@ def asks_to_verify(key: str, value: str) -> bool:
 def test_with_a_mount_path_every_key_that_asks_for_tls_asks_to_verify(engine: str) -> None:
     everything = {"keySets": ["Binding", "Env", "Files"], **MOUNTED, **ALL_ENDPOINTS["secret"]}
     standby = dict.fromkeys(CONNECTIONS, connection_body())
-    secret = rendered({"secret": everything}, engine=engine, ca=PEM, **standby)
+    secret = rendered({"secret": everything}, engine=engine, ca=PEM, replicas=REPLICAS, **standby)
     about_tls = {key: value for key, value in text(secret).items() if "ssl" in value or "sslmode" in key.lower()}
-    assert len(about_tls) == 13
+    assert len(about_tls) == 16
     assert [key for key, value in about_tls.items() if not asks_to_verify(key, value)] == []
     assert secret.notes == ()
 
@@ -399,6 +407,66 @@ def test_mysqls_keys_that_cannot_ask_to_verify_are_named_until_they_are_replaced
     (note,) = rendered({"secret": {**MOUNTED, "template": template}}, engine="mysql", ca=PEM).notes
     assert "certificate: standby-jdbc-url. Replace" in note
     assert rendered({"secret": {**MOUNTED, "tls": "Encrypt"}}, engine="mysql", ca=PEM).notes == ()
+
+
+# Read-only replicas
+
+WITH_REPLICAS: Body = {"secret": {"endpoints": ["Private", "Replicas"], "template": {"HOSTS": "{replica-hosts}"}}}
+
+
+def test_replicas_have_the_primarys_credentials_and_database() -> None:
+    found = text(rendered(WITH_REPLICAS, replicas=REPLICAS))
+    uri = f"postgresql://doadmin:{PASSWORD}@private-read-1:25060/defaultdb?sslmode=require"
+    assert {key: value for key, value in found.items() if key.startswith("replica-")} == {
+        "replica-host": "private-read-1",
+        "replica-port": "25060",
+        "replica-database": "defaultdb",
+        "replica-uri": uri,
+        "replica-jdbc-url": "jdbc:postgresql://private-read-1:25060/defaultdb?sslmode=require",
+        "replica-hosts": "private-read-1:25060,[fd00::2]:25061",
+    }
+    assert (found["DATABASE_READ_REPLICA_URL"], found["DATABASE_READ_REPLICA_HOSTS"]) == (uri, found["replica-hosts"])
+    assert found["HOSTS"] == found["replica-hosts"]
+
+
+def test_replicas_follow_the_user_and_the_database_that_are_asked_for() -> None:
+    spec = {**WITH_REPLICAS, "user": "app", "database": "shop"}
+    found = text(rendered(spec, user={"name": "app", "password": "app-pw"}, replicas=REPLICAS))
+    assert found["replica-uri"] == "postgresql://app:app-pw@private-read-1:25060/shop?sslmode=require"
+
+
+@pytest.mark.parametrize(("db", "database"), [({"db": "shop"}, "shop"), ({}, None)])
+def test_a_pool_has_no_replicas_but_its_database_has(db: Body, database: str | None) -> None:
+    pool = {"name": "orders-pool", "private_connection": connection_body(host="pool", database="orders-pool")} | db
+    found = text(rendered({**WITH_REPLICAS, "pool": "orders-pool"}, pool=pool, replicas=REPLICAS))
+    assert (found["host"], found["database"]) == ("pool", "orders-pool")
+    assert (found["replica-host"], found.get("replica-database")) == ("private-read-1", database)
+    assert ("replica-uri" in found) is bool(database), "rather none than one that leads nowhere"
+
+
+def test_without_a_replica_that_serves_there_are_no_keys_which_the_message_says() -> None:
+    secret = rendered({"secret": {"endpoints": ["Private", "Replicas"]}})
+    assert not [key for key in text(secret) if "replica" in key.lower()]
+    assert secret.notes == ("There is no read-only replica that serves: the Secret has no replica's keys.",)
+
+
+def test_what_is_not_asked_for_is_not_in_the_secret() -> None:
+    secret = rendered(standby=False, replicas=REPLICAS)
+    assert not [key for key in text(secret) if "replica" in key.lower()]
+    assert secret.notes == ()
+
+
+@pytest.mark.parametrize("engine", ["redis", "valkey", "mongodb", "kafka", "opensearch"])
+def test_an_engine_without_replicas_says_that_they_have_no_effect(engine: str) -> None:
+    secret = rendered({"secret": {"endpoints": ["Private", "Replicas"]}}, engine=engine)
+    assert secret.notes == (f"Replicas in spec.secret.endpoints has no effect: {engine} has no read-only replicas.",)
+
+
+def test_a_missing_standby_and_replicas_have_nothing_to_do_with_each_other() -> None:
+    spec = {"secret": {"endpoints": ["Private", "Standby", "Replicas"], "missingStandby": "UsePrimary"}}
+    found = text(rendered(spec, standby=False))
+    assert found["standby-host"] == found["host"]
+    assert "replica-host" not in found
 
 
 # Users, databases, passwords

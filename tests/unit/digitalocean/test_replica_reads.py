@@ -1,0 +1,124 @@
+import pytest
+
+from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
+from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
+from dbclusterref.digitalocean.reader import Reader
+from dbclusterref.digitalocean.replica_reads import LATE_INTERVALS, ReplicaReads
+from dbclusterref.digitalocean.replicas import Address
+from dbclusterref.errors import Cause, Forbidden, RateLimited, TokenInvalid, UpstreamUnavailable
+from dbclusterref.resource.reference import Reference
+from tests.support.builders import TOKEN, UUID, a_reference, replica_body
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_time import FakeClock, a_clock
+
+KNOWN = (Address(host="known", port=25060),)
+READ_1 = Address(host="private-read-1-orders.db.example.com", port=25060)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    clock = FakeClock()
+    clock.seconds = 1e6
+    return clock
+
+
+@pytest.fixture
+def upstream() -> FakeUpstream:
+    return FakeUpstream(replicas=[replica_body()])
+
+
+@pytest.fixture
+def reads(clock: FakeClock, upstream: FakeUpstream) -> ReplicaReads:
+    return ReplicaReads(Reader(TOKEN, upstream=upstream, clock=a_clock(clock)))
+
+
+def asking(*, namespace: str = "shop", endpoints: tuple[str, ...] = ("Private", "Replicas")) -> Reference:
+    return a_reference({"secret": {"endpoints": list(endpoints)}}, namespace=namespace)
+
+
+async def read(
+    reads: ReplicaReads, *, reference: Reference | None = None, engine: str = "pg", wanted: Freshness | None = None
+) -> tuple[tuple[Address, ...], Cause | None]:
+    wanted = wanted or Routine(reads._now() - 30)
+    return await reads.read(reference or asking(), engine=engine, region="ams3", wanted=wanted, known=KNOWN, behind=0)
+
+
+async def test_a_list_is_read_once_for_all_and_kept_within_the_interval(
+    reads: ReplicaReads, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    assert await read(reads) == ((READ_1,), None)
+    assert await read(reads, reference=asking(namespace="team")) == ((READ_1,), None)
+    assert len(upstream.requests) == 1
+    clock.advance(31)
+    upstream.replicas = []
+    assert await read(reads) == ((), None), "the last one was deleted"
+    await read(reads, wanted=Requested(clock()))
+    assert upstream.requests == [("replicas", UUID)] * 3
+
+
+@pytest.mark.parametrize("engine", ["redis", "valkey", "mongodb", "kafka", "opensearch"])
+async def test_engines_without_replicas_are_not_asked(reads: ReplicaReads, upstream: FakeUpstream, engine: str) -> None:
+    assert await read(reads, engine=engine) == ((), None)
+    assert reads.next_look(asking(), engine=engine) == 0.0
+    assert upstream.requests == []
+
+
+async def test_nobody_is_asked_for_what_the_spec_does_not_name(reads: ReplicaReads, upstream: FakeUpstream) -> None:
+    plain = asking(endpoints=("Private", "Standby", "Public", "PublicStandby"))
+    assert await read(reads, reference=plain) == ((), None)
+    assert reads.next_look(plain, engine="pg") == 0.0
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("cause", [UpstreamUnavailable("Down."), Forbidden("No."), RateLimited("Slow.", retry_after=9.0)])
+async def test_where_the_list_cannot_be_read_the_known_replicas_serve_on(
+    reads: ReplicaReads, upstream: FakeUpstream, clock: FakeClock, cause: Cause
+) -> None:
+    await read(reads)
+    clock.advance(31)
+    upstream.trouble["replicas"] = cause
+    replicas, unread = await read(reads)
+    assert replicas == KNOWN
+    assert unread is not None
+    assert (unread.reason, unread.message) == (cause.reason, cause.message)
+    upstream.trouble.clear()
+    clock.advance(90)
+    assert await read(reads) == ((READ_1,), None)
+
+
+async def test_a_rejected_token_is_told_since_another_may_be_at_hand(reads: ReplicaReads, upstream: FakeUpstream) -> None:
+    upstream.trouble["replicas"] = TokenInvalid("No.")
+    with pytest.raises(TokenInvalid):
+        await read(reads)
+
+
+async def test_a_read_that_waits_for_its_turn_holds_up_nothing_and_is_told_once_it_is_late(
+    reads: ReplicaReads, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    reference, interval = asking(), 60.0
+    await read(reads)
+    assert reads.next_look(reference, engine="pg") == interval
+    clock.advance(interval)
+    upstream.requests.clear()
+    budget = reads._reader.budget
+    while not budget.seconds_until(clock(), spare=0):
+        budget.spend(clock())
+    assert await read(reads) == (KNOWN, None)
+    assert reads.next_look(reference, engine="pg") == LOOK_AGAIN
+    assert upstream.requests == []
+    assert reads._reader.queue.position("shop", ("replicas", UUID, "Routine"), urgent=False, now=clock()) == 0, "it has a place"
+    reads._reader.details._kept["replicas", UUID].asked_at -= LATE_INTERVALS * interval
+    replicas, unread = await read(reads)
+    assert isinstance(unread, RateLimited)
+    assert unread.message.startswith("The read of the read-only replicas is queued: ")
+    assert replicas == KNOWN
+    clock.advance(60)
+    assert await read(reads) == ((READ_1,), None)
+
+
+async def test_a_list_that_was_never_read_says_so_at_once(reads: ReplicaReads, clock: FakeClock) -> None:
+    budget = reads._reader.budget
+    while not budget.seconds_until(clock(), spare=0):
+        budget.spend(clock())
+    _, unread = await read(reads)
+    assert isinstance(unread, RateLimited)

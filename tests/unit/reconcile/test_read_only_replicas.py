@@ -1,0 +1,119 @@
+"""Read-only replicas in the Secret: there when they are, and never at the expense of the primary's part of it."""
+
+import pytest
+
+from dbclusterref.errors import Forbidden, RateLimited, UpstreamUnavailable
+from dbclusterref.resource.status import ConditionType
+from tests.support.bench import Bench, a_bench, change_spec
+from tests.support.builders import CANARY, replica_body
+
+FAILURES = [UpstreamUnavailable("Down."), RateLimited("Slow."), Forbidden("No.")]
+TWO = "private-read-1-orders.db.example.com:25060,private-read-2-orders.db.example.com:25060"
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    bench = a_bench()
+    change_spec(bench, secret={"endpoints": ["Private", "Replicas"]})
+    bench.upstream.replicas = [replica_body("read-2"), replica_body("read-1")]
+    return bench
+
+
+async def test_the_secret_and_the_status_follow_the_replicas(bench: Bench) -> None:
+    await bench.reconcile()
+    assert bench.kubernetes.data()["replica-hosts"] == TWO
+    assert bench.status().endpoints["replicas"] == TWO
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (True, "Synced"))
+    assert CANARY not in str(bench.kubernetes.data()), "a replica's own credentials are not used"
+    bench.upstream.replicas.pop()
+    await bench.refresh()
+    data = bench.kubernetes.data()
+    assert (data["replica-host"], data["replica-port"]) == ("private-read-2-orders.db.example.com", "25060")
+    bench.upstream.replicas = []
+    await bench.refresh()
+    assert not [key for key in bench.kubernetes.data() if "replica" in key.lower()]
+    assert "There is no read-only replica that serves" in bench.status().conditions[ConditionType.READY].message
+    assert bench.kubernetes.events[-1].warning
+    assert "replicas" not in bench.status().endpoints
+
+
+async def test_unchanged_replicas_cost_one_request_for_each_interval_and_no_write(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    for _ in range(3):
+        await bench.refresh(after=75.0)
+    assert [kind for kind, _ in bench.upstream.requests].count("replicas") == 3
+    assert bench.kubernetes.writes == []
+
+
+async def test_without_being_asked_for_they_cost_nothing(bench: Bench) -> None:
+    change_spec(bench, secret={})
+    await bench.reconcile()
+    assert "replicas" not in {kind for kind, _ in bench.upstream.requests}
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda cause: type(cause).__name__)
+async def test_a_rotation_reaches_the_secret_while_the_replicas_cannot_be_read(bench: Bench, failure: Exception) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["replicas"] = failure
+    for number in range(2, 5):
+        bench.rotate(f"pw-{number}")
+        await bench.refresh(after=600.0)
+        data = bench.kubernetes.data()
+        assert data["password"] == f"pw-{number}"
+        assert f"pw-{number}@private-read-1" in data["replica-uri"], "the replicas have the same users"
+        assert data["replica-hosts"] == TWO
+    assert bench.fresh == (False, failure.reason)  # type: ignore[attr-defined]
+    bench.upstream.trouble.clear()
+    await bench.refresh(after=600.0)
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (True, "Synced"))
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda cause: type(cause).__name__)
+async def test_after_a_restart_the_replicas_in_the_secret_stay_there_while_they_cannot_be_read(
+    bench: Bench, failure: Exception
+) -> None:
+    await bench.reconcile()
+    before = bench.kubernetes.data()
+    bench.upstream.trouble["replicas"] = failure
+    bench.kubernetes.writes.clear()
+    restarted = bench.restarted()
+    await restarted.reconcile()
+    assert restarted.kubernetes.data() == before
+    assert "Secret shop/orders-db" not in bench.kubernetes.writes
+    restarted.rotate("pw-2")
+    await restarted.refresh(after=600.0)
+    data = restarted.kubernetes.data()
+    assert (data["password"], data["replica-hosts"]) == ("pw-2", TWO)
+
+
+async def test_a_first_secret_is_written_without_replicas_that_cannot_be_read_and_they_follow(bench: Bench) -> None:
+    bench.upstream.trouble["replicas"] = UpstreamUnavailable("Down.")
+    await bench.reconcile()
+    assert bench.kubernetes.data()["password"] == "pw-1"
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "UpstreamUnavailable"))
+    bench.upstream.trouble.clear()
+    await bench.refresh()
+    assert bench.kubernetes.data()["replica-hosts"] == TWO
+    assert bench.fresh == (True, "Synced")
+
+
+async def test_what_cannot_be_read_for_long_is_no_longer_ready_although_the_primary_is_written(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["replicas"] = UpstreamUnavailable("Down.")
+    for _ in range(6):
+        await bench.refresh(after=75.0)
+    assert bench.ready == (False, "UpstreamUnavailable")
+    bench.rotate("pw-2")
+    await bench.refresh(after=75.0)
+    assert bench.kubernetes.data()["password"] == "pw-2"
+
+
+async def test_replicas_that_are_asked_for_later_are_read_before_the_spec_is_ready(bench: Bench) -> None:
+    change_spec(bench, secret={})
+    await bench.reconcile()
+    change_spec(bench, secret={"endpoints": ["Private", "Replicas"]})
+    bench.forget_writes()
+    await bench.reconcile()
+    assert bench.kubernetes.data()["replica-hosts"] == TWO
+    assert bench.kubernetes.writes.count("Secret shop/orders-db") == 1, "with the first write for this spec"
