@@ -11,7 +11,8 @@ _HEAD = """\
 
 <!-- Generated from operator/dbclusterref/metrics.py by `python -m tools.metrics_page`; a test holds it equal. -->
 
-`/metrics` on the address of `--metrics-address` (`:8080`), in Prometheus' text format or as OpenMetrics, as the scraper asks.
+`/metrics` on the address of `--metrics-address` (`:8080`), in Prometheus' text format or as OpenMetrics, as the scraper asks;
+[over TLS and with a token](operations.md#metrics-over-tls) where you wish.
 Alert rules, their tests and a Grafana dashboard are in [deploy/monitoring](../deploy/monitoring). Each alert has its row in
 [failures.md](failures.md#alerts).
 

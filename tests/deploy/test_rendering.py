@@ -89,6 +89,32 @@ def test_chart_and_kustomize_are_equal_where_choices_are_combined(tmp_path: Path
     assert differences(render_kustomize(upper), render_helm("--namespace", "databases", *EVERYTHING)) == meant("databases")
 
 
+def test_chart_and_kustomize_are_equal_where_metrics_are_secured_and_scraped(tmp_path: Path) -> None:
+    components = [f"deploy/components/{name}" for name in ("network-policy", "monitoring", "secure-metrics")]
+    folder = write_kustomization(tmp_path, resources=["deploy/base"], components=components)
+    flags = "--set=networkPolicy.enabled=true,metrics.tls.enabled=true,metrics.serviceMonitor.enabled=true"
+    flags += ",metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"
+    assert differences(render_kustomize(folder), render_helm(flags)) == meant()
+    (endpoint,) = find(render_helm(flags), "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["authorization"] == {"credentials": {"name": "dbclusterref-metrics-token", "key": "token"}}
+
+
+def test_the_operator_understands_what_secures_its_metrics(tmp_path: Path) -> None:
+    components = ["deploy/components/shards", "deploy/components/secure-metrics"]
+    workload = find(
+        render_kustomize(write_kustomization(tmp_path, resources=["deploy/base"], components=components)), "StatefulSet"
+    )
+    read = settings_from(**environment(workload))
+    mounts = {mount["mountPath"] for mount in workload["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+    for file in (read.metrics_tls_cert_file, read.metrics_tls_key_file, read.metrics_token_file):
+        assert str(Path(file).parent) in mounts
+    without = settings_from(
+        **environment(find(render_helm("--set=metrics.tls.enabled=true,metrics.tls.tokenSecretName="), "Deployment"))
+    )
+    assert (without.metrics_token_file, without.metrics_tls_port) == ("", 8443)
+
+
 def test_chart_and_kustomize_are_equal_with_shards_in_named_namespaces(tmp_path: Path) -> None:
     folder = write_kustomization(
         tmp_path,
@@ -213,7 +239,7 @@ def test_nothing_that_is_deleted_by_reflex_holds_the_crd() -> None:
 
 def test_every_flag_of_run_can_be_set_by_a_value() -> None:
     everything = "namespaces={shop},token.namespaces={shop},leaderElection.namespace=leases,allowInsecureAPIURL=true"
-    everything += ",metrics.perReference=9,restartWorkloads=true,maxPerNamespace=0"
+    everything += ",metrics.perReference=9,restartWorkloads=true,maxPerNamespace=0,metrics.tls.enabled=true"
     one = find(render_helm(f"--set=apiURL=https://api.example,{everything}"), "Deployment")
     other = find(render_helm("--set=shards=2"), "StatefulSet")
     arguments = other["spec"]["template"]["spec"]["containers"][0]["args"]

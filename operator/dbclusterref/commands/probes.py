@@ -19,13 +19,14 @@ LONGEST_CONNECTION = 10.0
 """Seconds from a connection's beginning to its end: a probe or a scrape takes a few milliseconds."""
 
 
-class _Connections:
+class Connections:
     """The open connections, oldest first."""
 
     def __init__(self) -> None:
         self._open: dict[asyncio.Transport, None] = {}
 
     def add(self, transport: asyncio.Transport) -> None:
+        """Add one; the oldest ends where there are too many."""
         if len(self._open) >= MOST_CONNECTIONS:
             oldest = next(iter(self._open))
             self.discard(oldest)
@@ -33,41 +34,60 @@ class _Connections:
         self._open[transport] = None
 
     def discard(self, transport: asyncio.Transport) -> None:
+        """Drop one that has ended."""
         self._open.pop(transport, None)
 
 
-class _Bounded(asyncio.Protocol):
+class Bounded(asyncio.Protocol):
     """One connection: aiohttp's own protocol within bounds of number and time that aiohttp's server does not have."""
 
-    def __init__(self, inner: asyncio.Protocol, connections: _Connections) -> None:
+    def __init__(self, inner: asyncio.Protocol, connections: Connections) -> None:
         self._inner = inner
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._end: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def admit(self, transport: asyncio.BaseTransport) -> asyncio.Transport:
+        """Have a connection count from now on."""
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self._transport)
         self._end = asyncio.get_running_loop().call_later(LONGEST_CONNECTION, self._transport.abort)
+        return self._transport
+
+    def begin(self, transport: asyncio.BaseTransport) -> None:
+        """Have requests answered, on the connection itself or on what was made of it."""
         self._inner.connection_made(transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def release(self) -> None:
+        """Have a connection no longer count."""
         assert self._transport is not None
         assert self._end is not None
         self._end.cancel()
         self._connections.discard(self._transport)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit a connection and begin at once."""
+        self.begin(self.admit(transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release it."""
+        self.release()
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Pass data on."""
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
+        """Pass the end of the data on."""
         return self._inner.eof_received()
 
     def pause_writing(self) -> None:
+        """Pass it on."""
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
+        """Pass it on."""
         self._inner.resume_writing()
 
 
@@ -86,11 +106,12 @@ class ProbeServer:
 
 
 async def serve_probes(
-    *, host: str, port: int, healthy: Check, ready: Check, metrics: RenderMetrics, describe: Check = list
+    *, host: str, port: int, healthy: Check, ready: Check, metrics: RenderMetrics | None, describe: Check = list
 ) -> ProbeServer:
     """Start serving; an empty `host` is every address of every family, port 0 one that the system chooses.
 
-    What `describe` returns is shown below every answer of /readyz. Raises SettingsError where the address cannot be used.
+    Without `metrics` there is no /metrics. What `describe` returns is shown below every answer of /readyz. Raises SettingsError
+    where the address cannot be used.
     """
 
     def probe(check: Check, more: Check = list) -> Callable[[web.Request], object]:
@@ -100,27 +121,49 @@ async def serve_probes(
 
         return answer
 
-    async def show_metrics(request: web.Request) -> web.Response:
-        body, content_type = metrics(",".join(request.headers.getall("Accept", ())))
-        return _closing(web.Response(body=body, headers={"Content-Type": content_type}))
-
     application = web.Application()
     application.router.add_get("/healthz", probe(healthy))  # type: ignore[arg-type]
     application.router.add_get("/readyz", probe(ready, describe))  # type: ignore[arg-type]
-    application.router.add_get("/metrics", show_metrics)
+    if render := metrics:
+
+        async def show_metrics(request: web.Request) -> web.Response:
+            return answer_metrics(request, render)
+
+        application.router.add_get("/metrics", show_metrics)
+    return await listen(
+        application, host=host, port=port, flag="--metrics-address", protocol=lambda make, open_now: Bounded(make(), open_now)
+    )
+
+
+def answer_metrics(request: web.Request, metrics: RenderMetrics) -> web.Response:
+    """Return all metrics in the format that a request asks for."""
+    body, content_type = metrics(",".join(request.headers.getall("Accept", ())))
+    return _closing(web.Response(body=body, headers={"Content-Type": content_type}))
+
+
+async def listen(
+    application: web.Application,
+    *,
+    host: str,
+    port: int,
+    flag: str,
+    protocol: Callable[[Callable[[], asyncio.Protocol], Connections], asyncio.Protocol],
+) -> ProbeServer:
+    """Serve an application; `protocol` makes that of each connection of aiohttp's own and the connections that are open.
+
+    Raises SettingsError, naming the flag, where the address cannot be used.
+    """
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     assert runner.server is not None
-    make_protocol, connections = runner.server, _Connections()
+    make_protocol, connections = runner.server, Connections()
     try:
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Bounded(make_protocol(), connections), host or None, port, backlog=MOST_CONNECTIONS
+            lambda: protocol(make_protocol, connections), host or None, port, backlog=MOST_CONNECTIONS
         )
     except OSError as error:
         await runner.cleanup()
-        raise SettingsError(
-            f"--metrics-address: cannot listen on {host}:{port} ({error.strerror}); choose another port."
-        ) from None
+        raise SettingsError(f"{flag}: cannot listen on {host}:{port} ({error.strerror}); choose another port.") from None
     return ProbeServer(runner, server)
 
 

@@ -16,7 +16,8 @@ from dbclusterref.clock import Clock, seconds_since_boot, system_clock
 from dbclusterref.commands.http_client import make_client
 from dbclusterref.commands.logs import LOGGER
 from dbclusterref.commands.measurements import Measurements
-from dbclusterref.commands.probes import serve_probes
+from dbclusterref.commands.probes import ProbeServer, serve_probes
+from dbclusterref.commands.secure_metrics import Certificate, TokenFile, serve_secure_metrics
 from dbclusterref.commands.settings import Settings
 from dbclusterref.digitalocean.account import Account, Accounts
 from dbclusterref.digitalocean.client import DigitalOcean
@@ -157,10 +158,7 @@ class _Operator:
         )  # fmt: skip
         self._take_signals()
         self._metrics.leading.set(self._leader is None)
-        probes = await serve_probes(
-            host=settings.metrics_host, port=settings.metrics_port,
-            healthy=self._problems, ready=self._not_ready, metrics=self._render_metrics, describe=self._describe,
-        )  # fmt: skip
+        servers = await self._serve()
         # Everything long-lived starts before kopf: at its end kopf cancels each task that began after it did.
         self._supervisor.start("housekeeping", self._keep_house())
         self._supervisor.start("events", self._events.run())
@@ -175,9 +173,32 @@ class _Operator:
         if self._leader:
             await self._leader.release()
         await self._supervisor.end_all()
-        await probes.close()
+        for server in servers:
+            await server.close()
         LOGGER.info("Stopped.")
         return self._exit_status
+
+    async def _serve(self) -> list[ProbeServer]:
+        settings = self._settings
+        secure: list[ProbeServer] = []
+        if settings.metrics_tls_cert_file:
+            token = TokenFile(settings.metrics_token_file) if settings.metrics_token_file else None
+            if token:
+                token.require_usable()
+            secure = [
+                await serve_secure_metrics(
+                    host=settings.metrics_tls_host,
+                    port=settings.metrics_tls_port,
+                    certificate=Certificate(settings.metrics_tls_cert_file, settings.metrics_tls_key_file, logger=LOGGER),
+                    token=token,
+                    metrics=self._render_metrics,
+                )
+            ]
+        probes = await serve_probes(
+            host=settings.metrics_host, port=settings.metrics_port, healthy=self._problems, ready=self._not_ready,
+            metrics=None if secure else self._render_metrics, describe=self._describe,
+        )  # fmt: skip
+        return [*secure, probes]
 
     def _fail(self) -> None:
         self._exit_status = TASK_FAILED

@@ -43,6 +43,11 @@ class Settings:
     max_per_namespace: int = DEFAULT_MOST
     metrics_host: str = ""
     metrics_port: int = 8080
+    metrics_tls_cert_file: str = ""
+    metrics_tls_key_file: str = ""
+    metrics_tls_host: str = ""
+    metrics_tls_port: int = 8443
+    metrics_token_file: str = ""
     metrics_per_reference: int = 0
     leader_elect: bool = False
     restart_workloads: bool = False
@@ -159,6 +164,22 @@ _OPTIONS: Mapping[str, tuple[str, _Text | None, str, str]] = {
         "DBCLUSTERREF_METRICS_ADDRESS", _Text("HOST:PORT", _address), ":8080",
         "Where probes and metrics are served; without a host, on every IPv4 and IPv6 address.",
     ),
+    "--metrics-tls-cert-file": (
+        "DBCLUSTERREF_METRICS_TLS_CERT_FILE", None, "",
+        "Serve metrics over TLS alone, with this certificate (PEM, with its chain). A replaced file is used without a restart.",
+    ),
+    "--metrics-tls-key-file": (
+        "DBCLUSTERREF_METRICS_TLS_KEY_FILE", None, "",
+        "The key of that certificate.",
+    ),
+    "--metrics-tls-address": (
+        "DBCLUSTERREF_METRICS_TLS_ADDRESS", _Text("HOST:PORT", _address), ":8443",
+        "Where metrics are served over TLS. The probes stay on --metrics-address.",
+    ),
+    "--metrics-token-file": (
+        "DBCLUSTERREF_METRICS_TOKEN_FILE", None, "",
+        "Serve metrics over TLS to callers alone that send a token of this file, which holds one a line.",
+    ),
     "--metrics-per-reference": (
         "DBCLUSTERREF_METRICS_PER_REFERENCE",
         _Text("COUNT", _count("how many references may have metrics of their own, for example 200, or 0")),
@@ -234,12 +255,21 @@ def read_settings(options: Mapping[str, Any], environ: Mapping[str, str]) -> Set
             "--api-url is plain http:// to another host, so API tokens would travel unencrypted; write https://, or give "
             "--allow-insecure-api-url where that is meant."
         )
+    if bool(given["metrics_tls_cert_file"]) != bool(given["metrics_tls_key_file"]):
+        raise SettingsError("--metrics-tls-cert-file and --metrics-tls-key-file belong together; give both or neither.")
+    if given["metrics_token_file"] and not given["metrics_tls_cert_file"]:
+        raise SettingsError(
+            "--metrics-token-file without --metrics-tls-cert-file would have the token travel unencrypted; give both."
+        )
     host, port = given.pop("metrics_address")
+    tls_host, tls_port = given.pop("metrics_tls_address")
     return Settings(
         **given,
         token=token,
         metrics_host=host,
         metrics_port=port,
+        metrics_tls_host=tls_host,
+        metrics_tls_port=tls_port,
         timing=Timing.from_text(environ.get("DBCLUSTERREF_TIMING", "")),
     )
 

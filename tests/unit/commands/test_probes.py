@@ -130,3 +130,11 @@ async def test_without_a_host_both_families_are_served() -> None:
         if socket.has_ipv6:
             assert (await client.get(f"http://[::1]:{server.port}/healthz")).status_code == 200
     await server.close()
+
+
+async def test_where_metrics_are_served_elsewhere_the_probes_stay() -> None:
+    server = await serve_probes(host="127.0.0.1", port=0, healthy=list, ready=list, metrics=None)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        url = f"http://127.0.0.1:{server.port}"
+        assert [(await client.get(url + path)).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 404]
+    await server.close()

@@ -37,13 +37,18 @@ GIVEN: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
     "--metrics-address": ("DBCLUSTERREF_METRICS_ADDRESS", "[::1]:0", {"metrics_host": "::1", "metrics_port": 0}),
     "--metrics-per-reference": ("DBCLUSTERREF_METRICS_PER_REFERENCE", "200", {"metrics_per_reference": 200}),
     "--max-per-namespace": ("DBCLUSTERREF_MAX_PER_NAMESPACE", "50", {"max_per_namespace": 50}),
+    "--metrics-tls-address": (
+        "DBCLUSTERREF_METRICS_TLS_ADDRESS",
+        "[::1]:0",
+        {"metrics_tls_host": "::1", "metrics_tls_port": 0},
+    ),
     "--lease-namespace": ("DBCLUSTERREF_LEASE_NAMESPACE", "system", {"lease_namespace": "system"}),
     "--log-format": ("DBCLUSTERREF_LOG_FORMAT", "json", {"log_format": "json"}),
     "--log-level": ("DBCLUSTERREF_LOG_LEVEL", "debug", {"log_level": "debug"}),
 }
 OTHER = {
     "--api-url": "https://x", "--metrics-per-reference": "7", "--metrics-address": ":1", "--log-format": "plain",
-    "--log-level": "error", "--max-per-namespace": "7",
+    "--log-level": "error", "--max-per-namespace": "7", "--metrics-tls-address": ":1",
 }  # fmt: skip
 
 
@@ -154,3 +159,12 @@ def test_every_option_has_an_environment_variable() -> None:
 
 def test_every_port_there_is_can_serve_the_metrics() -> None:
     assert settings("--metrics-address", "localhost:65535").metrics_port == 65535
+
+
+def test_metrics_over_tls_take_a_certificate_and_its_key_and_a_token_takes_both() -> None:
+    read = settings("--metrics-tls-cert-file", "/c", "--metrics-tls-key-file", "/k", "--metrics-token-file", "/t")
+    assert (read.metrics_tls_cert_file, read.metrics_tls_key_file, read.metrics_token_file) == ("/c", "/k", "/t")
+    assert read.metrics_tls_port == 8443
+    for flags in (("--metrics-tls-cert-file", "/c"), ("--metrics-tls-key-file", "/k"), ("--metrics-token-file", "/t")):
+        with pytest.raises(SettingsError, match=flags[0]):
+            settings(*flags)
