@@ -3,6 +3,7 @@
 import pytest
 
 from sandbox.servers import PgBouncer
+from tests.clients.binding import at
 from tests.clients.conftest import Cloud, Mount, Postgres
 from tests.clients.credentials import DATABASE, HOSTILE, POOL, USER
 from tests.clients.whoami import POSTGRESQL, PRIMARY, STANDBY
@@ -65,6 +66,23 @@ def test_a_wrong_password_is_refused(postgres: Postgres, mount: Mount) -> None:
 def test_each_uri_leads_to_its_node(postgres: Postgres, mount: Mount, key: str, expected: str) -> None:
     binding = mount(postgres.cluster)
     assert binding.run("psql", "-X", "-A", "-t", binding.file(key), "-c", POSTGRESQL, environ={}) == expected
+
+
+def test_psql_finds_the_replica_that_answers_among_several(cloud: Cloud, postgres: Postgres, mount: Mount) -> None:
+    there = at(postgres.pair.standby, "private_connection")
+    nobody_listens = {"private_connection": {**there["private_connection"], "port": 1}}
+    cloud.control.add_replica(postgres.cluster, "a-gone", connections=nobody_listens)
+    cloud.control.add_replica(postgres.cluster, "b-there", connections=there)
+    recipe = "postgresql://{replica-userinfo}@{replica-hosts}/{replica-database:url}?{tls-query}"
+    secret = {"endpoints": ["Private", "Replicas"], "keySets": ["Binding", "Files"], "template": {"REPLICAS_URL": recipe}}
+    binding = mount(postgres.cluster, secret=secret)
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("REPLICAS_URL"), "-c", POSTGRESQL, environ={}) == STANDBY
+    cloud.control.remove_replica(postgres.cluster, "a-gone")
+    binding = mount(postgres.cluster, secret=secret)
+    assert binding.run("psql", "-X", "-A", "-t", binding.file("replica-uri"), "-c", POSTGRESQL, environ={}) == STANDBY
+    service = {"PGSERVICEFILE": str(binding.directory / "pg_service.conf"), "PGSERVICE": "replica"}
+    assert binding.run(*PSQL, environ=service) == STANDBY
+    cloud.control.remove_replica(postgres.cluster, "b-there")
 
 
 def test_the_replica_url_leads_to_the_standby(postgres: Postgres, mount: Mount) -> None:

@@ -164,8 +164,8 @@ def test_whatever_the_code_reserves_the_schema_names(name: str) -> None:
 
 def test_explain_names_every_placeholder_a_template_may_use() -> None:
     words = set(re.findall(r"[a-z]+(?:-[a-z]+)*", field(".spec.secret.template")["description"]))
-    prefixes = ("standby-", "public-", "public-standby-")
-    assert {name for name in template.PLACEHOLDERS if not name.startswith(prefixes)} <= words
+    prefixed = {prefix + name for prefix in template.ENDPOINT_PREFIXES if prefix for name in template.PER_ENDPOINT}
+    assert template.PLACEHOLDERS - prefixed <= words
 
 
 def test_the_schema_has_every_condition_and_cluster_fact_the_code_writes() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import LOOK, Freshness, Requested, Routine, is_fresh
-from dbclusterref.digitalocean.details import What, details_of, in_words, listed_user, must_ask_for_database, named_in
+from dbclusterref.digitalocean.details import What, details_of, in_words, listed_user, named_in
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.grants import GrantTag, not_granted
 from dbclusterref.digitalocean.model import DatabaseCluster
@@ -192,15 +192,14 @@ class Account:
         found = found or await self._poller.read_individually(uuid, wanted=wanted)
         self._require_grant(reference, found.cluster)
         cluster, packed = found.cluster, found.packed
-        user = pool = None
-        if reference.user:
+        asked_for = {what[0] for what in details_of(reference, cluster)}
+        user, pool = listed_user(cluster, reference.user), None
+        if "user" in asked_for:
             listed = bool(cluster.users)
-            user = listed_user(cluster, reference.user) or await self._reader.user(
-                uuid, reference.user, of=packed, listed=listed, wanted=wanted
-            )
-        if reference.pool:
+            user = await self._reader.user(uuid, reference.user, of=packed, listed=listed, wanted=wanted)
+        if "pool" in asked_for:
             pool = await self._reader.pool(uuid, reference.pool, of=packed, wanted=wanted)
-        if must_ask_for_database(reference, cluster):
+        if "database" in asked_for:
             await self._reader.database(uuid, reference.database, of=packed, wanted=wanted)
         unread = await self._read_requested_ca(uuid, wanted)
         ca, pending = await self._find_ca(uuid, known=known_ca, follows=ca_follows)

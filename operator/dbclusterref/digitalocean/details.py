@@ -37,22 +37,21 @@ def listed_user(cluster: DatabaseCluster, name: str) -> User | None:
 def details_of(reference: Reference, cluster: DatabaseCluster) -> Iterator[What]:
     """Name what has to be asked for because the cluster object does not say it."""
     uuid = reference.cluster_uuid
+    if has_no_address_yet(cluster):
+        return
     if reference.user and listed_user(cluster, reference.user) is None:
         yield ("user", uuid, reference.user)
     if reference.pool:
         yield ("pool", uuid, reference.pool)
-    if must_ask_for_database(reference, cluster):
+    # Nothing says that `db_names` is complete: a database that it lacks may have been created by SQL.
+    if reference.database and cluster.engine in DATABASES_MUST_EXIST and reference.database not in cluster.db_names:
         yield ("database", uuid, reference.database)
 
 
-def must_ask_for_database(reference: Reference, cluster: DatabaseCluster) -> bool:
-    """Return whether the cluster object leaves open whether `spec.database` exists, where it must.
-
-    Nothing says that `db_names` is complete: a database that it lacks may have been created by SQL. A cluster without an
-    address is being created, and its databases with it.
-    """
-    must_exist = reference.database and cluster.engine in DATABASES_MUST_EXIST and cluster.endpoints.private
-    return bool(must_exist) and reference.database not in cluster.db_names
+def has_no_address_yet(cluster: DatabaseCluster) -> bool:
+    """Return whether the cluster is being created, or the like: what it is to have besides may be made after it."""
+    endpoints = cluster.endpoints
+    return cluster.status not in {"", "online"} and endpoints.private is None and "private" not in endpoints.faults
 
 
 def in_words(what: What) -> str:

@@ -280,12 +280,13 @@ async def test_a_database_of_an_engine_where_it_need_not_exist_is_not_asked_for(
     assert "database" not in kinds(upstream)
 
 
-async def test_the_databases_of_a_cluster_that_is_being_created_are_not_asked_for(
-    account: Account, upstream: FakeUpstream
+@pytest.mark.parametrize("spec", [{"user": "late"}, {"pool": "orders-pool"}, {"database": "orders"}], ids=str)
+async def test_of_a_cluster_that_has_no_address_yet_nothing_else_is_asked_for(
+    account: Account, upstream: FakeUpstream, spec: dict[str, str]
 ) -> None:
-    upstream.clusters[UUID] = a_cluster(status="creating", private_connection=None, db_names=None)
-    await read(account, database="orders")
-    assert "database" not in kinds(upstream)
+    upstream.clusters[UUID] = a_cluster(status="creating", private_connection=None, db_names=None, users=None)
+    await read(account, **spec)
+    assert kinds(upstream) == ["cluster", "ca"]
 
 
 async def test_the_database_of_a_pool_is_not_judged(account: Account, upstream: FakeUpstream) -> None:

@@ -21,7 +21,9 @@ ORDERS = ("database", UUID, "orders")
         ({"user": "late", "database": "orders"}, {"db_names": ["defaultdb"]}, ["user", "database"]),
         ({"database": "orders"}, {"db_names": ["orders"]}, []),
         ({"database": "orders"}, {"engine": "mongodb"}, []),
-        ({"database": "orders"}, {"private_connection": None}, []),
+        ({"user": "late", "pool": "p"}, {"private_connection": None, "status": "creating"}, []),
+        ({"database": "orders"}, {"private_connection": None, "status": "forking"}, []),
+        ({"database": "orders"}, {"private_connection": None}, ["database"]),
     ],
 )
 def test_only_what_the_cluster_object_does_not_say_is_asked_for(

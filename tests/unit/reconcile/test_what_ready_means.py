@@ -90,6 +90,14 @@ async def test_a_name_that_does_not_exist_is_never_in_the_secret(bench: Bench, s
     assert bench.kubernetes.writes == [f"Status {KEY}"], "the Secret was not touched"
 
 
+@pytest.mark.parametrize("spec", [{}, {"user": "app"}, {"pool": "orders-pool"}, {"database": "orders"}], ids=str)
+async def test_a_cluster_that_is_being_created_is_waited_for_whatever_it_is_to_have(bench: Bench, spec: dict[str, Any]) -> None:
+    change_spec(bench, **spec)
+    bench.rotate("pw-1", status="creating", private_connection=None, db_names=None, users=None)
+    await bench.reconcile()
+    assert (bench.ready, bench.says(STALLED)) == ((False, "WaitingForCluster"), (False, "WaitingForCluster"))
+
+
 async def test_a_change_that_needs_no_answer_stays_ready_while_upstream_is_down(bench: Bench) -> None:
     await bench.reconcile()
     is_down(bench)

@@ -64,7 +64,9 @@ def test_every_test_that_is_named_exists() -> None:
         assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path}::{function}"
 
 
-@pytest.mark.parametrize("recipe", ["SQLALCHEMY_URL", "JDBC_URL", "DJANGO_DATABASE_URL", "CELERY_BROKER_URL", "CACHE_URL"])
+@pytest.mark.parametrize(
+    "recipe", ["SQLALCHEMY_URL", "REPLICAS_URL", "JDBC_URL", "DJANGO_DATABASE_URL", "CELERY_BROKER_URL", "CACHE_URL"]
+)
 def test_the_recipes_that_clients_are_tested_with_are_those_in_the_text(recipe: str) -> None:
     tests = "".join(path.read_text() for path in (ROOT / "tests" / "clients").glob("test_*.py"))
     for templates in secret_docs.recipes().values():
