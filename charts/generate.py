@@ -31,6 +31,7 @@ COPIES = {
     "tenants.yaml": DEPLOY / "base" / "rbac" / "tenants.yaml",
     "admission-policy.yaml": DEPLOY / "base" / "admission-policy.yaml",
     "restart-policy.yaml": DEPLOY / "components" / "restart-workloads" / "admission-policy.yaml",
+    "config-map-policy.yaml": DEPLOY / "components" / "ca-config-maps" / "admission-policy.yaml",
     "dashboard.json": DEPLOY / "monitoring" / "dashboard.json",
 }
 ALERTS = DEPLOY / "monitoring" / "alerts.yaml"

@@ -288,12 +288,12 @@ class Metrics:
         )
         self.writes = self._counter(
             "kubernetes_writes",
-            "Secrets and statuses written.",
+            "Secrets, statuses and ConfigMaps written.",
             "`failed` that keeps growing: the log has the API server's answer.",
-            kind="`Secret` or `Status`",
+            kind="`Secret`, `Status` or `ConfigMap`",
             result="`ok` or `failed`",
         )
-        for pair in product(("Secret", "Status"), ("ok", "failed")):
+        for pair in product(("Secret", "Status", "ConfigMap"), ("ok", "failed")):
             self.writes.labels(*pair)
         self.events_dropped = self._counter(
             "events_dropped",

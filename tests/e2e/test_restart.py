@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from dbclusterref.resource.restart import annotation_of
-from tests.deploy.rendering import find, render_kustomize, write_kustomization
-from tests.e2e.cluster import ROOT, Json, Kubectl, Tenant, wait_until
+from tests.e2e.cluster import Json, Kubectl, Tenant, wait_until
+from tests.e2e.components import component
 from tests.e2e.conftest import StartOperator
 
 pytestmark = pytest.mark.e2e
@@ -23,16 +22,9 @@ IN_SECONDS = {"DBCLUSTERREF_TIMING": "restart_debounce=1"}
 
 @pytest.fixture
 def granted(kubectl: Kubectl, installed: Path, tmp_path: Path) -> Iterator[None]:
-    """The ClusterRole and the policy as components/restart-workloads makes them."""
-    folder = write_kustomization(
-        tmp_path / "component", resources=["deploy/base"], components=["deploy/components/restart-workloads"]
-    )
-    rendered = render_kustomize(folder)
-    policies = [find(rendered, kind, POLICY) for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")]
-    kubectl("apply", "-f", "-", input=yaml.safe_dump_all([find(rendered, "ClusterRole"), *policies]))
-    yield
-    kubectl("delete", "-f", "-", input=yaml.safe_dump_all(policies))
-    kubectl("apply", "-k", str(ROOT / "deploy"))
+    """See `component`."""
+    with component("restart-workloads", policy=POLICY, kubectl=kubectl, folder=tmp_path / "component"):
+        yield
 
 
 class Workloads:

@@ -10,7 +10,9 @@ from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.ca_publisher import CaPublisher
 from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.followers import Followers
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
@@ -44,6 +46,7 @@ class Bench:
         clock: FakeClock,
         *,
         restarts: bool = True,
+        ca_config_maps: bool = True,
         limit: NamespaceLimit | None = None,
     ) -> None:
         self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
@@ -77,7 +80,10 @@ class Bench:
                 clock=clock,
                 wrote=self.wrote.append,
             ),
-            restarter=Restarter(fence, store=self.store, enabled=restarts, metrics=metrics, clock=clock),
+            followers=Followers(
+                restarter=Restarter(fence, store=self.store, enabled=restarts, metrics=metrics, clock=clock),
+                ca_publisher=CaPublisher(fence, enabled=ca_config_maps, metrics=metrics, clock=clock),
+            ),
             reporter=reporter,
             metrics=metrics,
             clock=a_clock(clock),
@@ -142,8 +148,8 @@ class Bench:
         self.clock.advance(after)
         return await self.reconcile(key)
 
-    def restarted(self, *, restarts: bool = True) -> "Bench":
-        return Bench(self.kubernetes, self.upstream, self.clock, restarts=restarts)
+    def restarted(self, *, restarts: bool = True, ca_config_maps: bool = True) -> "Bench":
+        return Bench(self.kubernetes, self.upstream, self.clock, restarts=restarts, ca_config_maps=ca_config_maps)
 
     def rotate(self, password: str, **members: Any) -> None:
         self.upstream.clusters[UUID] = a_cluster(password=password, **members)

@@ -27,6 +27,7 @@ class FakeKubernetes:
         self.references: dict[ObjectKey, Body] = {}
         self.leases: dict[ObjectKey, Body] = {}
         self.workloads: dict[str, Body] = {}
+        self.config_maps: dict[ObjectKey, Body] = {}
         self.events: list[Event] = []
         self.trouble: dict[str, KubernetesError] = {}
         self.writes: list[str] = []
@@ -142,6 +143,27 @@ class FakeKubernetes:
         body["metadata"]["generation"] += 1
         self.writes.append(f"{kind} {key.name}")
         return copy.deepcopy(body)
+
+    async def get_config_map(self, key: ObjectKey) -> Body | None:
+        self._enter("get_config_map")
+        return copy.deepcopy(self.config_maps.get(key))
+
+    async def apply_config_map(self, manifest: Mapping[str, object]) -> Body:
+        self._enter("apply_config_map")
+        body: Body = copy.deepcopy(dict(manifest))
+        live, version = self.config_maps.get(_key(body)), body["metadata"].pop("resourceVersion", None)
+        if (live is not None and version) or (live is None and "uid" in body["metadata"]):
+            raise KubernetesError("the object has been modified", status=409)
+        body["metadata"].setdefault("uid", f"config-map-{self._next()}")
+        self.writes.append(f"ConfigMap {_key(body)}")
+        self.config_maps[_key(body)] = body
+        return copy.deepcopy(body)
+
+    async def delete_config_map(self, key: ObjectKey, *, uid: str) -> None:
+        self._enter("delete_config_map")
+        if key in self.config_maps and self.config_maps[key]["metadata"]["uid"] == uid:
+            self.writes.append(f"ConfigMap {key} deleted")
+            del self.config_maps[key]
 
     async def create_event(self, event: Event) -> None:
         self._enter("create_event")

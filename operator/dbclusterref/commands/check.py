@@ -30,6 +30,8 @@ LEASE_RIGHTS: Sequence[Right] = tuple((verb, "coordination.k8s.io", "leases", ""
 """What it uses besides in its own namespace, with --leader-elect."""
 WORKLOAD_RIGHTS: Sequence[Right] = tuple((verb, "apps", kind.plural, "") for kind in WorkloadKind for verb in ("get", "patch"))
 """What it uses besides in the namespaces it watches, with --restart-workloads."""
+CONFIG_MAP_RIGHTS: Sequence[Right] = tuple((verb, "", "configmaps", "") for verb in ("get", "create", "patch", "delete"))
+"""What it uses besides in the namespaces it watches, with --ca-config-maps."""
 
 Grants = Sequence[tuple[str, ...] | None]
 """For each cluster the namespaces that its tags name; None where the token is shown no tags."""
@@ -78,7 +80,11 @@ async def _check_kubernetes(
         namespace, _, name = service_account.partition("/")
         whose = f"system:serviceaccount:{namespace}:{name}"
     report.say(f"rights are tested for {whose or await kubernetes.user_name() or 'the current user'}", good=True)
-    rights = [*RIGHTS, *(WORKLOAD_RIGHTS if settings.restart_workloads else ())]
+    rights = [
+        *RIGHTS,
+        *(WORKLOAD_RIGHTS if settings.restart_workloads else ()),
+        *(CONFIG_MAP_RIGHTS if settings.ca_config_maps else ()),
+    ]
     tried = [(namespace, right) for namespace in settings.namespaces or ("",) for right in rights]
     if settings.leader_elect:
         own = settings.lease_namespace or own_namespace(environ)

@@ -39,6 +39,7 @@ KNOWN_FIELDS: Tree = {
         "refreshInterval": None,
         "suspend": None,
         "restart": None,
+        "caConfigMap": {"name": None},
         "user": None,
         "database": None,
         "pool": None,

@@ -30,7 +30,9 @@ from dbclusterref.kube.events import EventRecorder
 from dbclusterref.kube.fence import Fence
 from dbclusterref.kube.leader_election import LeaderElector
 from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.ca_publisher import CaPublisher
 from dbclusterref.reconcile.controller import Controller
+from dbclusterref.reconcile.followers import Followers
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
@@ -285,13 +287,22 @@ class _Operator:
                 wrote=self._own_writes.expect,
                 timing=settings.timing,
             ),
-            restarter=Restarter(
-                fence,
-                store=self._store,
-                enabled=settings.restart_workloads,
-                metrics=self._metrics,
-                clock=self._clock.monotonic,
-                timing=settings.timing,
+            followers=Followers(
+                restarter=Restarter(
+                    fence,
+                    store=self._store,
+                    enabled=settings.restart_workloads,
+                    metrics=self._metrics,
+                    clock=self._clock.monotonic,
+                    timing=settings.timing,
+                ),
+                ca_publisher=CaPublisher(
+                    fence,
+                    enabled=settings.ca_config_maps,
+                    metrics=self._metrics,
+                    clock=self._clock.monotonic,
+                    timing=settings.timing,
+                ),
             ),
             reporter=reporter,
             metrics=self._metrics,

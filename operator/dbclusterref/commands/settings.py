@@ -51,6 +51,7 @@ class Settings:
     metrics_per_reference: int = 0
     leader_elect: bool = False
     restart_workloads: bool = False
+    ca_config_maps: bool = False
     lease_namespace: str = ""
     log_format: str = "plain"
     log_level: str = "info"
@@ -212,6 +213,10 @@ _SWITCHES: Mapping[str, tuple[str, str]] = {
     "--restart-workloads/--no-restart-workloads": (
         "DBCLUSTERREF_RESTART_WORKLOADS",
         "Restart the workloads that spec.restart names after their Secret changed.",
+    ),
+    "--ca-config-maps/--no-ca-config-maps": (
+        "DBCLUSTERREF_CA_CONFIG_MAPS",
+        "Keep the cluster's CA in the ConfigMap that spec.caConfigMap names.",
     ),
     "--allow-insecure-api-url/--no-allow-insecure-api-url": (
         "DBCLUSTERREF_ALLOW_INSECURE_API_URL",

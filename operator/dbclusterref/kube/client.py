@@ -11,7 +11,17 @@ from kubernetes.aio.client.configuration import Configuration
 
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.connection import JSON, METADATA_ALONE, Connection, ObserveRequest
-from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, MANAGED_BY, PLURAL, VERSION, ObjectKey
+from dbclusterref.resource.objects import (
+    API_VERSION,
+    FIELD_MANAGER,
+    GROUP,
+    KIND,
+    MANAGED_BY,
+    PLURAL,
+    VERSION,
+    ObjectKey,
+    key_of,
+)
 from dbclusterref.resource.restart import WorkloadKind
 
 _APPLY = "application/apply-patch+yaml"
@@ -59,23 +69,23 @@ class KubernetesApi:
 
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> Json:
         """Apply a Secret on the server's side and return it as it is then; `force` takes fields back from others."""
-        metadata = manifest["metadata"]
-        assert isinstance(metadata, Mapping)
-        return await self._call(
-            "PATCH",
-            _secret_path(ObjectKey(metadata["namespace"], metadata["name"])),
-            query={"fieldManager": FIELD_MANAGER, "force": str(force).lower()},
-            body=manifest,
-            content_type=_APPLY,
-        )
+        return await self._apply(_secret_path(key_of(manifest)), manifest, force=force)
 
     async def delete_secret(self, key: ObjectKey, *, uid: str) -> None:
         """Delete the Secret of that UID; it is no error if it is gone, or if another has taken its name."""
-        try:
-            await self._call("DELETE", _secret_path(key), body={"preconditions": {"uid": uid}})
-        except KubernetesError as error:
-            if error.status not in {404, 409}:
-                raise
+        await self._delete(_secret_path(key), uid=uid)
+
+    async def get_config_map(self, key: ObjectKey) -> Json | None:
+        """Read a ConfigMap, None where there is none."""
+        return await self._get_or_none(_config_map_path(key))
+
+    async def apply_config_map(self, manifest: Mapping[str, object]) -> Json:
+        """Apply a ConfigMap on the server's side, taking fields back from others, and return it as it is then."""
+        return await self._apply(_config_map_path(key_of(manifest)), manifest, force=True)
+
+    async def delete_config_map(self, key: ObjectKey, *, uid: str) -> None:
+        """Delete the ConfigMap of that UID; it is no error if it is gone, or if another has taken its name."""
+        await self._delete(_config_map_path(key), uid=uid)
 
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Json:
         """Replace a resource's whole status; 404 or 409 where that very object (its UID) is gone."""
@@ -230,6 +240,17 @@ class KubernetesApi:
                 return None
             raise
 
+    async def _apply(self, path: str, manifest: Mapping[str, object], *, force: bool) -> Json:
+        query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
+        return await self._call("PATCH", path, query=query, body=manifest, content_type=_APPLY)
+
+    async def _delete(self, path: str, *, uid: str) -> None:
+        try:
+            await self._call("DELETE", path, body={"preconditions": {"uid": uid}})
+        except KubernetesError as error:
+            if error.status not in {404, 409}:
+                raise
+
     async def _get_or_none(self, path: str) -> Json | None:
         try:
             return await self._call("GET", path)
@@ -257,6 +278,10 @@ def secrets_path(namespace: str) -> str:
 
 def _secret_path(key: ObjectKey) -> str:
     return f"{secrets_path(key.namespace)}/{key.name}"
+
+
+def _config_map_path(key: ObjectKey) -> str:
+    return f"/api/v1/namespaces/{key.namespace}/configmaps/{key.name}"
 
 
 def _reference_path(key: ObjectKey) -> str:

@@ -19,6 +19,9 @@ class Api(Protocol):
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]: ...  # noqa: D102
     async def delete_secret(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> dict[str, object]: ...  # noqa: D102
+    async def get_config_map(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
+    async def apply_config_map(self, manifest: Mapping[str, object]) -> dict[str, object]: ...  # noqa: D102
+    async def delete_config_map(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
     async def create_event(self, event: Event) -> None: ...  # noqa: D102
     async def get_workload(self, kind: WorkloadKind, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
     async def annotate_pods(  # noqa: D102
@@ -51,6 +54,18 @@ class Fence:
     async def patch_status(self, key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> dict[str, object]:
         """As the API's own."""
         return await self._fenced(lambda: self._api.patch_status(key, uid=uid, status=status))
+
+    async def get_config_map(self, key: ObjectKey) -> dict[str, object] | None:
+        """Read a ConfigMap, leading or not."""
+        return await self._api.get_config_map(key)
+
+    async def apply_config_map(self, manifest: Mapping[str, object]) -> dict[str, object]:
+        """As the API's own."""
+        return await self._fenced(lambda: self._api.apply_config_map(manifest))
+
+    async def delete_config_map(self, key: ObjectKey, *, uid: str) -> None:
+        """As the API's own."""
+        await self._fenced(lambda: self._api.delete_config_map(key, uid=uid))
 
     async def create_event(self, event: Event) -> None:
         """As the API's own."""

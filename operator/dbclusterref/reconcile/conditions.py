@@ -16,6 +16,7 @@ from enum import Enum
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints
 from dbclusterref.digitalocean.replicas import Address, listed
 from dbclusterref.errors import Cause, InvalidSpec, NotGranted
+from dbclusterref.resource.ca_config_map import CA_CONFIG_MAP_PROBLEMS, CaConfigMap
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Endpoint, Reference
 from dbclusterref.resource.restart import RESTART_PROBLEMS, Restart
@@ -75,7 +76,8 @@ class Result:
     `published` is what is in the Secret although the last read failed. `cluster` is the cluster as it was last read, whatever
     came of it, and `answered_at` when. `refreshed` means that upstream has answered: it acknowledges a refresh that the
     annotation requested. `not_fresh_for` is how long nothing has been published, by a clock that does not jump as the time
-    of day may. `restarts` are the workloads of `spec.restart`, None where nobody looked at them.
+    of day may. `restarts` are the workloads of `spec.restart`, None where nobody looked at them, and
+    so is `ca_config_map`, which is empty where `spec.caConfigMap` names none.
     """
 
     outcome: Outcome
@@ -86,6 +88,7 @@ class Result:
     refreshed: bool = False
     not_fresh_for: timedelta = timedelta()
     restarts: tuple[Restart, ...] | None = None
+    ca_config_map: tuple[CaConfigMap, ...] | None = None
 
 
 def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference: Reference | None, now: datetime) -> Status:
@@ -108,6 +111,8 @@ def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference:
         new = replace(new, cluster={}, endpoints={}, binding_name=kept)
     if result.restarts is not None:
         new = replace(new, restarts=result.restarts)
+    if result.ca_config_map is not None:
+        new = replace(new, ca_config_map=next(iter(result.ca_config_map), None))
     shown = _shown(new, result, identity=identity, reference=reference)
     conditions = {
         kind: _condition(old, kind=kind, shown=shown[kind], generation=identity.generation, now=now) for kind in ConditionType
@@ -138,16 +143,14 @@ def _shown(old: Status, result: Result, *, identity: ObjectMeta, reference: Refe
     secret = reference.secret.name if reference else old.binding_name or identity.key.name
     match result.outcome:
         case Published():
-            return _shown_published(result.outcome, reference=reference, restarts=result.restarts or ())
+            return _shown_published(result.outcome, result, reference=reference)
         case Suspended():
             return _shown_suspended(result.holds, secret=secret)
         case Cause():
             return _shown_cause(old, result.outcome, result, secret=secret, reference=reference)
 
 
-def _shown_published(
-    outcome: Published, *, reference: Reference | None, restarts: tuple[Restart, ...]
-) -> Mapping[ConditionType, _Shown]:
+def _shown_published(outcome: Published, result: Result, *, reference: Reference | None) -> Mapping[ConditionType, _Shown]:
     cluster = outcome.cluster
     standby = outcome.endpoints.standby and reference and Endpoint.STANDBY in reference.secret.endpoints
     parts = ["primary", *(["standby"] if standby else []), *(["read-only replicas"] if outcome.replicas else [])]
@@ -157,8 +160,9 @@ def _shown_published(
     if outcome.ca_pending:
         message += " ca.crt will be added later: the API token's rate limit is low."
     # Those that are disabled all say the same.
-    blocked = dict.fromkeys(item.message for item in restarts if item.state in RESTART_PROBLEMS)
-    message = " ".join((message, *outcome.notes, *blocked))
+    blocked = dict.fromkeys(item.message for item in result.restarts or () if item.state in RESTART_PROBLEMS)
+    problem = [item.message for item in result.ca_config_map or () if item.state in CA_CONFIG_MAP_PROBLEMS]
+    message = " ".join((message, *outcome.notes, *blocked, *problem))
     return {
         ConditionType.READY: _Shown.true(SYNCED, message),
         ConditionType.FRESH: _Shown.true(SYNCED, "The Secret matches what DigitalOcean last answered."),

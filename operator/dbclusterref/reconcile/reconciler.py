@@ -41,16 +41,15 @@ from dbclusterref.errors import (
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended
 from dbclusterref.reconcile.entry import Entry, Overtaken, ReadState, Superseded
+from dbclusterref.reconcile.followers import Followed, Followers
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publication, Publisher
 from dbclusterref.reconcile.read_lane import PendingRead
 from dbclusterref.reconcile.renditions import RecentRenditions
 from dbclusterref.reconcile.reporter import Reporter
-from dbclusterref.reconcile.restarter import Restarter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from dbclusterref.resource.restart import Restart
 from dbclusterref.secret.rendering import Rendition
 from dbclusterref.timing import Timing
 
@@ -120,7 +119,7 @@ class Reconciler:
         passwords: Passwords,
         accounts: Accounts,
         publisher: Publisher,
-        restarter: Restarter,
+        followers: Followers,
         reporter: Reporter,
         metrics: Metrics,
         clock: Clock,
@@ -131,7 +130,7 @@ class Reconciler:
         self._passwords = passwords
         self._accounts = accounts
         self._publisher = publisher
-        self._restarter = restarter
+        self._followers = followers
         self._reporter = reporter
         self._metrics = metrics
         self._clock = clock
@@ -146,7 +145,7 @@ class Reconciler:
         entry = self._store.get(key)
         if entry is None or entry.identity.deleting:
             # The garbage collector removes the Secret; writing it back now would race with that.
-            self._restarter.forget(key)
+            self._followers.forget(key)
             return NextStep()
         try:
             if entry.reference is None:
@@ -157,7 +156,7 @@ class Reconciler:
                     self._store.told(entry)
                 return NextStep(after=after or None)
             if entry.reference.suspend:
-                self._restarter.forget(key)
+                self._followers.forget(key)
                 holds = await self._publisher.inspect(entry)
                 return NextStep(after=await self._report(entry, Publication(outcome=Suspended(), holds=holds)) or None)
             return await self._bring_in_line(entry, entry.reference)
@@ -180,14 +179,13 @@ class Reconciler:
         except Overtaken:
             reads.doubted_at = self._clock.monotonic()
             return self._start_read(entry, reference)
-        restarts: tuple[Restart, ...] | None = None
-        restart_in = inf
+        followed = Followed()
         if published := publication.in_the_secret:
-            restarts, restart_in = await self._restarter.step(entry, reference, revision=published.revision)
-        overwritten = await self._report(entry, publication, restarts=restarts)
+            followed = await self._followers.step(entry, reference, revision=published.revision)
+        overwritten = await self._report(entry, publication, followed)
         if reading:
             return self._start_read(entry, reference)
-        after = overwritten or min(restart_in, self._seconds_until_next_look(entry, reference, publication.outcome))
+        after = overwritten or min(followed.look_in, self._seconds_until_next_look(entry, reference, publication.outcome))
         return NextStep(after=after if isfinite(after) else None)
 
     def _seconds_until_next_look(self, entry: Entry, reference: Reference, outcome: Outcome) -> float:
@@ -334,7 +332,7 @@ class Reconciler:
             "team. Recreate this resource with the right spec.clusterUUID, or use that team's token. Nothing is deleted."
         )
 
-    async def _report(self, entry: Entry, publication: Publication, *, restarts: tuple[Restart, ...] | None = None) -> float:
+    async def _report(self, entry: Entry, publication: Publication, followed: Followed | None = None) -> float:
         """Report; return in how many seconds to do so again, 0 where that is not needed."""
         now, reads = self._clock.now(), entry.reads
         monotonic, cluster = self._clock.monotonic(), None
@@ -349,7 +347,8 @@ class Reconciler:
             answered_at=None if answered_at is None else now - timedelta(seconds=monotonic - answered_at),
             refreshed=entry.refresh_is_answered,
             not_fresh_for=self._not_fresh_for(entry, publication.outcome, now=now),
-            restarts=restarts,
+            restarts=followed.restarts if followed else None,
+            ca_config_map=followed.ca_config_map if followed else None,
         )
         return await self._reporter.report(entry, result, now=now)
 

@@ -12,6 +12,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import SUSPENDED, SYNCED, Outcome, Published, Result, Suspended, next_status
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
+from dbclusterref.resource.ca_config_map import CA_CONFIG_MAP_PROBLEMS
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, version_of
 from dbclusterref.resource.restart import RESTART_PROBLEMS, RestartState
 from dbclusterref.resource.status import ConditionType, Status
@@ -99,6 +100,9 @@ class Reporter:
         for change in changes:
             self._announce(entry, change.reason, change.text, warning=change.warning, now=now)
         self._announce_restarts(entry, old, new, now=now)
+        bundle = new.ca_config_map
+        if bundle and bundle.state in CA_CONFIG_MAP_PROBLEMS and bundle != old.ca_config_map:
+            self._announce(entry, f"ConfigMap{bundle.state}", bundle.message, warning=True, now=now)
         before, after = _announced(old), _announced(new)
         if before == after or (before is None and isinstance(outcome, Published)):
             return

@@ -160,6 +160,7 @@ class Reference:
     database: str = ""
     pool: str = ""
     restart: tuple[Workload, ...] = ()
+    ca_config_map: str = ""
     secret: SecretSpec
 
     @property
@@ -209,6 +210,9 @@ class Reference:
             database=database,
             pool=pool,
             restart=read_workloads(spec.restart, path="spec.restart"),
+            ca_config_map=_object_name(spec.ca_config_map.name or "", path="spec.caConfigMap.name", kind="ConfigMap")
+            if spec.ca_config_map
+            else "",
             secret=secret,
         )
 
@@ -216,6 +220,10 @@ class Reference:
 class _KeyRefFields(msgspec.Struct):
     name: str | None = None
     key: str | None = None
+
+
+class _NameFields(msgspec.Struct):
+    name: str | None = None
 
 
 class _SecretFields(msgspec.Struct, rename="camel"):
@@ -244,6 +252,7 @@ class _SpecFields(msgspec.Struct, rename="camel"):
     database: str | None = None
     pool: str | None = None
     restart: list[WorkloadFields] | None = None
+    ca_config_map: _NameFields | None = msgspec.field(name="caConfigMap", default=None)
     secret: _SecretFields | None = None
 
 
@@ -274,10 +283,10 @@ def one_copy(value: H) -> H:
     return value
 
 
-def _object_name(text: str, *, path: str) -> str:
+def _object_name(text: str, *, path: str, kind: str = "Secret") -> str:
     if not _OBJECT_NAME.fullmatch(text):
         raise InvalidSpec(
-            f"{path} is not a valid Secret name: at most 253 lower-case letters, digits, '-' and '.', for example `orders-db`."
+            f"{path} is not a valid {kind} name: at most 253 lower-case letters, digits, '-' and '.', for example `orders-db`."
         )
     return text
 

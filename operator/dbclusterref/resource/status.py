@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dbclusterref.compact import Compactor
+from dbclusterref.resource.ca_config_map import CaConfigMap, read_ca_config_map
 from dbclusterref.resource.objects import as_mapping
 from dbclusterref.resource.restart import Restart, RestartState, read_restarts
 
@@ -87,6 +88,7 @@ class Status:
     last_sync_time: datetime | None = None
     last_handled_refresh_at: str = ""
     restarts: tuple[Restart, ...] = ()
+    ca_config_map: CaConfigMap | None = None
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "Status":
@@ -105,6 +107,7 @@ class Status:
             last_sync_time=parse_time(status.get("lastSyncTime")),
             last_handled_refresh_at=_text(status.get("lastHandledRefreshAt")),
             restarts=read_restarts(status.get("restarts")),
+            ca_config_map=read_ca_config_map(status.get("caConfigMap")),
         )
 
     def to_body(self) -> dict[str, object]:
@@ -120,6 +123,7 @@ class Status:
             "lastSyncTime": format_time(self.last_sync_time) if self.last_sync_time else None,
             "lastHandledRefreshAt": self.last_handled_refresh_at,
             "restarts": [item.to_body() for item in self.restarts],
+            "caConfigMap": self.ca_config_map.to_body() if self.ca_config_map else None,
         }
         return {name: value for name, value in body.items() if value not in (None, "", {}, [])}
 

@@ -97,7 +97,7 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
             **({GRANTED_BY: snapshot.granted_by} if snapshot.granted_by else {}),
             **_ca_digest(data, ca=values.get("ca", "").encode()),
         },
-        owner=_owner(reference),
+        owner=owner_of(reference),
         notes=(
             *_notes(reference, snapshot, left_out=left_out),
             *_notes_on_tls(reference, engine, values=values, keys=data.keys()),
@@ -380,7 +380,8 @@ def _clipped(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]", " ", text[:64])
 
 
-def _owner(reference: Reference) -> Mapping[str, object] | None:
+def owner_of(reference: Reference) -> Mapping[str, object] | None:
+    """Return the owner reference of what is written for a resource; None where it outlives the resource."""
     if reference.secret.deletion_policy is DeletionPolicy.RETAIN:
         return None
     # No blockOwnerDeletion: it would ask for rights on finalizers, and make deletion wait for this operator.

@@ -128,6 +128,16 @@ async def test_the_rights_to_restart_workloads_are_tested_where_that_is_switched
 
 
 @pytest.mark.sockets
+async def test_the_rights_to_keep_config_maps_are_tested_where_that_is_switched_on(checking: Checking) -> None:
+    checking.cluster.refused = {("delete", "configmaps")}
+    assert "configmaps" not in (await checking.run())[1]
+    status, text = await checking.run(Settings(ca_config_maps=True))
+    assert status == 1
+    assert "ok    right to create configmaps in all namespaces" in text
+    assert "FAIL  right to delete configmaps in all namespaces" in text
+
+
+@pytest.mark.sockets
 async def test_a_server_that_is_not_there_fails(checking: Checking, tmp_path: Path) -> None:
     async with serving(Cluster()) as url:
         pass

@@ -36,6 +36,7 @@ def test_each_part_of_the_spec_that_decides_the_secret_has_a_digest_of_its_own()
         {"refreshInterval": "1h"},
         {"suspend": True},
         {"restart": [{"kind": "Deployment", "name": "app"}]},
+        {"caConfigMap": {"name": "orders-ca"}},
         {"secret": {"keySets": ["Env", "Binding"]}},
         {"secret": {"tls": "Verify"}},
     ],

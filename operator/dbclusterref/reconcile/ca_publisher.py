@@ -1,0 +1,167 @@
+"""The CA as a ConfigMap, for trust bundles: `spec.caConfigMap` brought in line.
+
+ConfigMaps are not watched: that would take the right to read all of them. So what this process knows of one is believed until
+the next look, which comes with a change of the CA or the spec, with a requested refresh, and as rarely as the full listings.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from math import inf
+from typing import Protocol
+
+from dbclusterref.errors import KubernetesError
+from dbclusterref.metrics import Metrics
+from dbclusterref.reconcile.entry import Entry, SecretChange
+from dbclusterref.reconcile.ownership import LOOKS_AGAIN
+from dbclusterref.resource.ca_config_map import CaConfigMap, CaConfigMapState
+from dbclusterref.resource.objects import ObjectKey, uid_of
+from dbclusterref.resource.reference import Reference
+from dbclusterref.secret.ca_config_map import DesiredConfigMap, is_of, render_ca_config_map, was_left_by
+from dbclusterref.secret.state import ABSENT
+from dbclusterref.timing import Timing
+
+AFTER_REFUSAL = 30.0
+"""Seconds until what is refused, or somebody else's, is looked at again; as with a Secret."""
+
+_DISABLED = (
+    "spec.caConfigMap has no effect: the operator runs without --ca-config-maps. Add deploy/components/ca-config-maps, or set "
+    "the chart's caConfigMaps."
+)
+
+
+class ConfigMapApi(Protocol):
+    """The calls on ConfigMaps."""
+
+    async def get_config_map(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
+    async def apply_config_map(self, manifest: Mapping[str, object]) -> dict[str, object]: ...  # noqa: D102
+    async def delete_config_map(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What came of the last look for this very ConfigMap; `again_at` in monotonic seconds."""
+
+    digest: bytes
+    requested: str
+    item: CaConfigMap
+    again_at: float
+
+
+class CaPublisher:
+    """Writes the ConfigMaps. `clock` is monotonic, in seconds; without `enabled` it only says that it is not."""
+
+    def __init__(
+        self,
+        api: ConfigMapApi,
+        *,
+        enabled: bool,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        timing: Timing | None = None,
+    ) -> None:
+        self._api = api
+        self._enabled = enabled
+        self._metrics = metrics
+        self._now = clock
+        self._period = (timing or Timing()).resync
+        self._known: dict[ObjectKey, _Known] = {}
+
+    def forget(self, key: ObjectKey) -> None:
+        """Drop what is known for a resource: it is gone, suspended, or names no ConfigMap."""
+        self._known.pop(key, None)
+
+    async def step(self, entry: Entry, reference: Reference) -> tuple[tuple[CaConfigMap, ...], float]:
+        """Do what is due; return the status, empty where the spec names none, and in how many seconds to look again."""
+        former, wanted = entry.status.ca_config_map, reference.ca_config_map
+        name = former.name if former else wanted
+        if not self._enabled:
+            self.forget(reference.key)
+            return ((CaConfigMap(name=name, state=CaConfigMapState.DISABLED, message=_DISABLED),), inf) if wanted else ((), inf)
+        if not wanted:
+            self.forget(reference.key)
+            return await self._remove(entry, reference, former) if former else ((), inf)
+        packed = entry.reads.packed_snapshot
+        if packed is None or not packed.ca:
+            if packed and not packed.ca_pending:
+                message = "DigitalOcean has no CA for this cluster: there is no ConfigMap to write."
+                return (CaConfigMap(name=name, state=CaConfigMapState.NO_CA, message=message),), inf
+            return (former or CaConfigMap(name=wanted, state=CaConfigMapState.PENDING),), inf
+        item, wait = await self._keep(entry, reference, render_ca_config_map(reference, packed.ca), shown=name)
+        if item.state is CaConfigMapState.CURRENT and former and former.name != wanted:
+            left, again = await self._remove(entry, reference, former)
+            return (left, again) if left else ((item,), wait)
+        return (item,), wait
+
+    async def _keep(
+        self, entry: Entry, reference: Reference, desired: DesiredConfigMap, *, shown: str
+    ) -> tuple[CaConfigMap, float]:
+        known, requested, now = self._known.get(reference.key), entry.identity.refresh_requested_at, self._now()
+        digest = desired.digest
+        same = known is not None and known.digest == digest
+        if known and same and known.requested == requested and now < known.again_at:
+            return known.item, known.again_at - now
+        try:
+            was_current = same and known is not None and known.item.state is CaConfigMapState.CURRENT
+            item = await self._bring_in_line(entry, reference, desired, was_current=was_current, shown=shown)
+        except KubernetesError as error:
+            item = _refused(desired.key.name, error, shown=shown, former=entry.status.ca_config_map)
+        wait = self._period if item.state is CaConfigMapState.CURRENT else AFTER_REFUSAL
+        self._known[reference.key] = _Known(digest=digest, requested=requested, item=item, again_at=self._now() + wait)
+        return item, wait
+
+    async def _bring_in_line(
+        self, entry: Entry, reference: Reference, desired: DesiredConfigMap, *, was_current: bool, shown: str
+    ) -> CaConfigMap:
+        name, live = desired.key.name, await self._api.get_config_map(desired.key)
+        if live and not is_of(live, reference) and not was_left_by(live, reference):
+            message = (
+                f"ConfigMap {name} already exists and is not managed by this resource; it was not changed. Set another "
+                f"spec.caConfigMap.name, or delete that ConfigMap; its name is used {LOOKS_AGAIN}: kubectl delete configmap "
+                f"-n {desired.key.namespace} {name}"
+            )
+            return CaConfigMap(name=shown, state=CaConfigMapState.CONFLICT, message=message)
+        if live is None or not desired.is_met_by(live):
+            # With the live one's UID, or as a creation that cannot overwrite: what is not ours is never written to.
+            await self._write(desired.manifest(precondition={"uid": uid_of(live)} if live else ABSENT))
+            verb = "Created" if live is None and not was_current else "Restored" if was_current else "Updated"
+            reason = "ConfigMapRepaired" if verb == "Restored" else f"ConfigMap{verb}"
+            text = f"{verb} ConfigMap {name} with the cluster's CA{' after a change by another client' * (verb == 'Restored')}."
+            entry.published.unreported += (SecretChange(reason=reason, text=text),)
+        return CaConfigMap(name=name, state=CaConfigMapState.CURRENT)
+
+    async def _write(self, manifest: Mapping[str, object]) -> None:
+        try:
+            await self._api.apply_config_map(manifest)
+        except KubernetesError:
+            self._metrics.writes.labels(kind="ConfigMap", result="failed").inc()
+            raise
+        self._metrics.writes.labels(kind="ConfigMap", result="ok").inc()
+
+    async def _remove(self, entry: Entry, reference: Reference, former: CaConfigMap) -> tuple[tuple[CaConfigMap, ...], float]:
+        """Remove the ConfigMap of a former name, if it is ours; return what is left to say where that fails."""
+        key = ObjectKey(reference.key.namespace, former.name)
+        try:
+            live = await self._api.get_config_map(key)
+            if live and is_of(live, reference):
+                await self._api.delete_config_map(key, uid=uid_of(live))
+                self._metrics.writes.labels(kind="ConfigMap", result="ok").inc()
+                text = f"Removed ConfigMap {former.name}, which spec.caConfigMap no longer names."
+                entry.published.unreported += (SecretChange(reason="ConfigMapRemoved", text=text),)
+        except KubernetesError as error:
+            return (_refused(former.name, error, shown=former.name, former=former),), AFTER_REFUSAL
+        return (), inf
+
+
+def _refused(name: str, error: KubernetesError, *, shown: str, former: CaConfigMap | None) -> CaConfigMap:
+    if error.status == HTTPStatus.FORBIDDEN:
+        message = (
+            f"The operator is not allowed to keep ConfigMap {name} (403); it retries automatically. Grant its ServiceAccount "
+            "get, create, patch and delete on ConfigMaps: deploy/components/ca-config-maps, or the chart's caConfigMaps."
+        )
+        return CaConfigMap(name=shown, state=CaConfigMapState.FORBIDDEN, message=message)
+    what = f"ConfigMap {name} could not be written ({error.status or 'no answer'}); retrying automatically."
+    if former and former.state is CaConfigMapState.FAILED and former.message.startswith(what):
+        # The API server's own words may differ at each try, which must not be a write and an Event each time.
+        return replace(former, name=shown)
+    return CaConfigMap(name=shown, state=CaConfigMapState.FAILED, message=f"{what} {error.message[:300]}".strip())

@@ -1,0 +1,319 @@
+"""`spec.caConfigMap`: the CA beside the Secret, for trust bundles."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from dbclusterref.errors import KubernetesError
+from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.status import ConditionType
+from dbclusterref.timing import Timing
+from tests.support.bench import Bench, a_bench, change_spec
+from tests.support.builders import KEY, PEM, UUID, Body, a_cluster
+from tests.support.fake_digitalocean import FakeUpstream
+
+BUNDLE = ObjectKey("shop", "orders-ca")
+OTHER = ObjectKey("shop", "other-ca")
+CALLS = {"get_config_map", "apply_config_map", "delete_config_map"}
+NEW_CA = b"-----BEGIN CERTIFICATE-----\nb3RoZXI=\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    made = a_bench()
+    change_spec(made, caConfigMap={"name": "orders-ca"})
+    return made
+
+
+def state(bench: Bench) -> str:
+    found = bench.status().ca_config_map
+    return f"{found.name} {found.state}" if found else ""
+
+
+def message(bench: Bench) -> str:
+    return bench.status().conditions[ConditionType.READY].message
+
+
+def calls(bench: Bench) -> list[str]:
+    made = [call for call in bench.kubernetes.calls if call in CALLS]
+    bench.kubernetes.calls.clear()
+    return made
+
+
+async def after_the_next_look(bench: Bench) -> None:
+    bench.clock.advance(Timing().resync + 60)
+    await bench.reconcile()
+
+
+def foreign(**metadata: Any) -> Body:
+    return {"metadata": {"name": "orders-ca", "namespace": "shop", "uid": "theirs", **metadata}, "data": {"ca.crt": "theirs"}}
+
+
+async def test_the_ca_is_written_with_the_secrets_labels_and_its_owner_and_nothing_secret(bench: Bench) -> None:
+    change_spec(bench, secret={"labels": {"team": "shop"}, "annotations": {"example.com/a": "b"}})
+    await bench.reconcile()
+    made, secret = bench.kubernetes.config_maps[BUNDLE], bench.kubernetes.secrets[KEY]
+    assert made["data"] == {"ca.crt": PEM.decode()}
+    assert made["metadata"]["labels"] == secret["metadata"]["labels"]
+    assert made["metadata"]["ownerReferences"] == secret["metadata"]["ownerReferences"]
+    ours = ("reference", "reference-uid", "cluster-uuid")
+    assert made["metadata"]["annotations"] == {
+        f"dbclusterref.io/{name}": secret["metadata"]["annotations"][f"dbclusterref.io/{name}"] for name in ours
+    }
+    assert (state(bench), bench.ready) == ("orders-ca Current", (True, "Synced"))
+    assert "ConfigMapCreated" in bench.event_reasons
+
+
+async def test_an_idle_hour_writes_nothing_and_reads_as_rarely_as_the_full_listings(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    calls(bench)
+    for _ in range(11):
+        await bench.refresh()
+    assert calls(bench) == []
+    for _ in range(49):
+        await bench.refresh()
+    assert set(calls(bench)) == {"get_config_map"}
+    assert [write for write in bench.kubernetes.writes if "ConfigMap" in write] == []
+
+
+async def test_without_the_field_no_config_map_is_asked_for(bench: Bench) -> None:
+    plain = a_bench()
+    await plain.reconcile()
+    await plain.refresh()
+    assert calls(plain) == []
+    assert plain.status().ca_config_map is None
+    await bench.reconcile()
+    assert calls(bench) == ["get_config_map", "apply_config_map"]
+
+
+async def test_a_restart_writes_nothing_where_all_is_well(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    calls(bench)
+    after = bench.restarted()
+    await after.reconcile()
+    assert (calls(after), after.kubernetes.writes) == (["get_config_map"], [])
+
+
+@pytest.mark.parametrize("refresh", [True, False], ids=["at a requested refresh", "at the next look"])
+@pytest.mark.parametrize("gone", [True, False], ids=["deleted", "edited"])
+async def test_what_others_did_to_it_is_repaired(bench: Bench, *, gone: bool, refresh: bool) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    if gone:
+        del bench.kubernetes.config_maps[BUNDLE]
+    else:
+        bench.kubernetes.config_maps[BUNDLE]["data"]["ca.crt"] = "theirs"
+    if refresh:
+        body = copy.deepcopy(bench.kubernetes.references[KEY])
+        body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+        bench.kubernetes.put_reference(body)
+        await bench.reconcile()
+    else:
+        await after_the_next_look(bench)
+    assert bench.kubernetes.config_maps[BUNDLE]["data"] == {"ca.crt": PEM.decode()}
+    assert "ConfigMapRepaired" in bench.event_reasons
+
+
+async def test_what_others_add_to_it_is_theirs(bench: Bench) -> None:
+    await bench.reconcile()
+    live = bench.kubernetes.config_maps[BUNDLE]
+    live["data"]["extra.crt"] = "x"
+    live["metadata"]["labels"]["example.com/x"] = "y"
+    bench.forget_writes()
+    await after_the_next_look(bench)
+    assert [write for write in bench.kubernetes.writes if "ConfigMap" in write] == []
+
+
+async def test_another_ca_is_written_at_once(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.cas[UUID] = NEW_CA
+    bench.clock.advance(60)
+    body = copy.deepcopy(bench.kubernetes.references[KEY])
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    await bench.reconcile()
+    assert bench.kubernetes.config_maps[BUNDLE]["data"] == {"ca.crt": NEW_CA.decode()}
+    assert "ConfigMapUpdated" in bench.event_reasons
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        foreign(),
+        foreign(annotations={"dbclusterref.io/reference": "orders-db"}),
+        foreign(annotations={"dbclusterref.io/reference-uid": "another"}),
+        foreign(labels={"app.kubernetes.io/managed-by": "dbclusterref"}),
+    ],
+)
+async def test_one_that_is_not_ours_is_never_changed(bench: Bench, theirs: Body) -> None:
+    bench.kubernetes.config_maps[BUNDLE] = copy.deepcopy(theirs)
+    await bench.reconcile()
+    await after_the_next_look(bench)
+    assert bench.kubernetes.config_maps[BUNDLE] == theirs
+    assert (state(bench), bench.ready) == ("orders-ca Conflict", (True, "Synced"))
+    assert "ConfigMap orders-ca already exists and is not managed by this resource; it was not changed." in message(bench)
+    assert bench.event_reasons.count("ConfigMapConflict") == 1
+    del bench.kubernetes.config_maps[BUNDLE]
+    await bench.refresh()
+    assert state(bench) == "orders-ca Current"
+    assert "orders-ca" not in message(bench)
+    assert [reason for reason in bench.event_reasons if reason in {"ConfigMapCreated", "ConfigMapRepaired"}] == [
+        "ConfigMapCreated"
+    ]
+
+
+async def test_one_that_comes_between_the_look_and_the_write_is_not_overwritten(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = bench.kubernetes.get_config_map
+
+    async def too_early(key: ObjectKey) -> Body | None:
+        found = await original(key)
+        bench.kubernetes.config_maps.setdefault(BUNDLE, foreign())
+        return found
+
+    monkeypatch.setattr(bench.kubernetes, "get_config_map", too_early)
+    await bench.reconcile()
+    assert bench.kubernetes.config_maps[BUNDLE] == foreign()
+    await bench.refresh()
+    assert state(bench) == "orders-ca Conflict"
+
+
+async def test_two_resources_that_name_one_config_map_do_not_share_it(bench: Bench) -> None:
+    await bench.reconcile()
+    other = copy.deepcopy(bench.kubernetes.references[KEY])
+    other["metadata"] |= {"name": "second", "uid": "second-uid"}
+    other.pop("status")
+    bench.kubernetes.put_reference(other)
+    second = ObjectKey("shop", "second")
+    before = copy.deepcopy(bench.kubernetes.config_maps[BUNDLE])
+    await bench.reconcile(second)
+    assert bench.kubernetes.config_maps[BUNDLE] == before
+    found = bench.status(second).ca_config_map
+    assert found
+    assert found.state == "Conflict"
+
+
+async def test_a_new_name_is_written_before_the_former_one_is_removed(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.forget_writes()
+    change_spec(bench, caConfigMap={"name": "other-ca"})
+    await bench.reconcile()
+    writes = [write for write in bench.kubernetes.writes if "ConfigMap" in write]
+    assert writes == ["ConfigMap shop/other-ca", "ConfigMap shop/orders-ca deleted"]
+    assert (state(bench), set(bench.kubernetes.config_maps)) == ("other-ca Current", {OTHER})
+    assert "ConfigMapRemoved" in bench.event_reasons
+
+
+async def test_the_former_one_stays_while_the_new_name_is_taken(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.config_maps[OTHER] = foreign(name="other-ca")
+    change_spec(bench, caConfigMap={"name": "other-ca"})
+    await bench.reconcile()
+    assert state(bench) == "orders-ca Conflict"
+    assert BUNDLE in bench.kubernetes.config_maps
+    del bench.kubernetes.config_maps[OTHER]
+    await bench.refresh()
+    assert (state(bench), set(bench.kubernetes.config_maps)) == ("other-ca Current", {OTHER})
+
+
+async def test_without_the_name_the_config_map_is_removed_unless_it_is_somebody_elses(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, caConfigMap=None)
+    await bench.reconcile()
+    assert (state(bench), bench.kubernetes.config_maps) == ("", {})
+    change_spec(bench, caConfigMap={"name": "orders-ca"})
+    await bench.reconcile()
+    bench.kubernetes.config_maps[BUNDLE] = foreign()
+    change_spec(bench, caConfigMap=None)
+    await bench.reconcile()
+    assert (state(bench), bench.kubernetes.config_maps) == ("", {BUNDLE: foreign()})
+
+
+async def test_a_removal_that_fails_is_tried_again(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, caConfigMap={"name": "other-ca"})
+    bench.kubernetes.trouble["delete_config_map"] = KubernetesError("out of order", status=500)
+    await bench.reconcile()
+    assert state(bench) == "orders-ca Failed"
+    bench.kubernetes.trouble.clear()
+    await bench.refresh()
+    assert (state(bench), set(bench.kubernetes.config_maps)) == ("other-ca Current", {OTHER})
+
+
+async def test_with_retain_it_has_no_owner_and_a_later_resource_takes_it_back(bench: Bench) -> None:
+    change_spec(bench, secret={"deletionPolicy": "Retain"})
+    await bench.reconcile()
+    made = bench.kubernetes.config_maps[BUNDLE]
+    assert "ownerReferences" not in made["metadata"]
+    assert made["metadata"]["annotations"]["dbclusterref.io/deletion-policy"] == "Retain"
+    body = copy.deepcopy(bench.kubernetes.references[KEY])
+    body["metadata"]["uid"] = "recreated"
+    del body["status"]
+    bench.kubernetes.references[KEY] = body
+    after = bench.restarted()
+    await after.reconcile()
+    assert state(after) == "orders-ca Current"
+    assert bench.kubernetes.config_maps[BUNDLE]["metadata"]["annotations"]["dbclusterref.io/reference-uid"] == "recreated"
+
+
+async def test_without_the_flag_the_status_says_what_to_do_and_nothing_is_asked_for(bench: Bench) -> None:
+    off = bench.restarted(ca_config_maps=False)
+    await off.reconcile()
+    assert (state(off), calls(off)) == ("orders-ca Disabled", [])
+    assert "the operator runs without --ca-config-maps. Add deploy/components/ca-config-maps" in message(off)
+    assert off.event_reasons.count("ConfigMapDisabled") == 1
+    on = off.restarted()
+    await on.reconcile()
+    assert state(on) == "orders-ca Current"
+    assert "--ca-config-maps" not in message(on)
+
+
+@pytest.mark.parametrize("call", ["get_config_map", "apply_config_map"])
+async def test_without_the_right_the_status_says_what_to_grant_and_it_is_written_once_granted(bench: Bench, call: str) -> None:
+    bench.kubernetes.trouble[call] = KubernetesError("configmaps is forbidden", status=403)
+    await bench.reconcile()
+    assert (state(bench), bench.ready) == ("orders-ca Forbidden", (True, "Synced"))
+    assert "Grant its ServiceAccount get, create, patch and delete on ConfigMaps" in message(bench)
+    for _ in range(3):
+        await bench.refresh()
+    assert bench.event_reasons.count("ConfigMapForbidden") == 1
+    bench.kubernetes.trouble.clear()
+    await bench.refresh()
+    assert state(bench) == "orders-ca Current"
+
+
+async def test_a_refused_write_is_said_once_whatever_words_the_api_server_finds(bench: Bench) -> None:
+    for word in ("first", "second", "third"):
+        bench.kubernetes.trouble["apply_config_map"] = KubernetesError(f"quota: {word}", status=422)
+        await bench.refresh()
+        assert state(bench) == "orders-ca Failed"
+        assert "ConfigMap orders-ca could not be written (422); retrying automatically. quota: first" in message(bench)
+    assert bench.event_reasons.count("ConfigMapFailed") == 1
+    assert bench.metrics.writes.labels(kind="ConfigMap", result="failed")._value.get() == 3
+
+
+async def test_a_cluster_without_a_ca_has_no_config_map() -> None:
+    bench = a_bench()
+    bench.upstream = FakeUpstream(clusters={UUID: a_cluster()})
+    bench = Bench(bench.kubernetes, bench.upstream, bench.clock)
+    bench.upstream.cas[UUID] = b""
+    change_spec(bench, caConfigMap={"name": "orders-ca"})
+    await bench.reconcile()
+    assert (state(bench), bench.kubernetes.config_maps) == ("orders-ca NoCA", {})
+    assert bench.ready == (True, "Synced")
+
+
+async def test_nothing_happens_while_suspended(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, suspend=True)
+    del bench.kubernetes.config_maps[BUNDLE]
+    await after_the_next_look(bench)
+    assert bench.kubernetes.config_maps == {}
+    assert state(bench) == "orders-ca Current", "as it was last seen"
+    change_spec(bench, suspend=False)
+    await bench.reconcile()
+    assert BUNDLE in bench.kubernetes.config_maps
