@@ -118,7 +118,7 @@ def _normal(document: Json) -> Json:
     for label in HELM_LABELS:
         metadata.get("labels", {}).pop(f"app.kubernetes.io/{label}", None)
     metadata.get("labels", {}).pop("helm.sh/chart", None)
-    copy["rules"] = sorted(copy.get("rules", []), key=str)
+    copy["rules"] = sorted(copy.get("rules", []), key=lambda rule: str(sorted(rule.items())))
     for rule in copy["rules"]:
         rule.update({name: sorted(items) for name, items in rule.items()})
     for container in copy.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):

@@ -125,6 +125,19 @@ def test_chart_and_kustomize_are_equal_with_shards_in_named_namespaces(tmp_path:
     assert differences(render_kustomize(folder), render_helm(flags)) == meant()
 
 
+@pytest.mark.parametrize(
+    ("overlay", "scope"),
+    [("namespaced", "rbac.scope=namespaces"), ("named-secrets", "rbac.scope=names,rbac.secretNames={orders-db}")],
+)
+def test_chart_and_kustomize_are_equal_with_optional_rights_in_named_namespaces(
+    tmp_path: Path, overlay: str, scope: str
+) -> None:
+    components = ["deploy/components/restart-workloads", "deploy/components/ca-config-maps"]
+    folder = write_kustomization(tmp_path, resources=[f"deploy/overlays/{overlay}"], components=components)
+    flags = f"--set={scope},namespaces={{shop}},restartWorkloads=true,caConfigMaps=true"
+    assert differences(render_kustomize(folder), render_helm(flags)) == meant()
+
+
 def test_the_comparison_finds_a_difference() -> None:
     found = differences(
         render_kustomize(ROOT / "deploy"), render_helm("--set=log.level=debug,terminationGracePeriodSeconds=11")
