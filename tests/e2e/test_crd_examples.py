@@ -67,6 +67,7 @@ def spec_with(example: Example) -> Json:
         value = {"KEY": value} if is_placeholder else (keys | names).get(str(path[-1]), value)
     spec: Json = {"clusterUUID": UUID, "apiTokenSecretRef": {"name": "t"}, "passwordSecretRef": {"name": "p"}, "secret": {}}
     spec["restart"] = [{"kind": "Deployment", "name": "x"}]
+    spec["caConfigMap"] = {"name": "x"}
     place: Any = spec
     for name in path[:-1]:
         place = place[name]
