@@ -42,6 +42,8 @@ STANDSTILL = 60.0
 """Seconds without any change after which a run has not converged: a busy machine is slow, but does not stand still."""
 CONVERGE_WITHIN = 300.0
 """And how long it may take in any case."""
+API_SERVER_WITHIN = 300.0
+"""How long the API server itself may take for what is not the operator's part, on a busy machine."""
 LOOK_EVERY = 0.5
 REPORT_EVERY = 60.0
 SHOWN = 30
@@ -233,7 +235,7 @@ class Chaos:
     def recreate_reference(self) -> None:
         name = self.dice.choice(self.names)
         self.tenant.admin.delete(self.tenant.path(name))
-        wait_until(lambda: self.tenant.admin.find(self.tenant.path(name)) is None, what="its end")
+        wait_until(lambda: self.tenant.admin.find(self.tenant.path(name)) is None, within=API_SERVER_WITHIN, what="its end")
         orphan = self.tenant.secret(name)
         if orphan and not orphan["metadata"].get("ownerReferences"):
             # Nobody's Secret is never taken over; this is what SecretConflict asks a person to do.
@@ -249,15 +251,15 @@ class Chaos:
         """The CRD is deleted with all that it holds, applied again, and everybody refers again."""
         crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/databaseclusterrefs.dbclusterref.io"
         self.tenant.admin.delete(crd)
-        wait_until(lambda: self.tenant.admin.find(crd) is None, within=60, what="the end of the CRD")
+        wait_until(lambda: self.tenant.admin.find(crd) is None, within=API_SERVER_WITHIN, what="the end of the CRD")
         self._complete()
 
     def _complete(self) -> None:
         """Has the CRD, and everybody refer, where that is not so."""
         self.sandbox.kubectl("apply", "-f", str(ROOT / "crds"))
-        wait_until(lambda: self.tenant.admin.find(self.tenant.references_path), what="the CRD")
+        wait_until(lambda: self.tenant.admin.find(self.tenant.references_path), within=API_SERVER_WITHIN, what="the CRD")
         for name in self.names:
-            wait_until(partial(self._is_referred, name), what=f"{name}, refused while the CRD is new")
+            wait_until(partial(self._is_referred, name), within=API_SERVER_WITHIN, what=f"{name}, refused while the CRD is new")
 
     def _is_referred(self, name: str) -> bool:
         if self.tenant.admin.find(self.tenant.path(name)) is None:
