@@ -86,6 +86,7 @@ STRICTER: Mapping[str, Json] = {
     "token.secretName": OBJECT_NAME,
     "token.namespaces": {"type": "array", "items": {"type": "string", "pattern": r"^[-a-z0-9*?\[\]!]{1,63}$"}},
     "token.grantTag": {"type": "string", "pattern": "^[A-Za-z0-9:_-]{1,191}$"},
+    "token.onRevoke": {"enum": ["keep", "delete"]},
     "apiURL": {"type": "string", "pattern": "^(https?://.+)?$"},
     "log.format": {"enum": ["json", "plain"]},
     "log.level": {"enum": ["debug", "info", "warning", "error"]},

@@ -174,9 +174,16 @@ class AccessDenied(Blocked):
 
 
 class NotGranted(Blocked):
-    """The operator's own token sees no such cluster, or the cluster is not granted to the namespace: nobody is told which."""
+    """The operator's own token sees no such cluster, or the cluster is not granted to the namespace: nobody is told which.
+
+    `revoked` says that a tag of the cluster asks for the removal of what the namespace was given.
+    """
 
     reason = "AccessDenied"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, revoked: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.revoked = revoked
 
 
 class InvalidSpec(Blocked):

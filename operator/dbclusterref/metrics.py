@@ -204,7 +204,7 @@ class Metrics:
             "`changed` is a rotation, a failover or a changed spec. `repaired` that keeps growing means that another client "
             "writes the Secret; `SecretContested` names it.",
             cause="`created`, `changed`, `repaired` (somebody edited or deleted it), `renamed` (written under a new "
-            "`spec.secret.name`), `removed` (the former name), `adopted`",
+            "`spec.secret.name`), `removed` (the former name, or revoked), `adopted`",
         )
         for cause in CAUSES:
             self.secret_writes.labels(cause)

@@ -253,6 +253,7 @@ def test_nothing_that_is_deleted_by_reflex_holds_the_crd() -> None:
 def test_every_flag_of_run_can_be_set_by_a_value() -> None:
     everything = "namespaces={shop},token.namespaces={shop},leaderElection.namespace=leases,allowInsecureAPIURL=true"
     everything += ",metrics.perReference=9,restartWorkloads=true,caConfigMaps=true,maxPerNamespace=0,metrics.tls.enabled=true"
+    everything += ",token.onRevoke=delete"
     one = find(render_helm(f"--set=apiURL=https://api.example,{everything}"), "Deployment")
     other = find(render_helm("--set=shards=2"), "StatefulSet")
     arguments = other["spec"]["template"]["spec"]["containers"][0]["args"]

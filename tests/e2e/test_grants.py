@@ -81,7 +81,7 @@ def test_a_tag_that_is_removed_ends_the_access_and_one_that_is_set_again_restore
     lone.control.set_token("own-token")
     cluster = lone.control.create_cluster(tags=lone.grant, password="before")["id"]
     lone.refer(cluster, own_token=False, refreshInterval="10s")
-    operator = start_operator(own_token, "--token-namespaces=e2e-*")
+    operator = start_operator(own_token, "--token-namespaces=e2e-*", "--on-revoke=delete")
     lone.wait_for("Synced")
     before = lone.secret()
 
@@ -98,6 +98,13 @@ def test_a_tag_that_is_removed_ends_the_access_and_one_that_is_set_again_restore
     lone.refresh()
     lone.wait_for("Synced")
     assert lone.data()["password"] == "after"
+
+    # What no absence does, a tag of its own does.
+    lone.control.update(cluster, tags=[tag.replace(":", "-revoked:") for tag in lone.grant])
+    lone.refresh()
+    wait_until(lambda: lone.secret() is None, what="the removal")
+    wait_until(lambda: "SecretRemoved" in {one["reason"] for one in lone.events()}, what="the Event")
+    wait_until(lambda: "binding" not in lone.status(), what="the status")
     assert operator.metric("dbclusterref_unexpected_errors_total") == 0
 
 

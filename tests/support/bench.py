@@ -48,6 +48,7 @@ class Bench:
         restarts: bool = True,
         ca_config_maps: bool = True,
         limit: NamespaceLimit | None = None,
+        delete_revoked: bool = False,
     ) -> None:
         self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
         self.marked: set[ObjectKey] = set()
@@ -79,6 +80,7 @@ class Bench:
                 metrics=metrics,
                 clock=clock,
                 wrote=self.wrote.append,
+                delete_revoked=delete_revoked,
             ),
             followers=Followers(
                 restarter=Restarter(fence, store=self.store, enabled=restarts, metrics=metrics, clock=clock),

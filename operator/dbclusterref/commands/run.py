@@ -286,6 +286,7 @@ class _Operator:
                 sees_secrets=lambda: self._informer.sees_secrets,
                 wrote=self._own_writes.expect,
                 timing=settings.timing,
+                delete_revoked=settings.on_revoke == "delete",
             ),
             followers=Followers(
                 restarter=Restarter(

@@ -39,6 +39,7 @@ class Settings:
     token: str = field(default="", repr=False)
     token_namespaces: tuple[str, ...] = ()
     grant_tag: GrantTag = field(default_factory=GrantTag)
+    on_revoke: str = "keep"
     namespaces: tuple[str, ...] = ()
     max_per_namespace: int = DEFAULT_MOST
     metrics_host: str = ""
@@ -150,6 +151,10 @@ _OPTIONS: Mapping[str, tuple[str, _Text | None, str, str]] = {
     "--grant-tag": (
         "DBCLUSTERREF_GRANT_TAG", _Text("PREFIX", GrantTag.from_text), DEFAULT_GRANT_TAG,
         "A cluster with the tag PREFIX:NAMESPACE at DigitalOcean is granted to that namespace.",
+    ),
+    "--on-revoke": (
+        "DBCLUSTERREF_ON_REVOKE", _Text("POLICY", _one_of("keep", "delete")), "keep",
+        "With delete, a Secret is removed once its cluster has the tag PREFIX-revoked:NAMESPACE instead of PREFIX:NAMESPACE.",
     ),
     "--namespaces": (
         "DBCLUSTERREF_NAMESPACES", _Text("NAMES", _names(_NAMESPACE)), "",

@@ -179,11 +179,11 @@ class Account:
         if reference.token_secret or cluster.is_granted_to(reference.key.namespace):
             return
         self._cache.demand.leave(cluster.uuid, reference.key)
-        raise self._not_granted(reference)
+        raise self._not_granted(reference, revoked=cluster.is_revoked_for(reference.key.namespace))
 
-    def _not_granted(self, reference: Reference) -> NotGranted:
-        tag = self._grant_tag.of(reference.key.namespace)
-        return not_granted(reference.cluster_uuid, namespace=reference.key.namespace, tag=tag)
+    def _not_granted(self, reference: Reference, *, revoked: bool = False) -> NotGranted:
+        namespace = reference.key.namespace
+        return not_granted(reference.cluster_uuid, namespace=namespace, tag=self._grant_tag.of(namespace), revoked=revoked)
 
     async def _read(
         self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes, ca_follows: bool

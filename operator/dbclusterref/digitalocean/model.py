@@ -160,7 +160,8 @@ class DatabaseCluster:
     """What the operator needs to know of a cluster. `engine` and `status` are open sets: new words are no error.
 
     `users` leaves out users that cannot be read; `db_names` is empty where the API did not say. `granted_to` holds the
-    namespaces that tags name, and is None where the API did not show the tags: the token may not see them.
+    namespaces that tags name, and is None where the API did not show the tags: the token may not see them. `revoked_for` holds
+    those whose Secret a tag asks to remove.
     """
 
     uuid: str
@@ -178,6 +179,7 @@ class DatabaseCluster:
     users: tuple[User, ...] = ()
     db_names: tuple[str, ...] = ()
     granted_to: tuple[str, ...] | None = None
+    revoked_for: tuple[str, ...] = ()
 
     @classmethod
     def from_json(
@@ -217,7 +219,8 @@ class DatabaseCluster:
             endpoints=Endpoints.from_shape(shape, path=path),
             users=tuple(_readable_users(shape.users)),
             db_names=_names(shape.db_names),
-            granted_to=_granted_to(shape.tags, grant_tag=grant_tag),
+            granted_to=_named_in(shape.tags, grant_tag=grant_tag),
+            revoked_for=_named_in(shape.tags, grant_tag=grant_tag, revoked=True) or (),
         )
 
     @classmethod
@@ -232,6 +235,10 @@ class DatabaseCluster:
     def is_granted_to(self, namespace: str) -> bool:
         """Return whether a tag grants the cluster to a namespace."""
         return namespace in (self.granted_to or ())
+
+    def is_revoked_for(self, namespace: str) -> bool:
+        """Return whether a tag asks for the removal of what a namespace was given, and none grants the cluster to it."""
+        return namespace in self.revoked_for and not self.is_granted_to(namespace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,12 +312,12 @@ def _names(content: Raw) -> tuple[str, ...]:
     return tuple(names) if all(name.isprintable() for name in names) else ()
 
 
-def _granted_to(content: Raw, *, grant_tag: GrantTag) -> tuple[str, ...] | None:
+def _named_in(content: Raw, *, grant_tag: GrantTag, revoked: bool = False) -> tuple[str, ...] | None:
     # The member is missing where the token may not see tags. `null` is how a list that holds nothing may be written.
     if content is wire.ABSENT:
         return None
     try:
-        return grant_tag.namespaces(_TAGS.decode(content) or ())
+        return grant_tag.namespaces(_TAGS.decode(content) or (), revoked=revoked)
     except wire.UNREADABLE:
         return None
 

@@ -71,6 +71,12 @@ def of_removal(name: str, *, successor: str) -> SecretChange:
     return SecretChange(reason="SecretRemoved", text=f"Removed Secret {name}: spec.secret.name is {successor} now.")
 
 
+def of_revocation(name: str) -> SecretChange:
+    """Return that the Secret of a cluster was removed that is not granted any more."""
+    text = f"Removed Secret {name}: the cluster's owner has revoked the grant with a tag (--on-revoke=delete)."
+    return SecretChange(reason="SecretRemoved", text=text, warning=True)
+
+
 def _adopted(rendition: Rendition, *, live: LiveSecret, after: Mapping[str, object]) -> SecretChange:
     name, data = rendition.secret.key.name, after.get("data") or {}
     assert isinstance(data, Mapping)

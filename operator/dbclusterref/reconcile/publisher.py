@@ -15,6 +15,7 @@ from dbclusterref.reconcile.conditions import Holds, Outcome, Published
 from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
 from dbclusterref.reconcile.ownership import require_ours
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
+from dbclusterref.reconcile.revocation import Revocations
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey, is_labelled
 from dbclusterref.resource.reference import Reference
@@ -55,7 +56,8 @@ class _NameTaken(Exception):
 class Publisher:
     """Writes Secrets. `clock` is monotonic, in seconds; `sees_secrets` returns whether a watch keeps the store up to date.
 
-    `wrote` is called with the answer to each write, once the store knows what it says.
+    `wrote` is called with the answer to each write, once the store knows what it says. With `delete_revoked` a Secret is
+    removed whose cluster's owner asks for it.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Publisher:
         sees_secrets: Callable[[], bool] = lambda: True,
         wrote: Callable[[Mapping[str, object]], object] = lambda _: None,
         timing: Timing | None = None,
+        delete_revoked: bool = False,
     ) -> None:
         self._api = api
         self._store = store
@@ -77,6 +80,7 @@ class Publisher:
         self._wrote = wrote
         self._repair_backoff = RepairBackoff(timing or Timing())
         self._large = ByteLimit()
+        self._revocations = Revocations(api, store=store, metrics=metrics, enabled=delete_revoked)
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
         """Return the CA that is at hand if upstream fails to give it; after a restart that is the one in the live Secret."""
@@ -96,6 +100,7 @@ class Publisher:
         try:
             if packed is None:
                 assert reads.cause is not None
+                await self._revocations.carry_out(entry, reference)
                 return Publication(outcome=reads.cause, holds=await self.keep(entry))
             apply = (
                 self._apply_if_different(entry, rendition) if rendition else self._render_and_apply(entry, reference, packed)

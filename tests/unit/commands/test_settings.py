@@ -33,6 +33,7 @@ GIVEN: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
     "--token-file": ("DIGITALOCEAN_TOKEN_FILE", "/token", {"token_file": "/token"}),
     "--token-namespaces": ("DBCLUSTERREF_TOKEN_NAMESPACES", "shop, team-*,,", {"token_namespaces": ("shop", "team-*")}),
     "--grant-tag": ("DBCLUSTERREF_GRANT_TAG", "Prod:ns", {"grant_tag": GrantTag("prod:ns")}),
+    "--on-revoke": ("DBCLUSTERREF_ON_REVOKE", "delete", {"on_revoke": "delete"}),
     "--namespaces": ("DBCLUSTERREF_NAMESPACES", "shop,a-1", {"namespaces": ("shop", "a-1")}),
     "--metrics-address": ("DBCLUSTERREF_METRICS_ADDRESS", "[::1]:0", {"metrics_host": "::1", "metrics_port": 0}),
     "--metrics-per-reference": ("DBCLUSTERREF_METRICS_PER_REFERENCE", "200", {"metrics_per_reference": 200}),
@@ -48,7 +49,7 @@ GIVEN: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
 }
 OTHER = {
     "--api-url": "https://x", "--metrics-per-reference": "7", "--metrics-address": ":1", "--log-format": "plain",
-    "--log-level": "error", "--max-per-namespace": "7", "--metrics-tls-address": ":1",
+    "--log-level": "error", "--max-per-namespace": "7", "--on-revoke": "keep", "--metrics-tls-address": ":1",
 }  # fmt: skip
 
 
@@ -103,6 +104,8 @@ def test_a_metrics_address_without_a_host_is_every_address_of_both_families() ->
         ("--token-namespaces", "team/*"),
         ("--grant-tag", "k8s namespace"),
         ("--grant-tag", "a" * 192),
+        ("--grant-tag", "Prod-Revoked"),
+        ("--on-revoke", "remove"),
         ("--log-format", "yaml"),
         ("--log-level", "INFO"),
     ],
