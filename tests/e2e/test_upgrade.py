@@ -38,12 +38,14 @@ def tenant(lone: Tenant) -> Tenant:
     lone.refer(plain, name="template", secret={"template": {"DSN": "{uri}"}, "keySets": ["Env"]})
     lone.refer(plain, name="suspended")
     lone.refer("00000000-0000-4000-8000-00000000dead", name="missing")
+    # Former operators do not know `tls`: it keeps the keys that they wrote.
+    lone.refer(plain, name="mounted", secret={"mountPath": "/bindings/plain", "tls": "Encrypt"})
     mysql = lone.control.create_cluster(name="mysql", engine="mysql")["id"]
     lone.refer(mysql, name="mysql", secret={"name": "mysql-credentials", "deletionPolicy": "Retain"})
     return lone
 
 
-NAMES = ("plain", "template", "mysql")
+NAMES = ("plain", "template", "mounted", "mysql")
 
 
 def serve(tenant: Tenant, operator: Operator) -> None:
