@@ -80,13 +80,17 @@ class CaPublisher:
             return ((CaConfigMap(name=name, state=CaConfigMapState.DISABLED, message=_DISABLED),), inf) if wanted else ((), inf)
         if not wanted:
             self.forget(reference.key)
-            return await self._remove(entry, reference, former) if former else ((), inf)
+            left, again = await self._remove(entry, reference, former) if former else ((), inf)
+            # What may not even be read is not mentioned any longer, since nobody asks for it.
+            return ((), inf) if any(item.state is CaConfigMapState.FORBIDDEN for item in left) else (left, again)
         packed = entry.reads.packed_snapshot
         if packed is None or not packed.ca:
             if packed and not packed.ca_pending:
                 message = "DigitalOcean has no CA for this cluster: there is no ConfigMap to write."
                 return (CaConfigMap(name=name, state=CaConfigMapState.NO_CA, message=message),), inf
-            return (former or CaConfigMap(name=wanted, state=CaConfigMapState.PENDING),), inf
+            # What was written stays, until the CA is known again.
+            stands = former is not None and former.state is CaConfigMapState.CURRENT
+            return (former if former and stands else CaConfigMap(name=name, state=CaConfigMapState.PENDING),), inf
         item, wait = await self._keep(entry, reference, render_ca_config_map(reference, packed.ca), shown=name)
         if item.state is CaConfigMapState.CURRENT and former and former.name != wanted:
             left, again = await self._remove(entry, reference, former)

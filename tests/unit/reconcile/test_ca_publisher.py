@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import KubernetesError
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
@@ -284,6 +285,31 @@ async def test_without_the_right_the_status_says_what_to_grant_and_it_is_written
     bench.kubernetes.trouble.clear()
     await bench.refresh()
     assert state(bench) == "orders-ca Current"
+
+
+async def test_without_the_right_and_without_the_name_nothing_is_said(bench: Bench) -> None:
+    bench.kubernetes.trouble["get_config_map"] = KubernetesError("configmaps is forbidden", status=403)
+    await bench.reconcile()
+    change_spec(bench, caConfigMap=None)
+    await bench.reconcile()
+    assert state(bench) == ""
+    assert "ConfigMap" not in message(bench)
+
+
+@pytest.mark.parametrize("before", ["", "Disabled", "Current"])
+async def test_while_the_ca_is_still_to_come_the_status_says_so_and_what_was_written_stays(bench: Bench, before: str) -> None:
+    if before:
+        await bench.restarted(ca_config_maps=before == "Current").reconcile()
+        assert state(bench) == f"orders-ca {before}"
+    written = copy.deepcopy(bench.kubernetes.config_maps)
+    bench.kubernetes.remove_secret(KEY) if before else None  # else the CA is taken from there
+    after = bench.restarted()
+    after.account._cache.put(UUID, pack_cluster(a_cluster()), now=after.clock())
+    after.account._reader.ca_schedule.plan(UUID, at=after.clock() + 1)
+    await after.reconcile()
+    assert after.status().ca_config_map is not None
+    assert state(after) == ("orders-ca Current" if before == "Current" else "orders-ca Pending")
+    assert bench.kubernetes.config_maps == written
 
 
 async def test_a_refused_write_is_said_once_whatever_words_the_api_server_finds(bench: Bench) -> None:
