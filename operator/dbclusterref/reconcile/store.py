@@ -252,8 +252,10 @@ class Store:
             and (stalled.reason, stalled.message) == (cause.reason, cause.message)
             and stalled.observed_generation == identity.generation
         )
-        if key not in waiting and (listed or not is_told):
+        if listed or (key not in waiting and not is_told):
             self.limit.count_refused(key.namespace, listed=listed)
+        if is_told and key in waiting:
+            self.told(waiting[key])  # another process has told it: this one is a standby
         if is_told or identity.deleting or (key not in waiting and len(waiting) >= MOST_TO_REFUSE):
             return
         self._to_refuse.setdefault(key.namespace, {})[key] = _refused_entry(identity, cause, status=status, version=version)

@@ -138,6 +138,29 @@ def test_of_those_that_have_no_place_nothing_is_kept_once_they_are_told() -> Non
     assert len(told.refused) == MOST_TO_REFUSE, "those that were not told yet, a part with each listing"
 
 
+def test_those_that_wait_for_their_status_count_in_a_listing_so_that_nobody_newer_takes_a_place() -> None:
+    told = Told()
+    bodies = [born(second) for second in range(5)]
+    told.see(*bodies)
+    told.list_all(*bodies)
+    assert told.store.limit.refused == {"shop": 2}
+    told.store.observe_reference(born(0, version=2), gone=True)
+    assert told.see(born(30)) == []
+
+
+def test_one_that_another_process_has_told_waits_no_longer() -> None:
+    told = Told()
+    told.see(*(born(second) for second in range(5)))
+    entry = told.store.get(ObjectKey("shop", "db-4"))
+    assert entry is not None
+    assert entry.invalid is not None
+    stalled: Body = {"type": "Stalled", "status": "True", "reason": "TooLarge", "message": entry.invalid.message}
+    stalled |= {"observedGeneration": 1, "lastTransitionTime": "2026-01-05T12:00:09Z"}
+    assert told.see(born(4, version=2) | {"status": {"conditions": [stalled]}}) == []
+    assert told.store.get(ObjectKey("shop", "db-4")) is None
+    assert told.refused == ["db-3", "db-4"]
+
+
 def test_one_that_is_gone_before_it_is_told_is_forgotten() -> None:
     told = Told()
     told.see(*(born(second) for second in range(5)))
