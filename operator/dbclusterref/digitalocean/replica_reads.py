@@ -23,6 +23,7 @@ class ReplicaReads:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._now = reader.clock.monotonic
+        self._opened_at = self._now()
 
     async def read(
         self,
@@ -42,8 +43,8 @@ class ReplicaReads:
             return (), None
         try:
             if not self._may_read(reference, wanted, behind=behind):
-                late = self._age(reference) > LATE_INTERVALS * reference.refresh_interval
-                return known, queued(in_words(_what(reference))) if late else None
+                told = isinstance(wanted, Requested) or self._is_late(reference, known)
+                return known, queued(in_words(_what(reference))) if told else None
             replicas = await self._reader.replicas(reference.cluster_uuid, wanted=wanted)
         except TokenInvalid:
             raise
@@ -55,8 +56,9 @@ class ReplicaReads:
         """Return in how many seconds the list should be looked at again; 0 where it is not asked for."""
         if not _are_asked_for(reference, engine):
             return 0.0
-        overdue = self._age(reference) >= reference.refresh_interval
-        return min(LOOK_AGAIN, reference.refresh_interval) if overdue else reference.refresh_interval
+        # A read was due at half an interval, and has not come: its place in the queue is kept only for a while.
+        waits = self._age(reference) >= reference.refresh_interval / 2
+        return min(LOOK_AGAIN, reference.refresh_interval) if waits else reference.refresh_interval
 
     def _may_read(self, reference: Reference, wanted: Freshness, *, behind: int) -> bool:
         """Return whether the list is there, being read, or may be read now."""
@@ -68,6 +70,12 @@ class ReplicaReads:
         self._reader.refuse(wanted)
         urgent = isinstance(wanted, Requested) or what not in details
         return not self._reader.wait_for_turn(lane, place, urgent=urgent, behind=behind)
+
+    def _is_late(self, reference: Reference, known: tuple[Address, ...]) -> bool:
+        """Return whether a list has waited for too long: since its last read, or since a restart if replicas are known."""
+        asked_at = self._reader.details.asked_at(_what(reference))
+        since = max(asked_at, self._opened_at) if known else asked_at
+        return self._now() - since > LATE_INTERVALS * reference.refresh_interval
 
     def _age(self, reference: Reference) -> float:
         return self._now() - self._reader.details.asked_at(_what(reference))

@@ -150,11 +150,14 @@ class ReadState:
         self.failures = 0
         self.due_at = due_at
 
-    def partly_succeeded(self, snapshot: Snapshot, cause: Cause, *, now: float, due_at: float) -> None:
-        """Record a read that made a complete Secret, although a part of it is older than what was asked for."""
+    def partly_succeeded(self, snapshot: Snapshot, cause: Cause, *, due_at: float) -> None:
+        """Record a read that made a complete Secret, although a part of it is older than what was asked for.
+
+        That part is asked for again in any case. The others are as fresh as after any read, and cost nothing more.
+        """
         failures = self.failures
         self.succeeded(snapshot, due_at=due_at)
-        self.cause, self.failures, self.failed_at = cause.without_frames(), failures + 1, now
+        self.cause, self.failures = cause.without_frames(), failures + 1
 
     def failed(self, cause: Cause, *, now: float, due_at: float) -> None:
         """Record a read that did not; the last good snapshot stays.

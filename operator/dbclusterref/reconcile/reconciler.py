@@ -226,7 +226,7 @@ class Reconciler:
             case Read(rendition, next_in, unread):
                 if unread:
                     due_at = now + self._retry_in(reads, reference, unread)
-                    reads.partly_succeeded(rendition.snapshot, unread, now=now, due_at=due_at)
+                    reads.partly_succeeded(rendition.snapshot, unread, due_at=due_at)
                 else:
                     reads.succeeded(rendition.snapshot, due_at=now + after_success(next_in, jitter=self._clock.jitter()))
                 assert reads.packed_snapshot is not None

@@ -37,10 +37,21 @@ def asking(*, namespace: str = "shop", endpoints: tuple[str, ...] = ("Private", 
 
 
 async def read(
-    reads: ReplicaReads, *, reference: Reference | None = None, engine: str = "pg", wanted: Freshness | None = None
+    reads: ReplicaReads,
+    *,
+    reference: Reference | None = None,
+    engine: str = "pg",
+    wanted: Freshness | None = None,
+    known: tuple[Address, ...] = KNOWN,
 ) -> tuple[tuple[Address, ...], Cause | None]:
     wanted = wanted or Routine(reads._now() - 30)
-    return await reads.read(reference or asking(), engine=engine, region="ams3", wanted=wanted, known=KNOWN, behind=0)
+    return await reads.read(reference or asking(), engine=engine, region="ams3", wanted=wanted, known=known, behind=0)
+
+
+def use_up(reads: ReplicaReads, clock: FakeClock) -> None:
+    budget = reads._reader.budget
+    while not budget.seconds_until(clock(), spare=0):
+        budget.spend(clock())
 
 
 async def test_a_list_is_read_once_for_all_and_kept_within_the_interval(
@@ -100,14 +111,13 @@ async def test_a_read_that_waits_for_its_turn_holds_up_nothing_and_is_told_once_
     assert reads.next_look(reference, engine="pg") == interval
     clock.advance(interval)
     upstream.requests.clear()
-    budget = reads._reader.budget
-    while not budget.seconds_until(clock(), spare=0):
-        budget.spend(clock())
+    use_up(reads, clock)
     assert await read(reads) == (KNOWN, None)
     assert reads.next_look(reference, engine="pg") == LOOK_AGAIN
     assert upstream.requests == []
     assert reads._reader.queue.position("shop", ("replicas", UUID, "Routine"), urgent=False, now=clock()) == 0, "it has a place"
-    reads._reader.details._kept["replicas", UUID].asked_at -= LATE_INTERVALS * interval
+    clock.advance(LATE_INTERVALS * interval)
+    use_up(reads, clock)
     replicas, unread = await read(reads)
     assert isinstance(unread, RateLimited)
     assert unread.message.startswith("The read of the read-only replicas is queued: ")
@@ -116,9 +126,36 @@ async def test_a_read_that_waits_for_its_turn_holds_up_nothing_and_is_told_once_
     assert await read(reads) == ((READ_1,), None)
 
 
-async def test_a_list_that_was_never_read_says_so_at_once(reads: ReplicaReads, clock: FakeClock) -> None:
-    budget = reads._reader.budget
-    while not budget.seconds_until(clock(), spare=0):
-        budget.spend(clock())
+async def test_where_no_replica_is_known_and_no_list_was_read_a_wait_is_told_at_once(
+    reads: ReplicaReads, clock: FakeClock
+) -> None:
+    use_up(reads, clock)
+    _, unread = await read(reads, known=())
+    assert isinstance(unread, RateLimited)
+
+
+async def test_after_a_restart_a_list_is_late_no_earlier_than_otherwise(reads: ReplicaReads, clock: FakeClock) -> None:
+    use_up(reads, clock)
+    assert await read(reads) == (KNOWN, None)
+    clock.advance(LATE_INTERVALS * 60 + 1)
+    use_up(reads, clock)
     _, unread = await read(reads)
     assert isinstance(unread, RateLimited)
+
+
+async def test_a_requested_read_that_waits_is_told_at_once(reads: ReplicaReads, clock: FakeClock) -> None:
+    await read(reads)
+    clock.advance(1)
+    use_up(reads, clock)
+    replicas, unread = await read(reads, wanted=Requested(clock()))
+    assert replicas == KNOWN
+    assert isinstance(unread, RateLimited)
+
+
+async def test_a_list_that_waits_before_it_is_an_interval_old_keeps_its_place(reads: ReplicaReads, clock: FakeClock) -> None:
+    reference = a_reference({"refreshInterval": "1h", "secret": {"endpoints": ["Private", "Replicas"]}})
+    await read(reads, reference=reference)
+    clock.advance(3300)
+    use_up(reads, clock)
+    assert await read(reads, reference=reference, wanted=Routine(clock() - 1800)) == (KNOWN, None)
+    assert reads.next_look(reference, engine="pg") == LOOK_AGAIN, "before its place is given up"

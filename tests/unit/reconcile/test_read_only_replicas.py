@@ -3,9 +3,10 @@
 import pytest
 
 from dbclusterref.errors import Forbidden, RateLimited, UpstreamUnavailable
+from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
 from dbclusterref.resource.status import ConditionType
 from tests.support.bench import Bench, a_bench, change_spec
-from tests.support.builders import CANARY, replica_body
+from tests.support.builders import CANARY, KEY, replica_body
 
 FAILURES = [UpstreamUnavailable("Down."), RateLimited("Slow."), Forbidden("No.")]
 TWO = "private-read-1-orders.db.example.com:25060,private-read-2-orders.db.example.com:25060"
@@ -17,6 +18,12 @@ async def bench() -> Bench:
     change_spec(bench, secret={"endpoints": ["Private", "Replicas"]})
     bench.upstream.replicas = [replica_body("read-2"), replica_body("read-1")]
     return bench
+
+
+def leave_in_the_budget(bench: Bench, requests: int) -> None:
+    budget = bench.account._reader.budget
+    while budget.may_spend(bench.clock(), spare=requests):
+        budget.spend(bench.clock())
 
 
 async def test_the_secret_and_the_status_follow_the_replicas(bench: Bench) -> None:
@@ -117,3 +124,50 @@ async def test_replicas_that_are_asked_for_later_are_read_before_the_spec_is_rea
     await bench.reconcile()
     assert bench.kubernetes.data()["replica-hosts"] == TWO
     assert bench.kubernetes.writes.count("Secret shop/orders-db") == 1, "with the first write for this spec"
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda cause: type(cause).__name__)
+async def test_replicas_that_cannot_be_read_cost_no_more_reads_of_their_cluster(bench: Bench, failure: Exception) -> None:
+    change_spec(bench, secret={"endpoints": ["Private", "Replicas"]}, refreshInterval="1h")
+    await bench.reconcile()
+    bench.upstream.trouble["replicas"] = failure
+    bench.clock.advance(3600)
+    bench.forget_writes()
+    for _ in range(15):
+        wait = await bench.reconcile()
+        bench.clock.advance(wait or 0.0)
+    asked = [kind for kind, _ in bench.upstream.requests]
+    assert asked.count("replicas") > 3
+    assert asked.count("cluster") <= 3, "at most one for each half of the interval, as without replicas"
+
+
+async def test_a_requested_refresh_is_acknowledged_only_when_the_replicas_were_read_too(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.clock.advance(1)
+    bench.upstream.replicas = [replica_body("read-3")]
+    bench.rotate("pw-2")
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    leave_in_the_budget(bench, requests=2)
+    await bench.reconcile()
+    assert bench.password == "pw-2", "the cluster and its CA have been read"
+    assert bench.fresh == (False, "RateLimited")
+    assert bench.status().last_handled_refresh_at == ""
+    await bench.refresh()
+    assert bench.status().last_handled_refresh_at == "now"
+    assert bench.kubernetes.data()["replica-host"] == "private-read-3-orders.db.example.com"
+    assert bench.fresh == (True, "Synced")
+
+
+async def test_after_a_restart_replicas_that_wait_for_their_turn_are_no_change_of_the_status(bench: Bench) -> None:
+    await bench.reconcile()
+    restarted = bench.restarted()
+    restarted.forget_writes()
+    leave_in_the_budget(restarted, requests=1)
+    wait = await restarted.reconcile()
+    assert [kind for kind, _ in restarted.upstream.requests] == ["cluster"]
+    assert restarted.kubernetes.writes == []
+    await restarted.refresh(after=wait or 0.0)
+    assert [kind for kind, _ in restarted.upstream.requests][-1] == "replicas"
+    assert restarted.kubernetes.writes == []
