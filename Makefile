@@ -6,7 +6,7 @@ CONTEXT ?=
 SIZE ?= 100,1000,10000
 DIST ?= dist
 
-.PHONY: .helm help setup demo up node test check unit e2e chaos matrix pythons docs recording picture chart manifests image bench mutation audit format lock clean
+.PHONY: .programs help setup demo up node test check unit e2e chaos matrix pythons docs recording picture chart manifests image bench mutation audit format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -23,16 +23,16 @@ up: setup ## the demo's world left running, with lines to paste in another termi
 node: setup ## a real Kubernetes node with the operator's image on it, left running (root on Linux)
 	@$(PY) -m sandbox.node up --operator
 
-test: setup .helm ## every test
+test: setup .programs ## every test
 	@$(PY) -m pytest $(ARGS)
 
-check: .venv/.ready ## format, lint, types, wings, words, docs, workflows, unit tests with coverage: under a minute on two free cores
+check: .venv/.ready ## format, lint, types, wings, words, docs, workflows, unit tests with coverage: a minute and a half on two free cores
 	@tools/check.sh
 
 unit: .venv/.ready ## unit tests alone
 	@$(PY) -m pytest -m "not e2e and not slow and not clients and not node" $(ARGS)
 
-e2e: setup .helm ## tests on the sandbox alone
+e2e: setup .programs ## tests on the sandbox alone
 	@$(PY) -m pytest -m e2e $(ARGS)
 
 chaos: setup ## random faults on both sides, then the proof that nothing was lost (ARGS="--seed 7 --seconds 600")
@@ -81,8 +81,9 @@ lock: .venv/.ready ## writes requirements/*.txt from pyproject.toml
 clean: ## removes what `make setup` and the tools left in this folder (the binaries' cache stays)
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
 
-.helm: setup
+.programs: setup
 	@$(PY) -m sandbox.binaries.helm >/dev/null
+	@$(PY) -m sandbox.binaries.flux >/dev/null
 
 .venv/.ready: requirements/dev.txt pyproject.toml tools/setup.sh
 	@tools/setup.sh --python-only

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from sandbox.binaries.assets import AssetsError
 from sandbox.binaries.cache import Cache
@@ -126,10 +128,12 @@ def ensure_tools(
     environ: Mapping[str, str],
     say: Say,
     prove: Callable[[Path], object] = lambda _: None,
+    copied: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> Path:
     """Return the directory of the cache that holds the programs; build them there if need be, once.
 
-    `prove` is given each program that was built, and raises `AssetsError` for one that does not run.
+    `prove` is given each program that was built, and raises `AssetsError` for one that does not run. `copied` has folders that
+    are to lie beside the programs: name, Go module, folder in the module.
     """
     final = cache.root / key
     if final.is_dir():
@@ -141,7 +145,7 @@ def ensure_tools(
         go = re.search(r"^go (\S+)", (module / "go.mod").read_text(), re.MULTILINE)
         assert go, "go.mod names no version of Go"
         with cache.staged(final) as stage:
-            build_tools(stage, module=module, targets=targets, go=go[1], cache=cache, environ=environ, say=say)
+            build_tools(stage, module=module, targets=targets, go=go[1], cache=cache, environ=environ, say=say, copied=copied)
             for target in targets:
                 prove(stage / target.program)
     say(f"{what}: ready in {final}")
@@ -149,7 +153,15 @@ def ensure_tools(
 
 
 def build_tools(
-    stage: Path, *, module: Path, targets: tuple[Target, ...], go: str, cache: Cache, environ: Mapping[str, str], say: Say
+    stage: Path,
+    *,
+    module: Path,
+    targets: tuple[Target, ...],
+    go: str,
+    cache: Cache,
+    environ: Mapping[str, str],
+    say: Say,
+    copied: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> None:
     """Fills `stage` with programs that go.mod and go.sum in `module` pin; `go` is the version it needs."""
     toolchain = ensure_go(needed=go, cache=cache, environ=environ, say=say)
@@ -160,6 +172,14 @@ def build_tools(
         return [str(toolchain.go), "build", *flags, "-o", str(to), target.package]
 
     _build_each(stage, targets=targets, command=command, module=module, environ=environ, say=say)
+    for name, (source, folder) in copied.items():
+        find = [str(toolchain.go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", source]
+        found = subprocess.run(find, cwd=module, env=environ, capture_output=True, text=True, check=False)
+        if found.returncode:
+            raise AssetsError(f"{source} could not be found: {found.stderr.strip()}")
+        (stage / name).mkdir()
+        for file in (Path(found.stdout.strip()) / folder).iterdir():
+            shutil.copyfile(file, stage / name / file.name)  # the module cache is read-only, its copy is not
     toolchain.remove()
 
 

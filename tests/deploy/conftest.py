@@ -53,7 +53,7 @@ class Site:
         return tenant
 
     def wait_for_discovery(self) -> None:
-        self.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+        self.kubectl.wait_for_crd(CRD)
         wait_until(lambda: self.kubectl("get", "dbref", "-A", check=False).returncode == 0, what="discovery of the resource")
 
     def crd_stays(self) -> bool:

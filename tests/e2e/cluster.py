@@ -73,6 +73,11 @@ class Kubectl:
         assert not check or result.returncode == 0, f"kubectl {' '.join(arguments)}: {result.stderr}"
         return result
 
+    def wait_for_crd(self, name: str = "databaseclusterrefs.dbclusterref.io") -> None:
+        """Waits until a CRD is served. `kubectl wait` alone fails on one that is so new that it has no conditions yet."""
+        command = ("wait", "--for=condition=Established", f"crd/{name}")
+        wait_until(lambda: self(*command, check=False).returncode == 0, what=f"the CRD {name}")
+
 
 class Administrator:
     """Plain calls to the API server with the administrator's certificate: what kubectl does, without its start-up time."""

@@ -29,7 +29,7 @@ def install(kubectl: Kubectl) -> None:
     """`kubectl apply -f crds/`, `kubectl apply -k deploy`, and the moment until all of it is in force."""
     kubectl("apply", "-f", str(ROOT / "crds"))
     kubectl("apply", "-k", str(ROOT / "deploy"))
-    kubectl("wait", "--for=condition=Established", "crd/databaseclusterrefs.dbclusterref.io")
+    kubectl.wait_for_crd()
     wait_until(lambda: kubectl("get", "dbref", "-A", check=False).returncode == 0, what="discovery of the resource")
 
 

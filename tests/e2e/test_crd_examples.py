@@ -88,7 +88,7 @@ def test_the_examples_are_found() -> None:
 
 def test_each_example_of_the_spec_is_accepted_and_read(kubectl: Kubectl, namespace: str) -> None:
     kubectl("apply", "-f", str(CRD))
-    kubectl("wait", "--for=condition=Established", "crd/databaseclusterrefs.dbclusterref.io")
+    kubectl.wait_for_crd()
     objects = [
         {
             "apiVersion": "dbclusterref.io/v1alpha1",

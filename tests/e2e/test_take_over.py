@@ -37,7 +37,7 @@ def kubectl(served: Served) -> Iterator[Kubectl]:
     }
     kubectl = served.sandbox.kubectl
     kubectl("apply", "-f", "-", input=yaml.safe_dump(crd))
-    kubectl("wait", "--for=condition=Established", f"crd/{crd['metadata']['name']}")  # type: ignore[index]
+    kubectl.wait_for_crd(crd["metadata"]["name"])  # type: ignore[index]
     yield kubectl
     kubectl("delete", "crd", "databaseclusterreferences.databases.digitalocean.com")
 

@@ -75,7 +75,7 @@ def test_a_crd_that_is_deleted_is_noticed_at_once_and_watched_again_within_secon
     definition["metadata"] = {"name": definition["metadata"]["name"], "labels": definition["metadata"].get("labels", {})}
     definition.pop("status")
     kubectl("apply", "--server-side", "-f", "-", input=json.dumps(definition))
-    kubectl("wait", "--for=condition=Established", "crd/databaseclusterrefs.dbclusterref.io")
+    kubectl.wait_for_crd()
     wait_until(lambda: readiness(operator).startswith("200"), within=15, what="readiness")
     wait_until(lambda: tenant.admin.find(tenant.references_path), what="discovery of the resource")
     tenant.ready(cluster["id"], name="after")

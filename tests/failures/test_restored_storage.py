@@ -150,7 +150,7 @@ def test_a_restore_to_before_the_crd_is_said_and_over_when_the_crd_is_back(past:
 
     def apply_crd() -> None:
         past.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(crd))
-        past.kubectl("wait", "--for=condition=Established", CRD)
+        past.kubectl.wait_for_crd()
         wait_until(lambda: past.admin.find(tenant.references_path), what="discovery of the resource")
 
     apply_crd()
