@@ -258,7 +258,8 @@ class Store:
             self.told(waiting[key])  # another process has told it: this one is a standby
         if is_told or identity.deleting or (key not in waiting and len(waiting) >= MOST_TO_REFUSE):
             return
-        self._to_refuse.setdefault(key.namespace, {})[key] = _refused_entry(identity, cause, status=status, version=version)
+        entry = _make_entry(identity, None, cause, status=status, version=version)
+        self._to_refuse.setdefault(key.namespace, {})[key] = entry
         self._on_refused(key)
 
     def _replace(self, entry: Entry, *, known: Entry | None) -> None:
@@ -315,22 +316,16 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str, to
         reference = None if too_large else Reference.from_body(body, identity=identity)
     except InvalidSpec as cause:
         invalid = cause
-    status = Status.from_body(body)
+    return _make_entry(identity, reference, invalid, status=Status.from_body(body), version=version)
+
+
+def _make_entry(
+    identity: ObjectMeta, reference: Reference | None, invalid: InvalidSpec | TooLarge | None, *, status: Status, version: str
+) -> Entry:
     return Entry(
         identity=identity,
         reference=reference,
         invalid=invalid,
-        packed_status=pack_status(status),
-        summary=status.summary,
-        resource_version=version,
-    )
-
-
-def _refused_entry(identity: ObjectMeta, cause: TooLarge, *, status: Status, version: str) -> Entry:
-    return Entry(
-        identity=identity,
-        reference=None,
-        invalid=cause,
         packed_status=pack_status(status),
         summary=status.summary,
         resource_version=version,
