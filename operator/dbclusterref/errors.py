@@ -5,6 +5,7 @@ who reads `kubectl describe`: what happened, and what to do. It never holds a cr
 cause must give the same message, or every retry would be a write.
 """
 
+import re
 from http import HTTPStatus
 from typing import ClassVar, Self
 
@@ -198,6 +199,10 @@ class TooLarge(Blocked):
     reason = "TooLarge"
 
 
+_WITHOUT_RIGHT = re.compile(r" is forbidden: User .* cannot \S+ resource ")
+"""The API server's own words, whatever authorizes."""
+
+
 class KubernetesError(Exception):
     """The Kubernetes API did not do what it was asked; `status` is the HTTP status, 0 if no answer came."""
 
@@ -206,6 +211,11 @@ class KubernetesError(Exception):
         self.message = message
         self.status = status
         self.retry_after = retry_after
+
+    @property
+    def is_missing_right(self) -> bool:
+        """Return whether the client lacks a right: a quota and an admission policy refuse with 403, too."""
+        return self.status == HTTPStatus.FORBIDDEN and bool(_WITHOUT_RIGHT.search(self.message))
 
     @property
     def namespace_is_terminating(self) -> bool:

@@ -68,7 +68,7 @@ def secret_body(data: Mapping[str, str], *, key: ObjectKey, labels: Mapping[str,
 
 
 def applied(manifest: Mapping[str, Any], *, manager: str = "dbclusterref", operation: str = "Apply") -> Body:
-    """What the API server answers to a server-side apply of a Secret that did not exist."""
+    """What the API server answers to a server-side apply of a Secret or ConfigMap that did not exist."""
     metadata = manifest["metadata"]
     fields: Body = {
         "f:data": {f"f:{name}": {} for name in manifest["data"]},
@@ -83,8 +83,8 @@ def applied(manifest: Mapping[str, Any], *, manager: str = "dbclusterref", opera
         fields["f:metadata"]["f:ownerReferences"] = {f'k:{{"uid":"{owner["uid"]}"}}': {} for owner in owners}
     return {
         "apiVersion": "v1",
-        "kind": "Secret",
-        "type": manifest["type"],
+        "kind": manifest["kind"],
+        **({"type": manifest["type"]} if "type" in manifest else {}),
         "data": dict(manifest["data"]),
         "metadata": {
             "name": metadata["name"],

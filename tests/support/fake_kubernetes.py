@@ -154,6 +154,7 @@ class FakeKubernetes:
         live, version = self.config_maps.get(_key(body)), body["metadata"].pop("resourceVersion", None)
         if (live is not None and version) or (live is None and "uid" in body["metadata"]):
             raise KubernetesError("the object has been modified", status=409)
+        body = _merged(live, body)
         body["metadata"].setdefault("uid", f"config-map-{self._next()}")
         self.writes.append(f"ConfigMap {_key(body)}")
         self.config_maps[_key(body)] = body
@@ -300,7 +301,11 @@ def _merged(live: Body | None, wanted: Body) -> Body:
     )
     if "ownerReferences" not in wanted["metadata"]:
         metadata.pop("ownerReferences", None)
-    return {"metadata": metadata, "type": wanted["type"], "data": {**kept["data"], **places["data"]}}
+    return {
+        "metadata": metadata,
+        **({"type": wanted["type"]} if "type" in wanted else {}),
+        "data": {**kept["data"], **places["data"]},
+    }
 
 
 def _take_over(before: Body, after: Body) -> None:

@@ -5,14 +5,13 @@ the next look, which comes with a change of the CA or the spec, with a requested
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from http import HTTPStatus
+from dataclasses import replace
 from math import inf
 from typing import Protocol
 
 from dbclusterref.errors import KubernetesError
 from dbclusterref.metrics import Metrics
-from dbclusterref.reconcile.entry import Entry, SecretChange
+from dbclusterref.reconcile.entry import Entry, KnownConfigMap, SecretChange
 from dbclusterref.reconcile.ownership import LOOKS_AGAIN
 from dbclusterref.resource.ca_config_map import CaConfigMap, CaConfigMapState
 from dbclusterref.resource.objects import ObjectKey, uid_of
@@ -38,16 +37,6 @@ class ConfigMapApi(Protocol):
     async def delete_config_map(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """What came of the last look for this very ConfigMap; `again_at` in monotonic seconds."""
-
-    digest: bytes
-    requested: str
-    item: CaConfigMap
-    again_at: float
-
-
 class CaPublisher:
     """Writes the ConfigMaps. `clock` is monotonic, in seconds; without `enabled` it only says that it is not."""
 
@@ -65,21 +54,16 @@ class CaPublisher:
         self._metrics = metrics
         self._now = clock
         self._period = (timing or Timing()).resync
-        self._known: dict[ObjectKey, _Known] = {}
-
-    def forget(self, key: ObjectKey) -> None:
-        """Drop what is known for a resource: it is gone, suspended, or names no ConfigMap."""
-        self._known.pop(key, None)
 
     async def step(self, entry: Entry, reference: Reference) -> tuple[tuple[CaConfigMap, ...], float]:
         """Do what is due; return the status, empty where the spec names none, and in how many seconds to look again."""
         former, wanted = entry.status.ca_config_map, reference.ca_config_map
         name = former.name if former else wanted
         if not self._enabled:
-            self.forget(reference.key)
+            entry.published.config_map = None
             return ((CaConfigMap(name=name, state=CaConfigMapState.DISABLED, message=_DISABLED),), inf) if wanted else ((), inf)
         if not wanted:
-            self.forget(reference.key)
+            entry.published.config_map = None
             left, again = await self._remove(entry, reference, former) if former else ((), inf)
             # What may not even be read is not mentioned any longer, since nobody asks for it.
             return ((), inf) if any(item.state is CaConfigMapState.FORBIDDEN for item in left) else (left, again)
@@ -100,7 +84,7 @@ class CaPublisher:
     async def _keep(
         self, entry: Entry, reference: Reference, desired: DesiredConfigMap, *, shown: str
     ) -> tuple[CaConfigMap, float]:
-        known, requested, now = self._known.get(reference.key), entry.identity.refresh_requested_at, self._now()
+        known, requested, now = entry.published.config_map, entry.identity.refresh_requested_at, self._now()
         digest = desired.digest
         same = known is not None and known.digest == digest
         if known and same and known.requested == requested and now < known.again_at:
@@ -111,7 +95,7 @@ class CaPublisher:
         except KubernetesError as error:
             item = _refused(desired.key.name, error, shown=shown, former=entry.status.ca_config_map)
         wait = self._period if item.state is CaConfigMapState.CURRENT else AFTER_REFUSAL
-        self._known[reference.key] = _Known(digest=digest, requested=requested, item=item, again_at=self._now() + wait)
+        entry.published.config_map = KnownConfigMap(digest=digest, requested=requested, item=item, again_at=self._now() + wait)
         return item, wait
 
     async def _bring_in_line(
@@ -158,7 +142,7 @@ class CaPublisher:
 
 
 def _refused(name: str, error: KubernetesError, *, shown: str, former: CaConfigMap | None) -> CaConfigMap:
-    if error.status == HTTPStatus.FORBIDDEN:
+    if error.is_missing_right:
         message = (
             f"The operator is not allowed to keep ConfigMap {name} (403); it retries automatically. Grant its ServiceAccount "
             "get, create, patch and delete on ConfigMaps: deploy/components/ca-config-maps, or the chart's caConfigMaps."

@@ -22,6 +22,7 @@ from dbclusterref.errors import (
     UnconfirmedNotFound,
 )
 from dbclusterref.reconcile.conditions import SYNCED
+from dbclusterref.resource.ca_config_map import CaConfigMap
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta
 from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import same_reads
@@ -183,6 +184,16 @@ class ReadState:
             self.answered_at = read_at
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownConfigMap:
+    """What came of the last look for this very ConfigMap; `again_at` in monotonic seconds."""
+
+    digest: bytes
+    requested: str
+    item: CaConfigMap
+    again_at: float
+
+
 @dataclass(slots=True, kw_only=True)
 class PublishState:
     """What this process has published for one object, through all of its specs."""
@@ -199,6 +210,7 @@ class PublishState:
     """When anything but a published Secret was first reported, in monotonic seconds."""
     unreported: tuple[SecretChange, ...] = ()
     """Writes that no Event has told of yet: they wait for the status, whose write may fail."""
+    config_map: KnownConfigMap | None = None
 
 
 def _believed(status: Status, *, generation: int) -> Cause | None:

@@ -31,7 +31,6 @@ class Followers:
     def forget(self, key: ObjectKey) -> None:
         """Give back what a resource holds: it is gone, or suspended."""
         self.restarter.forget(key)
-        self.ca_publisher.forget(key)
 
     async def step(self, entry: Entry, reference: Reference, *, revision: int) -> Followed:
         """Do what is due for a Secret of this revision."""

@@ -157,6 +157,7 @@ class Reconciler:
                 return NextStep(after=after or None)
             if entry.reference.suspend:
                 self._followers.forget(key)
+                entry.published.config_map = None  # looked at once it goes on
                 holds = await self._publisher.inspect(entry)
                 return NextStep(after=await self._report(entry, Publication(outcome=Suspended(), holds=holds)) or None)
             return await self._bring_in_line(entry, entry.reference)

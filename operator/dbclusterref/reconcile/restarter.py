@@ -297,7 +297,7 @@ def _beginning(
 
 
 def _refused(item: Restart, error: KubernetesError) -> Restart:
-    if error.status == 403:  # noqa: PLR2004
+    if error.is_missing_right:
         message = (
             f"The operator is not allowed to restart {item.workload} (403); it retries automatically. Grant its ServiceAccount "
             "get and patch on it: deploy/components/restart-workloads, or the chart's restartWorkloads."

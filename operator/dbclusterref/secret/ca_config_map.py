@@ -16,7 +16,7 @@ from dbclusterref.resource.objects import (
 )
 from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.secret.rendering import owner_of
-from dbclusterref.secret.state import CLUSTER_UUID, DELETION_POLICY, REFERENCE, REFERENCE_UID
+from dbclusterref.secret.state import CLUSTER_UUID, DELETION_POLICY, REFERENCE, REFERENCE_UID, owned_fields
 
 CA_KEY = "ca.crt"
 
@@ -53,11 +53,18 @@ class DesiredConfigMap:
         """Return whether a live one has all of this; what others have added to it is theirs."""
         metadata = metadata_of(body)
         labels, annotations = as_mapping(metadata.get("labels")), as_mapping(metadata.get("annotations"))
+        owners, wanted_owners = _owners(body), {self.owner["uid"]} if self.owner else set()
+        managed = metadata.get("managedFields")
+        ours = owned_fields(managed if isinstance(managed, list) else ())
         return (
             as_mapping(body.get("data")).get(CA_KEY) == self.ca
             and self.labels.items() <= labels.items()
             and self.annotations.items() <= annotations.items()
-            and _owners(body) == ({self.owner["uid"]} if self.owner else set())
+            and wanted_owners <= owners
+            # What an earlier spec had written, and this one has not.
+            and ours["f:labels"] & labels.keys() <= self.labels.keys()
+            and ours["f:annotations"] & annotations.keys() <= self.annotations.keys()
+            and ours["f:ownerReferences"] & owners <= wanted_owners
         )
 
 

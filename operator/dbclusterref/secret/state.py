@@ -119,7 +119,7 @@ class LiveSecret:
         """Read a Secret. Only fields that this operator's field manager owns count in the digests."""
         metadata = body["metadata"]
         assert isinstance(metadata, Mapping)
-        ours = _owned_fields(metadata.get("managedFields") or ())
+        ours = owned_fields(metadata.get("managedFields") or ())
         annotations: Mapping[str, str] = metadata.get("annotations") or {}
         owners = [
             owner
@@ -171,10 +171,10 @@ def owned_keys(secret: Mapping[str, object]) -> frozenset[str]:
     """Return the keys of a Secret's data that are this operator's."""
     metadata = secret["metadata"]
     assert isinstance(metadata, Mapping)
-    return _owned_fields(metadata.get("managedFields") or ())["f:data"]
+    return owned_fields(metadata.get("managedFields") or ())["f:data"]
 
 
-def _owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, frozenset[str]]:
+def owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, frozenset[str]]:
     """Return the keys of data, labels and annotations, and the owners' UIDs, that this operator's field manager owns."""
     owned: dict[str, set[str]] = {"f:data": set(), "f:labels": set(), "f:annotations": set(), "f:ownerReferences": set()}
     for entry in managed_fields:

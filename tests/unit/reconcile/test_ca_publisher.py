@@ -17,6 +17,12 @@ from tests.support.fake_digitalocean import FakeUpstream
 BUNDLE = ObjectKey("shop", "orders-ca")
 OTHER = ObjectKey("shop", "other-ca")
 CALLS = {"get_config_map", "apply_config_map", "delete_config_map"}
+DENIED = (
+    'configmaps "orders-ca" is forbidden: User "system:serviceaccount:dbclusterref-system:dbclusterref" cannot get resource '
+    '"configmaps" in API group "" in the namespace "shop"'
+)
+QUOTA = 'configmaps "orders-ca" is forbidden: exceeded quota: few, requested: configmaps=1, limited: configmaps=5'
+POLICY = "configmaps \"orders-ca\" is forbidden: ValidatingAdmissionPolicy 'no-config-maps' denied request: User may not"
 NEW_CA = b"-----BEGIN CERTIFICATE-----\nb3RoZXI=\n-----END CERTIFICATE-----\n"
 
 
@@ -126,6 +132,15 @@ async def test_what_others_add_to_it_is_theirs(bench: Bench) -> None:
     bench.forget_writes()
     await after_the_next_look(bench)
     assert [write for write in bench.kubernetes.writes if "ConfigMap" in write] == []
+
+
+async def test_a_label_that_the_spec_no_longer_has_goes_also_where_it_went_while_no_operator_ran(bench: Bench) -> None:
+    change_spec(bench, secret={"labels": {"team": "shop"}})
+    await bench.reconcile()
+    assert bench.kubernetes.config_maps[BUNDLE]["metadata"]["labels"]["team"] == "shop"
+    change_spec(bench, secret={})
+    await bench.restarted().reconcile()
+    assert "team" not in bench.kubernetes.config_maps[BUNDLE]["metadata"]["labels"]
 
 
 async def test_another_ca_is_written_at_once(bench: Bench) -> None:
@@ -275,7 +290,7 @@ async def test_without_the_flag_the_status_says_what_to_do_and_nothing_is_asked_
 
 @pytest.mark.parametrize("call", ["get_config_map", "apply_config_map"])
 async def test_without_the_right_the_status_says_what_to_grant_and_it_is_written_once_granted(bench: Bench, call: str) -> None:
-    bench.kubernetes.trouble[call] = KubernetesError("configmaps is forbidden", status=403)
+    bench.kubernetes.trouble[call] = KubernetesError(DENIED, status=403)
     await bench.reconcile()
     assert (state(bench), bench.ready) == ("orders-ca Forbidden", (True, "Synced"))
     assert "Grant its ServiceAccount get, create, patch and delete on ConfigMaps" in message(bench)
@@ -287,8 +302,17 @@ async def test_without_the_right_the_status_says_what_to_grant_and_it_is_written
     assert state(bench) == "orders-ca Current"
 
 
+@pytest.mark.parametrize("said", [QUOTA, POLICY])
+async def test_what_a_quota_or_a_policy_refuses_is_no_missing_right(bench: Bench, said: str) -> None:
+    bench.kubernetes.trouble["apply_config_map"] = KubernetesError(said, status=403)
+    await bench.reconcile()
+    assert state(bench) == "orders-ca Failed"
+    assert said in message(bench)
+    assert "Grant" not in message(bench)
+
+
 async def test_without_the_right_and_without_the_name_nothing_is_said(bench: Bench) -> None:
-    bench.kubernetes.trouble["get_config_map"] = KubernetesError("configmaps is forbidden", status=403)
+    bench.kubernetes.trouble["get_config_map"] = KubernetesError(DENIED, status=403)
     await bench.reconcile()
     change_spec(bench, caConfigMap=None)
     await bench.reconcile()

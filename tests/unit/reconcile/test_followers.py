@@ -1,5 +1,9 @@
+import gc
+
+from dbclusterref.reconcile.entry import KnownConfigMap
 from tests.support.bench import a_bench, change_spec
 from tests.support.builders import KEY
+from tests.support.fake_time import settle
 
 
 async def test_the_next_look_is_that_of_whoever_wants_it_first() -> None:
@@ -18,13 +22,28 @@ async def test_the_next_look_is_that_of_whoever_wants_it_first() -> None:
     assert after <= 10.0, "the restart's debounce"
 
 
-async def test_what_is_known_for_a_resource_goes_with_it() -> None:
+async def test_what_is_known_for_a_resource_goes_with_it_at_once() -> None:
     bench = a_bench()
     change_spec(bench, caConfigMap={"name": "orders-ca"})
     await bench.reconcile()
-    bench.kubernetes.calls.clear()
+    assert known_here()
     bench.kubernetes.remove_reference(KEY)
+    await settle()
+    assert known_here() == [], "nobody is reconciled any more who could give it back"
+
+
+async def test_a_resource_that_goes_on_looks_at_its_config_map() -> None:
+    bench = a_bench()
+    change_spec(bench, caConfigMap={"name": "orders-ca"})
     await bench.reconcile()
-    publisher = bench.reconciler._followers.ca_publisher
-    assert publisher._known == {}
-    assert "get_config_map" not in bench.kubernetes.calls
+    change_spec(bench, suspend=True)
+    await bench.reconcile()
+    bench.kubernetes.config_maps.clear()
+    change_spec(bench, suspend=False)
+    await bench.reconcile()
+    assert bench.kubernetes.config_maps
+
+
+def known_here() -> list[object]:
+    gc.collect()
+    return [one for one in gc.get_objects() if isinstance(one, KnownConfigMap) and one.item.name == "orders-ca"]

@@ -295,7 +295,8 @@ async def test_a_workload_that_does_not_exist_is_said_once_and_stops_nobody(benc
 async def test_without_the_right_the_status_says_what_to_grant_and_the_restart_follows_the_grant(bench: Bench) -> None:
     change_spec(bench, restart=[APP])
     await bench.reconcile()
-    bench.kubernetes.trouble["get_workload"] = KubernetesError("no", status=403)
+    said = 'deployments.apps "app" is forbidden: User "a" cannot get resource "deployments" in API group "apps"'
+    bench.kubernetes.trouble["get_workload"] = KubernetesError(said, status=403)
     await rotated(bench)
     for _ in range(3):
         await bench.refresh(after=30)
@@ -306,6 +307,18 @@ async def test_without_the_right_the_status_says_what_to_grant_and_the_restart_f
     bench.kubernetes.trouble.clear()
     await bench.refresh(after=30)
     assert states(bench) == {"app": "RollingOut 2"}
+
+
+async def test_what_a_policy_refuses_is_no_missing_right(bench: Bench) -> None:
+    said = "deployments.apps \"app\" is forbidden: ValidatingAdmissionPolicy 'frozen' denied request: not today"
+    bench.kubernetes.trouble["annotate_pods"] = KubernetesError(said, status=403)
+    change_spec(bench, restart=[APP])
+    await rotated(bench)
+    await bench.refresh(after=30)
+    assert states(bench) == {"app": "Failed 1"}
+    ready = bench.status().conditions[ConditionType.READY].message
+    assert said in ready
+    assert "Grant" not in ready
 
 
 async def test_a_refused_restart_keeps_no_other_from_its_own(bench: Bench) -> None:

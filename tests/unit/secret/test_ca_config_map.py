@@ -1,4 +1,3 @@
-import copy
 from typing import Any
 
 import pytest
@@ -7,14 +6,14 @@ from dbclusterref.resource.objects import MANAGED_BY
 from dbclusterref.secret.ca_config_map import is_of, render_ca_config_map, was_left_by
 from dbclusterref.secret.rendering import render_secret
 from dbclusterref.secret.state import DesiredSecret
-from tests.support.builders import PEM, Body, a_reference, a_snapshot
+from tests.support.builders import PEM, Body, a_reference, a_snapshot, applied
 
 NAMED: Body = {"caConfigMap": {"name": "orders-ca"}}
 RETAINED: Body = {**NAMED, "secret": {"deletionPolicy": "Retain"}}
 
 
 def live(spec: Body | None = None) -> dict[str, Any]:
-    return copy.deepcopy(render_ca_config_map(a_reference(spec or NAMED), PEM).manifest(precondition={"uid": "1"}))
+    return applied(render_ca_config_map(a_reference(spec or NAMED), PEM).manifest(precondition={"uid": "1"}))
 
 
 def rendered(spec: Body) -> DesiredSecret:
@@ -60,6 +59,31 @@ def test_whatever_is_missing_is_noticed(path: tuple[str, ...]) -> None:
 def test_another_ca_and_an_owner_that_is_to_go_are_noticed() -> None:
     assert not render_ca_config_map(a_reference(NAMED), PEM + b"x").is_met_by(live())
     assert not render_ca_config_map(a_reference(RETAINED), PEM).is_met_by(live())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"labels": {"team": "shop", "tier": "db"}}, {"labels": {"team": "shop"}}),
+        ({"labels": {"team": "shop"}}, {}),
+        ({"deletionPolicy": "Retain"}, {}),
+    ],
+)
+def test_what_an_earlier_spec_had_written_is_noticed(before: Body, after: Body) -> None:
+    body = live({**NAMED, "secret": before})
+    wanted = render_ca_config_map(a_reference({**NAMED, "secret": after}), PEM)
+    body["metadata"]["ownerReferences"] = [dict(wanted.owner or {})]
+    assert not wanted.is_met_by(body)
+
+
+def test_what_others_own_is_theirs() -> None:
+    body, theirs = (
+        live(),
+        {"apiVersion": "dbclusterref.io/v1alpha1", "kind": "DatabaseClusterRef", "name": "x", "uid": "theirs"},
+    )
+    body["metadata"]["labels"]["theirs"] = body["metadata"]["annotations"]["theirs"] = "x"
+    body["metadata"]["ownerReferences"].append(theirs)
+    assert render_ca_config_map(a_reference(NAMED), PEM).is_met_by(body)
 
 
 def test_it_is_this_resources_by_its_uid_alone() -> None:
