@@ -5,9 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# Escape codes and a moving line are for a terminal, and only where NO_COLOR does not ask for none.
-if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then fancy=yes; else fancy=; fi
-say() { if [ "$fancy" ]; then printf '\033[1m==>\033[0m %s\n' "$*"; else printf '==> %s\n' "$*"; fi; }
+. tools/say.sh
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # Debian packages: command (or path) that shows it is there, package, what goes without it.
@@ -39,7 +37,7 @@ apt_install() {
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
   if [ -z "$apt_updated" ]; then
     say "apt-get update"
-    apt-get update -qq || say "apt-get update failed; trying with the lists at hand"
+    patiently "apt-get update" : apt-get update -qq || say "apt-get update failed; trying with the lists at hand"
     apt_updated=yes
   fi
   say "apt-get install $*"
@@ -47,7 +45,7 @@ apt_install() {
   policy=/usr/sbin/policy-rc.d
   [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && policy_is_ours=yes; }
   installed=0
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || installed=1
+  patiently "apt-get install $*" : env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" || installed=1
   [ -z "${policy_is_ours:-}" ] || rm -f "$policy"
   policy_is_ours=
   return "$installed"
@@ -64,12 +62,11 @@ find_python() {
   die "Python 3.11 or newer is needed and was not found; install it, or name it: PYTHON=/path/to/python3 make setup"
 }
 
-# Reads pip's output; shows one line that moves on a terminal, and nothing elsewhere.
-show_progress() {
-  awk -v fancy="$fancy" -v all="$(grep -c '^[^ #]' requirements/dev.txt)" '
-    /^Collecting / && fancy { sub(/==.*/, "", $2); printf "\r\033[K    %d of %d: %s", ++count, all, $2; fflush() }
-    /^Installing collected/ && fancy { printf "\r\033[K    installing"; fflush() }
-    END { if (fancy) printf "\r\033[K" }'
+count_packages() {
+  installing=$(grep -c '^Installing collected' "$1") || true
+  if [ "$installing" != 0 ]; then printf ', installing'; else
+    printf ', %s of %s' "$(grep -c '^Collecting ' "$1" || true)" "$(grep -c '^[^ #]' requirements/dev.txt)"
+  fi
 }
 
 make_environment() {
@@ -82,10 +79,8 @@ make_environment() {
   fi
   "$python" -m venv --clear .venv
   say "Python packages, pinned by hash (requirements/dev.txt), about a minute"
-  # A pipe would hide pip's exit status, so it is kept aside.
-  { .venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes --progress-bar off \
-    -r requirements/dev.txt || touch .venv/failed; } | show_progress
-  [ ! -e .venv/failed ] || die "pip could not install requirements/dev.txt; it says why above"
+  patiently "Python packages" count_packages .venv/bin/python -m pip install --disable-pip-version-check --no-deps \
+    --require-hashes --progress-bar off -r requirements/dev.txt || die "pip could not install requirements/dev.txt; it says why above"
   .venv/bin/python -m pip check --disable-pip-version-check >/dev/null || die "the packages do not fit each other: .venv/bin/pip check"
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
   cat requirements/dev.txt pyproject.toml tools/setup.sh | cksum >.venv/.ready
