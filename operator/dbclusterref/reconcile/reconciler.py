@@ -152,7 +152,7 @@ class Reconciler:
                 assert entry.invalid is not None
                 holds = await self._publisher.keep(entry)
                 after = await self._report(entry, Publication(outcome=entry.invalid, holds=holds))
-                if not after:
+                if not after and self._store.is_refused(entry):
                     self._store.told(entry)
                 return NextStep(after=after or None)
             if entry.reference.suspend:

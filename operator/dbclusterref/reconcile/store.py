@@ -25,6 +25,8 @@ FREE_BYTES = 1024
 """Of a spec, as JSON: what counts towards its namespace's share of memory is what is beyond."""
 NAMESPACE_BYTES = 4 * 1024 * 1024
 """What the specs of one namespace may have beyond that together; the resources that come after are not served."""
+MOST_TOLD = 2000
+"""Resources without a place of which the version is kept in which their status says so."""
 MOST_TO_REFUSE = 500
 """Resources of one namespace without a place that wait for their status; the others follow with the next listing."""
 
@@ -48,6 +50,7 @@ class Store:
         self._on_refused = on_refused
         self._entries: dict[ObjectKey, Entry] = {}
         self._to_refuse: dict[str, dict[ObjectKey, Entry]] = {}
+        self._told: dict[str, str] = {}
         self._secrets: dict[ObjectKey, LiveSecret] = {}
         # Tuples: nearly always there is one, and a set of one is four times as large.
         self._by_secret: dict[ObjectKey, tuple[ObjectKey, ...]] = {}
@@ -139,6 +142,7 @@ class Store:
 
     def forget_versions(self) -> None:
         """Forget how new everything known is, so that whatever is read next is believed."""
+        self._told.clear()
         for entry in self._entries.values():
             entry.resource_version = ""
         self._secrets = {key: replace(live, resource_version="") for key, live in self._secrets.items()}
@@ -164,15 +168,25 @@ class Store:
             self.limit.release(known.identity)
         refused = self._to_refuse.get(key.namespace, {}).get(key)
         if refused and refused.identity.uid == uid:
-            self.told(refused)
+            self._stop_refusing(refused)
 
     def drop_unclaimed(self) -> None:
         """Drop the Secrets that no resource names: anyone who may write Secrets can make as many as etcd holds."""
         self._unclaimed.clear()
         self._secrets = {key: live for key, live in self._secrets.items() if key in self._by_secret}
 
+    def is_refused(self, entry: Entry) -> bool:
+        """Return whether a resource has no place, and its status is to say so."""
+        return self._to_refuse.get(entry.identity.key.namespace, {}).get(entry.identity.key) is entry
+
     def told(self, entry: Entry) -> None:
         """Drop a resource that has no place, once its status says so."""
+        self._told[entry.identity.uid] = entry.resource_version
+        if len(self._told) > MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        self._stop_refusing(entry)
+
+    def _stop_refusing(self, entry: Entry) -> None:
         key = entry.identity.key
         waiting = self._to_refuse.get(key.namespace, {})
         if waiting.get(key) is entry:
@@ -236,7 +250,7 @@ class Store:
                 self._remove(former)
             self._refuse(identity, status=Status.from_body(body), version=version_of(body), listed=listed)
         elif refused := self._to_refuse.get(identity.key.namespace, {}).get(identity.key):
-            self.told(refused)
+            self._stop_refusing(refused)
         if displaced:
             younger = self._entries[displaced.key]
             self._remove(younger)
@@ -255,7 +269,9 @@ class Store:
         if listed or (key not in waiting and not is_told):
             self.limit.count_refused(key.namespace, listed=listed)
         if is_told and key in waiting:
-            self.told(waiting[key])  # another process has told it: this one is a standby
+            self._stop_refusing(waiting[key])  # another process has told it: this one is a standby
+        # A listing that began before its status was written shows it without.
+        is_told = is_told or not _supersedes(version, self._told.get(identity.uid, ""), instead_of=None)
         if is_told or identity.deleting or (key not in waiting and len(waiting) >= MOST_TO_REFUSE):
             return
         entry = _make_entry(identity, None, cause, status=status, version=version)

@@ -161,6 +161,24 @@ def test_one_that_another_process_has_told_waits_no_longer() -> None:
     assert told.refused == ["db-3", "db-4"]
 
 
+def test_a_listing_that_began_before_one_was_told_does_not_tell_it_a_second_time() -> None:
+    told = Told()
+    told.see(*(born(second) for second in range(4)))
+    entry = told.store.get(ObjectKey("shop", "db-3"))
+    assert entry is not None
+    entry.resource_version = "7"  # as its status' write is answered
+    told.store.told(entry)
+    told.list_all(*(born(second) for second in range(4)))
+    assert told.refused == ["db-3"]
+    assert told.store.limit.refused == {"shop": 1}
+    told.see(born(3, version=8))
+    assert told.refused == ["db-3", "db-3"], "somebody has taken the status away"
+    told.store.told(entry)
+    told.store.forget_versions()
+    told.see(born(3, version=2))
+    assert len(told.refused) == 3, "the API server's storage was restored from a backup"
+
+
 def test_one_that_is_gone_before_it_is_told_is_forgotten() -> None:
     told = Told()
     told.see(*(born(second) for second in range(5)))
