@@ -4,6 +4,8 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("house", deadline=None, print_blob=True)
+# A fifth of the examples, for `make check`; every other run draws them all.
+settings.register_profile("quick", settings.get_profile("house"), max_examples=settings.get_profile("house").max_examples // 5)
 settings.load_profile("house")
 
 MAY_OPEN_SOCKETS = ("sockets", "e2e", "clients", "node")

@@ -1,10 +1,11 @@
 #!/bin/sh
-# The unit tests under coverage, branches included, held to the floor in pyproject.toml (fail_under), which may only rise.
-# The simulations run without it (tools/check.sh): they reach no line that others do not, and tracing doubles their time.
+# The operator's own tests under coverage, branches included, held to the floor in pyproject.toml (fail_under), which may only rise.
+# All others run without it beside them (tools/check.sh): they reach no line that these do not, and tracing doubles their time.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
 coverage erase
-coverage run -m pytest -q -n auto -m "not simulation and not e2e and not slow and not clients and not node" "$@"
+coverage run -m pytest -q -n auto --hypothesis-profile quick \
+  -m "not simulation and not e2e and not slow and not clients and not node" tests/unit tests/fuzz tests/failures "$@"
 coverage combine --quiet
 python tools/coverage_floor.py

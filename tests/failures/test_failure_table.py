@@ -1,6 +1,5 @@
 """docs/failures.md names a test in each row; here is the proof that each exists."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -14,8 +13,7 @@ ROWS = [line for line in TABLE.splitlines() if line.startswith("| ") and not lin
 def names_in(folder: Path) -> set[str]:
     names: set[str] = set()
     for path in folder.rglob("test_*.py"):
-        tree = ast.parse(path.read_text())
-        names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        names |= set(re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE))
     return names
 
 

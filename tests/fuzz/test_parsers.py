@@ -28,9 +28,9 @@ from dbclusterref.secret.state import LiveSecret
 from dbclusterref.timing import Timing
 from tests.support.builders import UUID, cluster_body, connection_body, reference_body, replica_body
 from tests.support.replies import arriving
-from tests.support.strategies import BOUNDED, cluster_bodies, json_values, reference_specs
+from tests.support.strategies import BOUNDED, cluster_bodies, examples, json_values, reference_specs
 
-FUZZ = settings(BOUNDED, max_examples=60)
+FUZZ = settings(BOUNDED, max_examples=examples(60))
 CANARY = "CaNaRy-7c1e+/?"
 
 

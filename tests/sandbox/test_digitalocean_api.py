@@ -19,6 +19,7 @@ from sandbox.digitalocean.jsontypes import Json
 from sandbox.digitalocean.simulator import Simulator
 from sandbox.digitalocean.tokens import ALL_SCOPES, DEFAULT_TOKEN
 from sandbox.digitalocean.world import Recipe
+from tests.support.strategies import examples
 
 CONNECTIONS = ("connection", "private_connection", "standby_connection", "standby_private_connection")
 PREFIXES = {
@@ -421,7 +422,7 @@ def walk(simulator: Simulator, query: Mapping[str, str]) -> list[list[str]]:
         query = dict(parse_qsl(urlsplit(following).query))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(clusters=st.integers(0, 45), per_page=st.integers(1, 250))
 def test_following_the_pages_visits_each_cluster_exactly_once(clusters: int, per_page: int) -> None:
     simulator = make_simulator()

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from tests.support.builders import Body, cluster_body
 
-BOUNDED = settings(max_examples=50, derandomize=True, deadline=None, database=None)
+
+def examples(number: int) -> int:
+    """Return the number of examples to draw: `number`, or a fifth of it under the profile `quick` (tests/conftest.py)."""
+    return max(1, number * settings().max_examples // settings.get_profile("house").max_examples)
+
+
+BOUNDED = settings(max_examples=examples(50), derandomize=True, deadline=None, database=None)
 """The same examples on every run: a red build is somebody's change, never chance."""
 
 json_scalars = (

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dbclusterref.reconcile.workqueue import ROUTINE_EVERY, SLACK, WorkQueue
-from tests.support.strategies import BOUNDED
+from tests.support.strategies import BOUNDED, examples
 
 # The queue, by example
 
@@ -192,7 +192,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueAgainstAModel = QueueMachine.TestCase
-TestQueueAgainstAModel.settings = settings(BOUNDED, max_examples=150)
+TestQueueAgainstAModel.settings = settings(BOUNDED, max_examples=examples(150))
 
 
 def test_deadlines_that_were_replaced_do_not_pile_up() -> None:

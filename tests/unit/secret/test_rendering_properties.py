@@ -33,7 +33,7 @@ from dbclusterref.secret.engines import ENGINES
 from dbclusterref.secret.rendering import render_secret
 from tests.support import secret_docs
 from tests.support.builders import PEM, UUID, a_reference, a_snapshot, cluster_body, connection_body
-from tests.support.strategies import BOUNDED, SCHEMES, hostnames, names, passwords, ports
+from tests.support.strategies import BOUNDED, SCHEMES, examples, hostnames, names, passwords, ports
 
 ROOT = Path(__file__).parents[3]
 DESCRIPTION = Path(os.environ.get("DBCLUSTERREF_CONTRACT", ROOT.parent / "shared" / "digitalocean" / "databases-openapi.json"))
@@ -86,7 +86,7 @@ def bodies() -> st.SearchStrategy[Any]:
     return drawn_from(cluster_schema())
 
 
-@settings(BOUNDED, max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(BOUNDED, max_examples=examples(120), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_any_cluster_of_the_description_makes_a_documented_secret_or_says_what_it_lacks(
     bodies: st.SearchStrategy[Any], data: st.DataObject
@@ -169,7 +169,7 @@ DATABASELESS = {"redis", "valkey", "opensearch"}
 
 
 @pytest.mark.parametrize("engine", READERS)
-@settings(BOUNDED, max_examples=80)
+@settings(BOUNDED, max_examples=examples(80))
 @given(st.tuples(hostnames, ports, names, passwords, names))
 def test_every_uri_reads_back_in_parsers_that_know_nothing_of_each_other(
     engine: str, parts: tuple[str, int, str, str, str]
