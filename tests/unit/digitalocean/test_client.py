@@ -59,6 +59,7 @@ class Edge:
     """The module under test, in front of a real simulator."""
 
     api: DigitalOcean
+    client: httpx.AsyncClient
     control: Control
     url: str
     cluster: str
@@ -76,6 +77,8 @@ class Edge:
     async def failing(self, kind: str, **rule: Unpack[FaultRule]) -> Cause:
         """Read the cluster while the fault is in force, and returns the cause that came of it."""
         number = self.control.add_fault(kind, **rule)
+        if kind in {"hang", "stall"}:
+            self.client.timeout = httpx.Timeout(0.3, connect=5.0)
         try:
             with pytest.raises(Cause) as raised:
                 await self.get()
@@ -97,9 +100,9 @@ async def edge(simulator: str) -> AsyncIterator[Edge]:
         control.clear_requests()
         control.set_token(TOKEN)
         cluster = control.create_cluster(name="orders", num_nodes=2, password=PASSWORD)["id"]
-        timeout = httpx.Timeout(0.3, connect=5.0)
-        async with httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client:
-            yield Edge(DigitalOcean(client, base_url=simulator, ask_again_after=0.01), control, simulator, cluster)
+        # Long enough for a busy machine; `failing` shortens it where nothing comes.
+        async with httpx.AsyncClient(timeout=30.0, follow_redirects=False, trust_env=False) as client:
+            yield Edge(DigitalOcean(client, base_url=simulator, ask_again_after=0.01), client, control, simulator, cluster)
         control.clear_faults()
 
 
