@@ -199,8 +199,9 @@ class Account:
             user = await self._reader.user(uuid, reference.user, of=packed, listed=listed, wanted=wanted)
         if "pool" in asked_for:
             pool = await self._reader.pool(uuid, reference.pool, of=packed, wanted=wanted)
+        unchecked = None
         if "database" in asked_for:
-            await self._reader.database(uuid, reference.database, of=packed, wanted=wanted)
+            unchecked = await self._reader.database(uuid, reference.database, of=packed, wanted=wanted)
         unread = await self._read_requested_ca(uuid, wanted)
         ca, pending = await self._find_ca(uuid, known=known_ca, follows=ca_follows)
         if unread and not ca:
@@ -208,9 +209,9 @@ class Account:
         if self._reader.ca_schedule.is_overdue(uuid, now=self._now()):
             unread = unread or self._poller.why_unreliable()
         answer = self._cache.get(uuid)
-        read_at = answer.read_at if answer else self._now()
         return Snapshot(
-            cluster=cluster, packed=packed, read_at=read_at, ca=ca, ca_pending=pending, user=user, pool=pool, unread=unread,
+            cluster=cluster, packed=packed, read_at=answer.read_at if answer else self._now(), ca=ca, ca_pending=pending,
+            user=user, pool=pool, unread=unread or unchecked,
             granted_by="" if reference.token_secret else self._grant_tag.of(reference.key.namespace),
         )  # fmt: skip
 

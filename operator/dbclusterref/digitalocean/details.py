@@ -111,6 +111,14 @@ class KeptDetails:
             wanted = Routine(now - kept.believed_for)
         return _found(kept.value) if is_fresh(kept.asked_at, wanted) else None
 
+    def was_found(self, what: What) -> bool:
+        """Return whether it was there when it was last asked for, whatever its cluster was like."""
+        kept = self._kept.get(what)
+        if kept is None or isinstance(kept.value, Cause):
+            return False
+        kept.used_at = self._now()
+        return True
+
     def asked_at(self, what: What) -> float:
         """Return when the answer that is kept was asked for, in monotonic seconds; minus infinity for never."""
         kept = self._kept.get(what)

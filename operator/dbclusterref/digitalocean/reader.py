@@ -184,10 +184,22 @@ class Reader:
         read = partial(self._upstream.get_pool, self._token, uuid, name, observe=self._on_reply)
         return await self._detail(Pool, ("pool", uuid, name), read, of=of, wanted=wanted)
 
-    async def database(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Database:
-        """Read whether there is a database, unless the answer kept is fresh."""
+    async def database(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Cause | None:
+        """Read whether there is a database, unless the answer kept is fresh; return why that is unknown of one that was there.
+
+        Nothing in a Secret comes from this read: where it fails, a new password does not wait for it.
+        """
+        what = ("database", uuid, name)
         read = partial(self._upstream.get_database, self._token, uuid, name, observe=self._on_reply)
-        return await self._detail(Database, ("database", uuid, name), read, of=of, wanted=wanted)
+        try:
+            await self._detail(Database, what, read, of=of, wanted=wanted)
+        except (DatabaseNotFound, TokenInvalid):
+            raise
+        except Cause as cause:
+            if self.details.was_found(what):
+                return cause
+            raise
+        return None
 
     async def replicas(self, uuid: str, *, wanted: Freshness) -> Replicas:
         """Read the cluster's read-only replicas, unless the answer kept is fresh."""

@@ -31,7 +31,8 @@ class Snapshot:
     password: str = field(default="", repr=False)
     granted_by: str = ""
     unread: Cause | None = field(default=None, compare=False)
-    """Why the CA is older than the refresh that was requested, or the replicas are not known as they are; None otherwise."""
+    """Why the CA is older than the refresh that was requested, the replicas are not known as they are, or it is not known that
+    the database is still there; None otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from dbclusterref.digitalocean.rate_limit import QUOTA_PAUSE
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot, pack_cluster
 from dbclusterref.errors import (
+    Cause,
     DatabaseNotFound,
     Forbidden,
     PoolNotFound,
@@ -327,6 +328,26 @@ async def test_a_database_that_cannot_be_asked_for_is_as_a_user_that_cannot_be(
             await read(account, **{kind: "orders"})
         assert raised.value.message == cause.message
         clock.advance(60)
+
+
+@pytest.mark.parametrize("cause", [UpstreamUnavailable("Down."), Forbidden("No."), RateLimited("Slow.", retry_after=9.0)])
+async def test_a_new_password_does_not_wait_for_whether_a_database_that_was_there_is_there_still(
+    account: Account, upstream: FakeUpstream, clock: FakeClock, cause: Cause
+) -> None:
+    upstream.databases.add("orders")
+    await read(account, database="orders")
+    upstream.clusters[UUID] = a_cluster(password="pw-2")
+    upstream.trouble["database"] = cause
+    clock.advance(60)
+    snapshot = await read(account, database="orders")
+    assert snapshot.cluster == a_cluster(password="pw-2")
+    assert snapshot.unread is not None
+    assert snapshot.unread.message == cause.message
+    upstream.trouble.clear()
+    upstream.databases.clear()
+    clock.advance(60)
+    with pytest.raises(DatabaseNotFound):
+        await read(account, database="orders")
 
 
 async def test_what_is_waited_for_is_named(account: Account, upstream: FakeUpstream, clock: FakeClock) -> None:
