@@ -121,23 +121,33 @@ def test_without_the_flag_and_the_right_nothing_is_written_and_both_are_said(
 def test_the_account_may_write_its_own_config_maps_alone_and_nothing_into_them_but_the_ca(
     kubectl: Kubectl, lone: Tenant
 ) -> None:
-    def attempt(name: str, data: Json, *, by: str = ACCOUNT, labels: Json | None = None) -> str:
-        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels or {}}, "data": data}
+    def attempt(name: str, data: Json, *, by: str = ACCOUNT, labels: Json | None = None, binary: Json | None = None) -> str:
+        body: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels or {}}}
+        body |= {"data": data, **({"binaryData": binary} if binary else {})}
         groups = [] if by == ACCOUNT else ["--as-group=system:masters"]
         arguments = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", f"--as={by}", "-f", "-")
         return kubectl("-n", lone.namespace, *arguments, *groups, input=yaml.safe_dump(body), check=False).stderr
 
-    lone.admin.create(f"/api/v1/namespaces/{lone.namespace}/configmaps", {"metadata": {"name": "theirs"}, "data": {"a": "b"}})
+    def delete(name: str) -> str:
+        arguments = ("delete", f"configmap/{name}", f"--as={ACCOUNT}", "--dry-run=server")
+        return kubectl("-n", lone.namespace, *arguments, check=False).stderr
+
+    path = f"/api/v1/namespaces/{lone.namespace}/configmaps"
+    lone.admin.create(path, {"metadata": {"name": "theirs"}, "data": {"a": "b"}})
+    lone.admin.create(path, {"metadata": {"name": "ours", "annotations": {"dbclusterref.io/reference-uid": "x"}}})
     own: Json = {"ca.crt": "x"}
     wait_until(lambda: POLICY in attempt("new", own), what="the policy is in force")
     refused = {
         "without its label": attempt("new", own),
         "another key": attempt("new", {**own, "other": "x"}, labels=MANAGED),
+        "binary data": attempt("new", own, labels=MANAGED, binary={"other": "eA=="}),
         "somebody else's": attempt("theirs", own, labels=MANAGED),
+        "Kubernetes' own": attempt("kube-root-ca.crt", own, labels=MANAGED),
+        "a deletion of somebody else's": delete("theirs"),
+        "a deletion of Kubernetes' own": delete("kube-root-ca.crt"),
     }
     assert [name for name, said in refused.items() if POLICY not in said] == []
-    deleted = kubectl("-n", lone.namespace, "delete", "configmap/theirs", f"--as={ACCOUNT}", "--dry-run=server", check=False)
-    assert POLICY in deleted.stderr
+    assert delete("ours") == "", "the annotation still tells whose it is where its label was stripped"
     assert attempt("new", own, labels=MANAGED) == ""
     assert attempt("theirs", {"anything": "x"}, by="somebody") == "", "nobody else is held to it"
     for verb in ("list", "watch"):

@@ -20,6 +20,8 @@ from dbclusterref.secret.ca_config_map import DesiredConfigMap, is_of, render_ca
 from dbclusterref.secret.state import ABSENT
 from dbclusterref.timing import Timing
 
+OF_KUBERNETES = "kube-root-ca.crt"
+"""By it each pod of a namespace trusts the Kubernetes API; it may be missing for a moment, and is not for the taking."""
 AFTER_REFUSAL = 30.0
 """Seconds until what is refused, or somebody else's, is looked at again; as with a Secret."""
 
@@ -101,7 +103,11 @@ class CaPublisher:
     async def _bring_in_line(
         self, entry: Entry, reference: Reference, desired: DesiredConfigMap, *, was_current: bool, shown: str
     ) -> CaConfigMap:
-        name, live = desired.key.name, await self._api.get_config_map(desired.key)
+        name = desired.key.name
+        if name == OF_KUBERNETES:
+            message = f"ConfigMap {name} is Kubernetes' own; it was not changed. Set another spec.caConfigMap.name."
+            return CaConfigMap(name=shown, state=CaConfigMapState.CONFLICT, message=message)
+        live = await self._api.get_config_map(desired.key)
         if live and not is_of(live, reference) and not was_left_by(live, reference):
             message = (
                 f"ConfigMap {name} already exists and is not managed by this resource; it was not changed. Set another "

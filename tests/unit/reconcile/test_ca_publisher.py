@@ -181,6 +181,22 @@ async def test_one_that_is_not_ours_is_never_changed(bench: Bench, theirs: Body)
     ]
 
 
+@pytest.mark.parametrize("ours", [True, False])
+async def test_the_one_by_which_pods_trust_the_kubernetes_api_is_never_written(bench: Bench, *, ours: bool) -> None:
+    """Also where it is missing, as in a namespace that was made just now, and where somebody gave it our annotation."""
+    key, uid = ObjectKey("shop", "kube-root-ca.crt"), bench.entry().identity.uid
+    change_spec(bench, caConfigMap={"name": key.name})
+    annotated = foreign(name=key.name, annotations={"dbclusterref.io/reference-uid": uid})
+    before = bench.kubernetes.config_maps = {key: annotated} if ours else {}
+    await bench.reconcile()
+    await after_the_next_look(bench)
+    assert bench.kubernetes.config_maps == before
+    assert [write for write in bench.kubernetes.writes if "ConfigMap" in write] == []
+    assert state(bench) == "kube-root-ca.crt Conflict"
+    assert "Set another spec.caConfigMap.name." in message(bench)
+    assert "kubectl delete" not in message(bench)
+
+
 async def test_one_that_comes_between_the_look_and_the_write_is_not_overwritten(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
