@@ -78,8 +78,10 @@ def test_the_ca_is_kept_renamed_repaired_and_removed(start_operator: StartOperat
     name_it(lone, None)
     wait_until(lambda: config_map(lone, "renamed-ca") is None, what="the removal")
     wait_until(lambda: "caConfigMap" not in lone.status(), what="the status without it")
-    told = [one["reason"] for one in lone.events() if one["reason"].startswith("ConfigMap")]
-    assert set(told) == {"ConfigMapCreated", "ConfigMapRepaired", "ConfigMapRemoved"}
+    told = {"ConfigMapCreated", "ConfigMapRepaired", "ConfigMapRemoved"}
+    wait_until(
+        lambda: {one["reason"] for one in lone.events() if one["reason"].startswith("ConfigMap")} == told, what="the Events"
+    )
     # With a last one, the resource goes.
     name_it(lone, "orders-ca")
     wait_until(lambda: config_map(lone) is not None, what="the last one")

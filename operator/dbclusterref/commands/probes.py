@@ -1,10 +1,12 @@
 """Serves /healthz, /readyz and /metrics, and stays reachable whatever else connects to the port."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import cast
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from dbclusterref.errors import SettingsError
 
@@ -17,6 +19,17 @@ MOST_CONNECTIONS = 64
 """At once. A further one takes the place of the oldest, so that a probe is answered while somebody holds connections open."""
 LONGEST_CONNECTION = 10.0
 """Seconds from a connection's beginning to its end: a probe or a scrape takes a few milliseconds."""
+
+
+_LOGGER = logging.getLogger("dbclusterref.http")
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Return False for what is wrong with a request: anyone can send any number, and aiohttp's words quote a token in it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_LOGGER.addFilter(_is_our_fault)
 
 
 class Connections:
@@ -153,7 +166,7 @@ async def listen(
 
     Raises SettingsError, naming the flag, where the address cannot be used.
     """
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = web.AppRunner(application, access_log=None, logger=_LOGGER, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     assert runner.server is not None
     make_protocol, connections = runner.server, Connections()

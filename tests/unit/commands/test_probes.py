@@ -138,3 +138,25 @@ async def test_where_metrics_are_served_elsewhere_the_probes_stay() -> None:
         url = f"http://127.0.0.1:{server.port}"
         assert [(await client.get(url + path)).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 404]
     await server.close()
+
+
+@pytest.mark.parametrize("sent", [b"Authorization: Bearer s3cret\x01", b"Authorization: Bearer s3cret\rX", b"\xffs3cret: x"])
+async def test_a_malformed_request_is_answered_and_logs_nothing(
+    served: Served, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + sent + b"\r\n\r\n")
+    assert b"400 Bad Request" in await reader.readline()
+    writer.close()
+    assert caplog.text == "", "whoever sent it is told; the log is not theirs to fill, and has no token in it"
+
+
+async def test_a_bug_in_an_answer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_accept: str) -> tuple[bytes, str]:
+        raise ZeroDivisionError("a bug")
+
+    server = await serve_probes(host="127.0.0.1", port=0, healthy=list, ready=list, metrics=broken)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"http://127.0.0.1:{server.port}/metrics")).status_code == 500
+    await server.close()
+    assert "ZeroDivisionError: a bug" in caplog.text
