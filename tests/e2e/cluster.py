@@ -111,8 +111,9 @@ class Administrator:
     def create(self, path: str, body: Mapping[str, object]) -> Json:
         return self._body(self._http.post(path, json=body))
 
-    def patch(self, path: str, body: Mapping[str, object]) -> Json:
-        headers = {"Content-Type": "application/merge-patch+json"}
+    def patch(self, path: str, body: Mapping[str, object], *, account: str = "") -> Json:
+        """As administrator, or as the account."""
+        headers = {"Content-Type": "application/merge-patch+json"} | ({"Impersonate-User": account} if account else {})
         return self._body(self._http.patch(path, content=json.dumps(body), headers=headers))
 
     def refusal(self, path: str, body: Mapping[str, object]) -> str:
