@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dbclusterref.reconcile.entry import Entry, SecretChange
 from dbclusterref.resource.objects import FIELD_MANAGER
 from dbclusterref.resource.reference import Endpoint, MissingStandby
-from dbclusterref.secret.rendering import Rendition
+from dbclusterref.secret.rendering import Rendition, keys_with
 from dbclusterref.secret.state import LiveSecret, owned_keys
 
 NAMED = 8
@@ -102,15 +102,20 @@ def _updated(rendition: Rendition, *, before: Before | None, revision: int) -> S
     endpoints = snapshot.pool.endpoints if snapshot.pool else snapshot.cluster.endpoints
     wanted = Endpoint.STANDBY in rendition.reference.secret.endpoints
     had_one = before.data.get("standby-host", before.data.get("host")) != before.data.get("host")
-    lost = wanted and endpoints.standby is None and (had_one or any(key.startswith(_STANDBY) for key in removed))
+    lost = wanted and endpoints.standby is None and (had_one or _led_to(_STANDBY, removed, rendition))
     if lost:
         text += " DigitalOcean no longer lists a private standby for this cluster."
     if lost and rendition.reference.secret.missing_standby is MissingStandby.USE_PRIMARY:
         text += " The standby's keys lead to the primary."
-    lost_replicas = rendition.reference.wants_replicas and any(key.startswith(_REPLICA) for key in removed)
+    lost_replicas = rendition.reference.wants_replicas and not snapshot.replicas and _led_to(_REPLICA, removed, rendition)
     if lost_replicas:
         text += " DigitalOcean no longer lists a read-only replica that serves."
     return SecretChange(reason="SecretUpdated", text=text, warning=lost or lost_replicas)
+
+
+def _led_to(prefix: str, removed: Iterable[str], rendition: Rendition) -> bool:
+    """Return whether one of these keys is asked for still and left out, because an endpoint has no values."""
+    return not keys_with(prefix, rendition.reference, engine=rendition.snapshot.cluster.engine).isdisjoint(removed)
 
 
 def _repaired(name: str, wanted: Mapping[str, bytes], *, before: Before | None) -> SecretChange:

@@ -48,13 +48,8 @@ _NAMED = 5
 Texts = Mapping[str, str]
 Files = Mapping[str, Iterable[str]]
 
-_PREFIX = dict(
-    zip(
-        (Endpoint.PRIVATE, Endpoint.STANDBY, Endpoint.PUBLIC, Endpoint.PUBLIC_STANDBY, Endpoint.REPLICAS),
-        ENDPOINT_PREFIXES,
-        strict=True,
-    )
-)
+_IN_ORDER = (Endpoint.PRIVATE, Endpoint.STANDBY, Endpoint.PUBLIC, Endpoint.PUBLIC_STANDBY, Endpoint.REPLICAS)
+_PREFIX = dict(zip(_IN_ORDER, ENDPOINT_PREFIXES, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +105,12 @@ def size_of(reference: Reference, snapshot: Snapshot) -> int:
     values = placeholders(reference, snapshot)
     own, built_in, files = _templates(reference, engine=engine_of(snapshot.cluster.engine))
     return sum(_sizes(values, own=own, built_in=built_in, files=files))
+
+
+def keys_with(prefix: str, reference: Reference, *, engine: str) -> frozenset[str]:
+    """Return the keys that a reference asks for and that name a placeholder of one endpoint, whether it has a value or not."""
+    own, built_in, _ = _templates(reference, engine=engine_of(engine))
+    return frozenset(key for key, template in {**built_in, **own}.items() if f"{{{prefix}" in template)
 
 
 def _ca_digest(data: Mapping[str, bytes], *, ca: bytes) -> Mapping[str, str]:

@@ -2,6 +2,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from dbclusterref.digitalocean.replicas import Address
 from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.changes import NAMED, Before
@@ -68,6 +70,41 @@ def test_lost_replicas_are_a_warning_that_names_their_keys_as_one() -> None:
     assert told.warning
     assert not a_change(rendition(spec, replicas=(two,)), before=before).warning, "there is another"
     assert not a_change(rendition({"secret": {"keySets": ["Binding"]}}), before=before).warning, "nobody asks for them"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param({"keySets": ["Env"]}, id="Env"),
+        pytest.param(
+            {"keySets": ["Binding"], "template": {"READERS": "{replica-hosts}", "replica-x": "{type}"}},
+            id="Binding and template",
+        ),
+    ],
+)
+def test_lost_replicas_are_a_warning_whichever_keys_led_to_them(keys: Mapping[str, object]) -> None:
+    spec = {"secret": {"endpoints": ["Private", "Replicas"], **keys}}
+    before = Before(data=rendition(spec, replicas=(Address(host="read-1", port=1),)).secret.data)
+    told = a_change(rendition(spec), before=before)
+    assert told.warning
+    assert told.text.endswith("DigitalOcean no longer lists a read-only replica that serves.")
+
+
+def test_a_lost_standby_is_a_warning_whichever_keys_led_to_it() -> None:
+    spec = {"secret": {"keySets": ["Env"]}}
+    told = a_change(rendition(spec, standby=False), before=Before(data=rendition(spec).secret.data))
+    assert told.warning
+    assert "removed DATABASE_REPLICA_URL. DigitalOcean no longer lists a private standby" in told.text
+
+
+def test_replica_keys_that_the_spec_no_longer_asks_for_are_no_lost_replicas() -> None:
+    both = {"secret": {"endpoints": ["Private", "Replicas"]}}
+    env = {"secret": {"endpoints": ["Private", "Replicas"], "keySets": ["Env"]}}
+    replicas = (Address(host="read-1", port=1),)
+    told = a_change(rendition(env, replicas=replicas), before=Before(data=rendition(both, replicas=replicas).secret.data))
+    assert "replica-*" in told.text
+    assert "no longer lists" not in told.text
+    assert not told.warning
 
 
 def test_a_write_of_the_metadata_alone_says_so() -> None:
