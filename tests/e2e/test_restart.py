@@ -48,7 +48,7 @@ class Workloads:
 
     def revision(self, name: str, *, kind: str = "Deployment") -> str | None:
         value: str | None = self.get(name, kind=kind)["spec"]["template"]["metadata"].get("annotations", {}).get(ANNOTATION)
-        return value
+        return value and value.partition(".")[0]
 
     def finish(self, name: str, *, kind: str = "Deployment") -> None:
         generation = self.get(name, kind=kind)["metadata"]["generation"]
@@ -201,5 +201,8 @@ def test_what_reloader_sets_on_a_workload_stays(start_operator: StartOperator, l
     rotate(lone, cluster)
     wait_until(lambda: workloads.revision("app") == "2", what="the restart")
     template = workloads.get("app")["spec"]["template"]
-    assert template["metadata"]["annotations"] == {**theirs["annotations"], ANNOTATION: "2"}
+    assert template["metadata"]["annotations"] == {
+        **theirs["annotations"],
+        ANNOTATION: f"2.{lone.admin.get(lone.path())['metadata']['uid']}",
+    }
     assert template["spec"]["containers"][0]["env"] == [environment]

@@ -6,7 +6,7 @@ nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Protocol
@@ -25,6 +25,7 @@ from dbclusterref.resource.restart import (
     WorkloadKind,
     annotation_of,
     is_rolled_out,
+    restart_mark,
     restarted_for,
     why_it_stays,
 )
@@ -215,7 +216,7 @@ class Restarter:
         except KubernetesError:
             return item if self._now() < gives_up_at else self._give_up(reference, item, progress)
         if asked_for:
-            if body is None or restarted_for(body, annotation_of(reference.key.name)) < asked_for:
+            if body is None or _restarted_for(body, reference) < asked_for:
                 return item if self._now() < gives_up_at else self._give_up(reference, item, progress)
             item = self._has_begun(reference, item, progress, revision=asked_for)
             gives_up_at = progress.gives_up_at[workload]
@@ -242,6 +243,7 @@ class Restarter:
 
     async def _restart(self, reference: Reference, item: Restart, progress: _Progress, *, revision: int) -> Restart:
         workload, annotation = item.workload, annotation_of(reference.key.name)
+        mark = restart_mark(revision, uid=reference.identity.uid)
         key = ObjectKey(reference.key.namespace, workload.name)
         # Its place is taken before anything is awaited: others are worked on side by side.
         progress.gives_up_at[workload] = self._now() + self._timing.restart_timeout
@@ -255,9 +257,9 @@ class Restarter:
                     f"There is no {workload}, which spec.restart names; it was not restarted. Correct its name or remove it."
                 )
                 return replace(item, revision=revision, state=RestartState.NOT_FOUND, message=message)
-            if restarted_for(body, annotation) < revision:
+            if _restarted_for(body, reference) < revision:
                 uid, sent = uid_of(body), True
-                await self._api.annotate_pods(workload.kind, key, uid=uid, annotation=annotation, value=str(revision))
+                await self._api.annotate_pods(workload.kind, key, uid=uid, annotation=annotation, value=mark)
                 self._metrics.workload_restarts.labels("restarted").inc()
             # Else it was restarted before the status could say so.
         except KubernetesError as error:
@@ -294,6 +296,10 @@ def _beginning(
         if item.workload not in kept or kept[item.workload].revision <= item.revision:
             kept[item.workload] = item
     return [kept.get(one) or Restart(workload=one, revision=revision, state=RestartState.CURRENT) for one in wanted]
+
+
+def _restarted_for(body: Mapping[str, object], reference: Reference) -> int:
+    return restarted_for(body, annotation_of(reference.key.name), uid=reference.identity.uid)
 
 
 def _refused(item: Restart, error: KubernetesError) -> Restart:

@@ -163,11 +163,17 @@ def why_it_stays(kind: WorkloadKind, body: Mapping[str, object]) -> str:
     return "its update strategy is OnDelete; each pod follows when it is deleted" if manual else ""
 
 
-def restarted_for(body: Mapping[str, object], annotation: str) -> int:
-    """Return the revision that a workload's pod template carries already; 0 for none."""
+def restart_mark(revision: int, *, uid: str) -> str:
+    """Return the annotation's value: another resource of the same name begins to count at 1, and its revisions are others."""
+    return f"{revision}.{uid}"
+
+
+def restarted_for(body: Mapping[str, object], annotation: str, *, uid: str) -> int:
+    """Return the revision of the resource of this UID that a workload's pod template carries already; 0 for none."""
     template = as_mapping(as_mapping(body.get("spec")).get("template"))
     text = as_mapping(as_mapping(template.get("metadata")).get("annotations")).get(annotation)
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < LONGEST_NAME else 0
+    number, _, whose = text.partition(".") if isinstance(text, str) else ("", "", "")
+    return int(number) if whose == uid and number.isascii() and number.isdigit() and len(number) < LONGEST_NAME else 0
 
 
 def _number(fields: Mapping[str, object], name: str, *, default: int = 0) -> int:

@@ -15,6 +15,7 @@ from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import REVISION
 from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec, changed
 from tests.support.builders import KEY, TOKEN, UUID, Body, a_cluster, reference_body, secret_body
+from tests.support.fake_time import settle
 
 ANNOTATION = annotation_of(KEY.name)
 APP, WORKER = ({"kind": "Deployment", "name": name} for name in ("app", "worker"))
@@ -32,10 +33,10 @@ async def bench() -> Bench:
 
 
 def restarted(bench: Bench, name: str = "app", *, annotation: str = ANNOTATION) -> str | None:
-    value: str | None = bench.kubernetes.workloads[f"Deployment {name}"]["spec"]["template"]["metadata"]["annotations"].get(
-        annotation
-    )
-    return value
+    """The revision in the annotation."""
+    template = bench.kubernetes.workloads[f"Deployment {name}"]["spec"]["template"]
+    value: str | None = template["metadata"]["annotations"].get(annotation)
+    return value and value.partition(".")[0]
 
 
 def states(bench: Bench) -> Mapping[str, str]:
@@ -113,6 +114,21 @@ async def test_a_change_restarts_one_workload_after_the_other(bench: Bench) -> N
     await bench.refresh(after=5)
     assert states(bench) == {"app": "Current 2", "worker": "Current 2"}
     assert bench.event_reasons == ["SecretCreated", "SecretUpdated", "WorkloadRestarted", "WorkloadRestarted"]
+
+
+async def test_a_recreated_resource_restarts_although_its_predecessor_left_a_higher_revision(bench: Bench) -> None:
+    await rotated(bench)
+    bench.kubernetes.remove_reference(KEY)
+    bench.kubernetes.remove_secret(KEY)
+    await settle()
+    bench.kubernetes.finish_rollout("app")
+    bench.kubernetes.put_reference(reference_body(uid="its-successor", restart=[APP]))
+    await bench.reconcile()
+    assert (states(bench), bench.status().secret_revision) == ({"app": "Current 1"}, 1)
+    bench.forget_writes()
+    await rotated(bench, "pw-3")
+    assert rollouts(bench) == ["Deployment app"]
+    assert states(bench) == {"app": "RollingOut 2"}
 
 
 async def test_nothing_is_written_where_the_secret_has_not_changed(bench: Bench) -> None:

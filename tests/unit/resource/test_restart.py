@@ -13,6 +13,7 @@ from dbclusterref.resource.restart import (
     annotation_of,
     is_rolled_out,
     read_restarts,
+    restart_mark,
     restarted_for,
     why_it_stays,
 )
@@ -58,12 +59,17 @@ def test_a_long_name_has_an_annotation_that_the_api_server_takes_and_no_other_na
     assert all(len(name) <= 63 and name[-1].isalnum() for name in found)
 
 
-def test_only_a_number_in_the_annotation_counts() -> None:
+def test_only_a_number_of_this_very_resource_in_the_annotation_counts() -> None:
     def body(value: object) -> dict[str, Any]:
         return {"spec": {"template": {"metadata": {"annotations": {"x": value}}}}}
 
-    assert [restarted_for(body(value), "x") for value in ("7", "seven", "-1", 7, None)] == [7, 0, 0, 0, 0]
-    assert restarted_for({"spec": {"template": {}}}, "x") == 0
+    def count(value: object) -> int:
+        return restarted_for(body(value), "x", uid="me")
+
+    assert count(restart_mark(7, uid="me")) == 7
+    wrong = (restart_mark(7, uid="another"), "7", "7.", "seven.me", "-1.me", ".me", "9" * 5000 + ".me", 7, None)
+    assert [count(value) for value in wrong] == [0] * len(wrong)
+    assert restarted_for({"spec": {"template": {}}}, "x", uid="me") == 0
 
 
 DONE = {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3, "readyReplicas": 3}
