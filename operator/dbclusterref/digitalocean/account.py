@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import LOOK, Freshness, Requested, Routine, is_fresh
-from dbclusterref.digitalocean.details import What, details_of, in_words, listed_user, named_in
+from dbclusterref.digitalocean.details import What, details_of, has_no_address_yet, in_words, listed_user, named_in
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.grants import GrantTag, not_granted
 from dbclusterref.digitalocean.model import DatabaseCluster
@@ -101,7 +101,7 @@ class Account:
             if isinstance(found, Queued):
                 return found
             read = await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca)
-            if isinstance(read, Queued):
+            if isinstance(read, Queued) or has_no_address_yet(read.cluster):
                 return read
             engine, region, behind = read.cluster.engine, read.cluster.region, int(self._poller.page_is_due())
             replicas, unread = await self._replica_reads.read(

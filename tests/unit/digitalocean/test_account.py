@@ -281,9 +281,13 @@ async def test_a_database_of_an_engine_where_it_need_not_exist_is_not_asked_for(
     assert "database" not in kinds(upstream)
 
 
-@pytest.mark.parametrize("spec", [{"user": "late"}, {"pool": "orders-pool"}, {"database": "orders"}], ids=str)
+@pytest.mark.parametrize(
+    "spec",
+    [{"user": "late"}, {"pool": "orders-pool"}, {"database": "orders"}, {"secret": {"endpoints": ["Private", "Replicas"]}}],
+    ids=str,
+)
 async def test_of_a_cluster_that_has_no_address_yet_nothing_else_is_asked_for(
-    account: Account, upstream: FakeUpstream, spec: dict[str, str]
+    account: Account, upstream: FakeUpstream, spec: dict[str, Any]
 ) -> None:
     upstream.clusters[UUID] = a_cluster(status="creating", private_connection=None, db_names=None, users=None)
     await read(account, **spec)
