@@ -36,7 +36,7 @@ LONGEST_DEBOUNCE = 6.0
 LOOK = 5.0
 """Seconds between two looks at a rollout, or at whether another's has ended."""
 FAR_LOOK = 60.0
-"""Seconds between two looks of those far behind in the line: there may be thousands of them."""
+"""Seconds between two looks of those far behind in the line, of which there may be thousands, and at a rollout that is late."""
 AFTER_REFUSAL = 30.0
 """Seconds until a restart that was refused is tried again, and for which one whose answer was lost may still be on its way."""
 
@@ -67,6 +67,8 @@ class _Progress:
     """When a rollout is no longer waited for: each is one of those that are under way."""
     again_at: dict[Workload, float] = field(default_factory=dict)
     """When a restart that was refused is tried again."""
+    late_look_at: dict[Workload, float] = field(default_factory=dict)
+    """When to look whether a rollout that is no longer waited for has ended after all."""
     unanswered: dict[Workload, int] = field(default_factory=dict)
     """Restarts, by their revision, whose answer was lost: each may be under way."""
     returned: tuple[Restart, ...] = ()
@@ -75,7 +77,7 @@ class _Progress:
     def keep_only(self, named: Iterable[Workload]) -> None:
         """Forget the workloads that the spec no longer names."""
         kept = set(named)
-        for known in (self.gives_up_at, self.again_at, self.unanswered):
+        for known in (self.gives_up_at, self.again_at, self.late_look_at, self.unanswered):
             for workload in known.keys() - kept:
                 del known[workload]
         self.returned = tuple(item for item in self.returned if item.workload in kept)
@@ -132,10 +134,11 @@ class Restarter:
         items = _beginning(known, progress.returned, reference.restart, revision=revision)
         items = [await self._look(reference, item, progress) for item in items]
         if not any(item.state is RestartState.ROLLING_OUT or item.revision < revision for item in items):
-            if not progress.returned or tuple(items) == known:
+            late = any(item.state is RestartState.TIMED_OUT for item in items)
+            if not late and (not progress.returned or tuple(items) == known):
                 self.forget(key)
             progress.returned = tuple(items)
-            return tuple(items), inf
+            return tuple(items), FAR_LOOK if late else inf
         wait = await self._restart_next(reference, items, progress, revision=revision)
         said = {RestartState.ROLLING_OUT, RestartState.FORBIDDEN, RestartState.FAILED}
         progress.returned = tuple(
@@ -208,6 +211,8 @@ class Restarter:
     async def _look(self, reference: Reference, item: Restart, progress: _Progress) -> Restart:
         """Look whether a rollout has begun, where the answer was lost, and has ended; a failed look has seen neither."""
         workload, asked_for = item.workload, progress.unanswered.get(item.workload, 0)
+        if item.state is RestartState.TIMED_OUT and not asked_for:
+            return await self._look_late(reference, item, progress)
         if item.state is not RestartState.ROLLING_OUT and not asked_for:
             return item
         gives_up_at = progress.gives_up_at.setdefault(workload, self._now() + self._timing.restart_timeout)
@@ -220,11 +225,22 @@ class Restarter:
                 return item if self._now() < gives_up_at else self._give_up(reference, item, progress)
             item = self._has_begun(reference, item, progress, revision=asked_for)
             gives_up_at = progress.gives_up_at[workload]
-        if body is None or (stays := why_it_stays(workload.kind, body)) or is_rolled_out(workload.kind, body):
+        if ended := _ended(item, body):
             del progress.gives_up_at[workload]
-            message = f"{workload} has not replaced its pods: {stays}." if body and stays else ""
-            return replace(item, state=RestartState.CURRENT, message=message)
+            return ended
         return item if self._now() < gives_up_at else self._give_up(reference, item, progress)
+
+    async def _look_late(self, reference: Reference, item: Restart, progress: _Progress) -> Restart:
+        """Look, once in a while, whether a rollout that is no longer waited for has ended after all."""
+        workload, now = item.workload, self._now()
+        if now < progress.late_look_at.get(workload, 0.0):
+            return item
+        progress.late_look_at[workload] = now + FAR_LOOK
+        try:
+            body = await self._api.get_workload(workload.kind, ObjectKey(reference.key.namespace, workload.name))
+        except KubernetesError:
+            return item
+        return _ended(item, body) or item
 
     def _give_up(self, reference: Reference, item: Restart, progress: _Progress) -> Restart:
         workload = item.workload
@@ -296,6 +312,15 @@ def _beginning(
         if item.workload not in kept or kept[item.workload].revision <= item.revision:
             kept[item.workload] = item
     return [kept.get(one) or Restart(workload=one, revision=revision, state=RestartState.CURRENT) for one in wanted]
+
+
+def _ended(item: Restart, body: Mapping[str, object] | None) -> Restart | None:
+    """Return what a rollout has come to; None while it is under way."""
+    workload, stays = item.workload, why_it_stays(item.workload.kind, body) if body else ""
+    if body and not stays and not is_rolled_out(workload.kind, body):
+        return None
+    message = f"{workload} has not replaced its pods: {stays}." if stays else ""
+    return replace(item, state=RestartState.CURRENT, message=message)
 
 
 def _restarted_for(body: Mapping[str, object], reference: Reference) -> int:

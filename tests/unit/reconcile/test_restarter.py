@@ -464,6 +464,29 @@ async def test_a_requested_refresh_restarts_nothing(bench: Bench) -> None:
     assert rollouts(bench) == []
 
 
+@pytest.mark.parametrize("restart", [True, False], ids=["after a restart of the operator", "with the same process"])
+async def test_a_rollout_that_ends_late_is_no_longer_said_not_to_have_ended(bench: Bench, *, restart: bool) -> None:
+    change_spec(bench, restart=[APP])
+    await rotated(bench)
+    await bench.refresh(after=601)
+    assert states(bench) == {"app": "TimedOut 2"}
+    assert "has not finished its rollout" in bench.status().conditions[ConditionType.READY].message
+    bench.forget_writes()
+    bench.kubernetes.calls.clear()
+    for _ in range(60):
+        await bench.refresh(after=5)
+    assert (bench.kubernetes.calls.count("get_workload"), bench.kubernetes.writes) == (5, [])
+    bench.kubernetes.finish_rollout("app")
+    after = bench.restarted() if restart else bench
+    assert await after.refresh(after=60) is not None
+    assert states(after) == {"app": "Current 2"}
+    assert "rollout" not in after.status().conditions[ConditionType.READY].message
+    after.kubernetes.calls.clear()
+    await after.refresh(after=60)
+    assert "get_workload" not in after.kubernetes.calls
+    assert after.event_reasons == []
+
+
 async def test_a_look_that_fails_has_not_seen_the_end_of_a_daemon_sets_rollout() -> None:
     bench = a_bench()
     bench.kubernetes.put_workload("agent", kind="DaemonSet")
