@@ -25,6 +25,7 @@ from dbclusterref.resource.objects import ObjectKey
 F = TypeVar("F", bound=Callable[..., Any])
 
 BAD_SETTING = 2
+KUBERNETES_REFUSED = 5
 BROKEN_PIPE = 1
 """As click has it."""
 INTERRUPTED = 130
@@ -52,7 +53,7 @@ def cli() -> None:
     """Keeps Secrets in sync with DigitalOcean managed database clusters.
 
     Exit status: 0 success, 1 something checked or rendered is not as it must be, 2 a bad setting, 3 the leader lost its Lease,
-    4 one of the operator's tasks ended unexpectedly.
+    4 one of the operator's tasks ended unexpectedly, 5 the Kubernetes API did not answer or refused (a missing right, no CRD).
     """
 
 
@@ -125,7 +126,8 @@ def _with_kubernetes(work: Callable[[KubernetesApi], Awaitable[int]]) -> int:
         try:
             return await work(kubernetes)
         except KubernetesError as error:
-            raise SettingsError(error.message) from None
+            sys.stderr.write(f"dbclusterref: {error.message}\n")
+            return KUBERNETES_REFUSED
         finally:
             await kubernetes.close()
 

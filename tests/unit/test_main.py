@@ -89,6 +89,20 @@ def test_without_a_way_to_kubernetes_the_remedy_is_said(capsys: pytest.CaptureFi
     assert "set KUBECONFIG" in refused(capsys, command)
 
 
+@pytest.mark.parametrize("content", [None, "", "garbage", "contexts: 3", "current-context: gone"])
+@pytest.mark.parametrize("command", [["status"], ["explain", "orders-db"], ["check"], ["status", "-A"]])
+def test_a_kubeconfig_that_cannot_be_used_is_named_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], content: str | None
+) -> None:
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    line = refused(capsys, *command)
+    assert f"reading {file}" in line
+    assert "set KUBECONFIG" in line
+
+
 @pytest.mark.parametrize("arguments", [[], ["no-such-command"]])
 def test_a_missing_or_unknown_command_is_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     line = refused(capsys, *arguments)

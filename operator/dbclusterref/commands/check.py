@@ -1,10 +1,12 @@
 """`dbclusterref check`: tries what `run` would need, without running."""
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from dbclusterref.commands.http_client import make_client
+from dbclusterref.commands.reference_access import NO_CRD
 from dbclusterref.commands.settings import Settings
 from dbclusterref.digitalocean.client import PER_PAGE, DigitalOcean
 from dbclusterref.digitalocean.tokens import OperatorToken
@@ -74,7 +76,7 @@ async def _check_kubernetes(
 ) -> None:
     installed = await kubernetes.has_resource()
     report.say(f"Kubernetes API at {kubernetes.server}", good=True)
-    report.say(f"CustomResourceDefinition {PLURAL}.{GROUP}", good=installed)
+    report.say(f"CustomResourceDefinition {PLURAL}.{GROUP}" if installed else NO_CRD, good=installed)
     whose = ""
     if service_account:
         namespace, _, name = service_account.partition("/")
@@ -102,32 +104,41 @@ async def _check_kubernetes(
 
 
 async def _check_digitalocean(settings: Settings, *, report: _Report) -> None:
-    has_token = bool(settings.token or settings.token_file)
+    token, has_token = NO_TOKEN, bool(settings.token or settings.token_file)
+    if has_token:
+        try:
+            token = OperatorToken(value=settings.token, file=settings.token_file).read()
+        except Cause as cause:
+            report.say(f"the operator's own token: {cause.message}", good=False)
     async with make_client(user_agent="dbclusterref-check") as client:
         upstream = DigitalOcean(client, base_url=settings.api_url, grant_tag=settings.grant_tag)
         grants: Grants | None = None
         try:
-            token = OperatorToken(value=settings.token, file=settings.token_file).read() if has_token else NO_TOKEN
             # No cluster has this UUID: a 404 proves that the token is good, and a 401 that the API is reachable.
             with contextlib.suppress(UnconfirmedNotFound):
                 await upstream.get_cluster(token, NO_CLUSTER, observe=lambda *_: None)
-            if has_token and settings.token_namespaces:
+            if token != NO_TOKEN and settings.token_namespaces:
                 page = await upstream.get_page(token, None, known=None, observe=lambda *_: None)
                 grants = [cluster.granted_to for cluster in page.clusters or ()]
         except TokenInvalid as cause:
-            if has_token:
+            if token != NO_TOKEN:
                 report.say(f"the operator's own token: {cause.message}", good=False)
                 return
         except Cause as cause:
-            report.say(f"DigitalOcean API at {settings.api_url}: {cause.message}", good=False)
+            report.say(f"DigitalOcean API at {settings.api_url}: {_tried_once(cause.message)}", good=False)
             return
     report.say(f"DigitalOcean API at {settings.api_url}", good=True)
-    if has_token:
+    if token != NO_TOKEN:
         report.say("the operator's own token", good=True)
         if grants:
             _check_grants(grants, settings, report=report)
-    else:
+    elif not has_token:
         report.say("no token of the operator's own: every resource needs spec.apiTokenSecretRef", good=True)
+
+
+def _tried_once(message: str) -> str:
+    """Return an operator's message without what only the operator does."""
+    return re.sub(r"[;,] retrying( automatically)?\.", ".", message)
 
 
 def _check_grants(grants: Grants, settings: Settings, *, report: _Report) -> None:

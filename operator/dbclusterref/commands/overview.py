@@ -10,7 +10,8 @@ from typing import Literal
 import click
 
 from dbclusterref.commands.reasons import REASONS
-from dbclusterref.errors import KubernetesError, RateLimited, SettingsError
+from dbclusterref.commands.reference_access import get_reference, list_references, patch_reference
+from dbclusterref.errors import RateLimited
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey, key_of, metadata_of
 from dbclusterref.resource.status import ConditionType, Status
@@ -21,7 +22,6 @@ STILL_LIMITED = 10
 """Looks in a row that find the read delayed by the rate limit until nobody waits any longer: a reset may be near."""
 PENDING = "Pending"
 
-Json = dict[str, object]
 Output = Literal["table", "json"]
 
 
@@ -83,7 +83,7 @@ async def show_status(
     shown: Sequence[Row] = ()
     while True:
         now = datetime.now(tz=UTC)
-        found = [Row.of(body, now=now) async for body in kubernetes.list_references(namespace)]
+        found = [Row.of(body, now=now) async for body in list_references(kubernetes, namespace)]
         rows = sorted(found, key=lambda row: (row.namespace, row.name))
         if output == "json":
             click.echo(json.dumps([asdict(row) for row in rows], indent=None if watch else 2))
@@ -115,7 +115,7 @@ def table(rows: Iterable[Row], *, colored: bool) -> list[str]:
 async def refresh(kubernetes: KubernetesApi, key: ObjectKey, *, wait: float) -> int:
     """Request a read; with `wait` seconds, wait for its outcome and return 1 where the Secret is not fresh after it."""
     requested = datetime.now(tz=UTC).isoformat(timespec="microseconds")
-    await _patch(kubernetes, key, {"metadata": {"annotations": {REFRESH_REQUESTED_AT: requested}}})
+    await patch_reference(kubernetes, key, {"metadata": {"annotations": {REFRESH_REQUESTED_AT: requested}}})
     if not wait:
         click.echo(f"{key}: refresh requested.")
         return 0
@@ -123,7 +123,7 @@ async def refresh(kubernetes: KubernetesApi, key: ObjectKey, *, wait: float) -> 
     try:
         async with asyncio.timeout(wait):
             while True:
-                status = Status.from_body(await _get(kubernetes, key))
+                status = Status.from_body(await get_reference(kubernetes, key))
                 fresh = status.conditions.get(ConditionType.FRESH)
                 if fresh and status.last_handled_refresh_at == requested:
                     click.echo(f"{key}: {fresh.reason}: {_told(status)}")
@@ -144,14 +144,14 @@ def _told(status: Status) -> str:
 
 async def set_suspended(kubernetes: KubernetesApi, key: ObjectKey, *, suspended: bool) -> int:
     """Set spec.suspend. A GitOps tool that owns the field sets it back: change it in its source then."""
-    await _patch(kubernetes, key, {"spec": {"suspend": suspended}})
+    await patch_reference(kubernetes, key, {"spec": {"suspend": suspended}})
     click.echo(f"{key}: {'suspended' if suspended else 'resumed'}.")
     return 0
 
 
 async def explain(kubernetes: KubernetesApi, key: ObjectKey) -> int:
     """Print why a resource is as it is, what happens next, and what to do; return 1 where it is not ready and fresh."""
-    body = await _get(kubernetes, key)
+    body = await get_reference(kubernetes, key)
     now = datetime.now(tz=UTC)
     row, status = Row.of(body, now=now), Status.from_body(body)
     generation = metadata_of(body).get("generation")
@@ -172,19 +172,3 @@ async def explain(kubernetes: KubernetesApi, key: ObjectKey) -> int:
     lines.append(f"Answer:    {row.answer if row.answer in {'current', 'never'} else f'{row.answer} old'}")
     click.echo("\n".join(lines))
     return 0 if row.is_well else 1
-
-
-async def _get(kubernetes: KubernetesApi, key: ObjectKey) -> Json:
-    body = await kubernetes.get_reference(key)
-    if body is None:
-        raise SettingsError(f"there is no DatabaseClusterRef {key}; `dbclusterref status -A` lists them all.")
-    return body
-
-
-async def _patch(kubernetes: KubernetesApi, key: ObjectKey, patch: Json) -> None:
-    try:
-        await kubernetes.patch_reference(key, patch)
-    except KubernetesError as error:
-        if error.status == 404:  # noqa: PLR2004
-            raise SettingsError(f"there is no DatabaseClusterRef {key}; `dbclusterref status -A` lists them all.") from None
-        raise

@@ -1,14 +1,13 @@
 """`dbclusterref render`: the Secret a resource would get, from saved answers, without any server."""
 
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TextIO
 
 import yaml
 
+from dbclusterref.commands.documents import STANDARD_INPUT, documents_in, read_bytes, read_document, read_text
 from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints, Pool, User
 from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Replicas
 from dbclusterref.digitalocean.snapshot import Snapshot
@@ -19,8 +18,8 @@ from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.rendering import render_secret
 from dbclusterref.secret.state import DesiredSecret
 
+_ANY_CA = b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
 MASK = "••••••••"
-STANDARD_INPUT = "-"
 NO_UID = "00000000-0000-0000-0000-000000000000"
 """For a resource that was never applied: an owner reference to it would let the garbage collector delete the Secret."""
 
@@ -83,10 +82,10 @@ def render(
     body = _read_reference(reference)
     try:
         wanted = Reference.from_body(body)
-        found = _cluster_in(_parse(cluster), uuid=wanted.cluster_uuid, file=cluster)
+        found = _cluster_in(read_document(cluster), uuid=wanted.cluster_uuid, file=cluster)
         snapshot = Snapshot(
             cluster=found,
-            ca=_read_bytes(ca) if ca else b"",
+            ca=read_bytes(ca) if ca else b"",
             user=User.from_api(_member(user, "user"), path="user") if user else found.user(wanted.user),
             pool=Pool.from_api(_member(pool, "pool")) if pool else None,
             replicas=_read_replicas(replicas).addresses(region=found.region) if replicas else (),
@@ -94,7 +93,9 @@ def render(
         )
         # Without its user or pool the Secret would be another one than the operator's.
         if wanted.user and not snapshot.user:
-            raise SettingsError(f"--user: {cluster} has no user {wanted.user} (spec.user); give that user's answer.")
+            raise SettingsError(
+                f"--user: {cluster}, of --cluster, lists no user {wanted.user} (spec.user); give that user's own answer."
+            )
         if wanted.pool and not snapshot.pool:
             raise SettingsError(f"--pool: the resource names connection pool {wanted.pool}; give that pool's answer.")
         if wanted.wants_replicas and not replicas and found.engine not in WITHOUT_REPLICAS:
@@ -102,6 +103,7 @@ def render(
         secret = _rendered(wanted, snapshot, file=cluster)
         others = render_secret(wanted, _with_other_secrets(snapshot)).data
         secret_keys = {name for name, value in others.items() if value != secret.data[name]}
+        without_ca = "" if ca else _without_ca(secret, render_secret(wanted, replace(snapshot, ca=_ANY_CA, packed=b"")))
     except Cause as cause:
         out.write(f"# no Secret: {cause.reason}: {cause.message}\n")
         return 1
@@ -115,8 +117,22 @@ def render(
     shown = {name: MASK if masked and name in secret_keys else value.decode() for name, value in sorted(secret.data.items())}
     if masked:
         out.write("# Secret values are masked; --reveal shows them.\n")
-    out.write(yaml.safe_dump(manifest | {"stringData": shown}, sort_keys=False, allow_unicode=True))
+    out.writelines(f"# {comment}\n" for comment in filter(None, (*secret.notes, without_ca)))
+    # Through JSON, which knows plain values only: a YAML writer refuses an enumeration's member, though it is a text.
+    plain = json.loads(json.dumps(manifest | {"stringData": shown}))
+    out.write(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     return 0
+
+
+def _without_ca(secret: DesiredSecret, complete: DesiredSecret) -> str:
+    """Say what the Secret lacks because --ca was not given; "" where that makes no difference."""
+    missing = sorted(complete.data.keys() - secret.data.keys())
+    different = sorted(name for name, value in secret.data.items() if complete.data.get(name) != value)
+    parts = [
+        *([f"these keys are missing: {', '.join(missing)}"] if missing else []),
+        *([f"these differ: {', '.join(different)}"] if different else []),
+    ]
+    return f"Without --ca {', and '.join(parts)}." if parts else ""
 
 
 def _rendered(wanted: Reference, snapshot: Snapshot, *, file: str) -> DesiredSecret:
@@ -180,14 +196,14 @@ def _cluster_in(answer: object, *, uuid: str, file: str) -> DatabaseCluster:
 
 
 def _read_reference(file: str) -> dict[str, object]:
-    text = _text(file)
-    body = _parsed(text, file=file)
-    if not isinstance(body, dict):
-        raise SettingsError(f"--reference: {file} holds no object; give a DatabaseClusterRef as YAML or JSON.")
+    text = read_text(file)
+    body, node = _reference_among(
+        documents_in(text, file=file), list(yaml.compose_all(text, Loader=yaml.SafeLoader)), file=file
+    )
     kind = (body.get("apiVersion", API_VERSION), body.get("kind", KIND))
     if kind != (API_VERSION, KIND):
         raise SettingsError(f"--reference: {file} is a {kind[1]} of {kind[0]}; give a {KIND} of {API_VERSION}.")
-    if unknown := list(_unknown_fields(yaml.compose(text, Loader=yaml.SafeLoader), KNOWN_FIELDS, path="")):
+    if unknown := list(_unknown_fields(node, KNOWN_FIELDS, path="")):
         raise SettingsError(
             f"--reference: {file}: unknown field {', '.join(unknown)}; `kubectl explain dbref.spec` lists them."
         )
@@ -197,6 +213,23 @@ def _read_reference(file: str) -> dict[str, object]:
     metadata.setdefault("namespace", "default")
     metadata.setdefault("uid", NO_UID)
     return body
+
+
+def _reference_among(
+    documents: Sequence[object], nodes: Sequence[yaml.Node | None], *, file: str
+) -> tuple[dict[str, object], yaml.Node | None]:
+    """Return the reference and its node: the only document there is, or the one DatabaseClusterRef among several."""
+    found = [(one, node) for one, node in zip(documents, nodes, strict=True) if isinstance(one, dict)]
+    if not found:
+        raise SettingsError(f"--reference: {file} holds no object; give a DatabaseClusterRef as YAML or JSON.")
+    if len(found) > 1:
+        references = [(one, node) for one, node in found if one.get("kind") == KIND]
+        if not references:
+            raise SettingsError(f"--reference: {file} holds {len(found)} documents and no {KIND}; give a file with one.")
+        found = references
+    if len(found) > 1:
+        raise SettingsError(f"--reference: {file} holds {len(found)} {KIND}s; give a file with one.")
+    return found[0]
 
 
 def _unknown_fields(node: yaml.Node | None, known: Tree, *, path: str) -> Iterator[str]:
@@ -210,49 +243,22 @@ def _unknown_fields(node: yaml.Node | None, known: Tree, *, path: str) -> Iterat
             yield from _unknown_fields(value, below, path=f"{name}.")
 
 
-def _read_bytes(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read ({type(error).__name__}); give a readable file.") from None
-
-
 def _read_password(file: str, wanted: Reference) -> str:
     if wanted.password_secret is None:
         raise SettingsError("--password: the resource names no Secret for it; add spec.passwordSecretRef.")
-    password = password_in(_read_bytes(file))
+    password = password_in(read_bytes(file))
     if not password:
         raise SettingsError(f"--password: {file} must hold the password, one line of text.")
     return password
 
 
 def _read_replicas(file: str) -> Replicas:
-    answer = _parse(file)
+    answer = read_document(file)
     return Replicas.from_api(answer.get("replicas") if isinstance(answer, Mapping) else answer)
 
 
-def _text(file: str) -> str:
-    try:
-        return _read_bytes(file).decode("utf-8")
-    except UnicodeDecodeError:
-        raise SettingsError(f"{file} cannot be read (UnicodeDecodeError); give a YAML or JSON file.") from None
-
-
-def _parse(file: str) -> object:
-    return _parsed(_text(file), file=file)
-
-
-def _parsed(text: str, *, file: str) -> object:
-    try:
-        value: object = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{file} cannot be read ({type(error).__name__}); give a YAML or JSON file.") from None
-    # Times and the like become text, as they are in JSON.
-    return json.loads(json.dumps(value, default=str))
-
-
 def _member(file: str, name: str) -> object:
-    answer = _parse(file)
+    answer = read_document(file)
     if not isinstance(answer, Mapping):
         raise SettingsError(f"{file} holds no object; give a YAML or JSON file as the API writes it.")
     return answer.get(name, answer)

@@ -1,6 +1,7 @@
 """How to reach the API server and as whom: where the configuration is found, and a bearer token that is replaced in time."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
@@ -76,39 +77,46 @@ class TokenSource:
         return self._is_rejected or age > TOKEN_AGE
 
 
-async def load_configuration(environ: Mapping[str, str]) -> Configuration:
+async def load_configuration(environ: Mapping[str, str], *, context: str = "") -> Configuration:
     """Find out how to reach the API server: KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config.
 
-    Raises SettingsError where none of them can be used.
+    `context` names another context of the kubeconfig than its current one. Raises SettingsError where none of them can be used.
     """
+    # What is wrong with a kubeconfig is said once, in our own words.
+    logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)
     configuration = Configuration()
     # Otherwise aiohttp reads netrc in a thread for every single request.
     configuration.client_session_kwargs = {"trust_env": False}
     configuration.connection_pool_maxsize = MAX_CONNECTIONS
     path = environ.get("KUBECONFIG") or None
     try:
-        if path is None and environ.get("KUBERNETES_SERVICE_HOST"):
+        if path is None and not context and environ.get("KUBERNETES_SERVICE_HOST"):
             load_incluster_config(client_configuration=configuration, try_refresh_token=False)
             configuration.refresh_api_key_hook = TokenSource(_read_service_account)
         else:
-            await _load_kubeconfig(path, configuration)
+            await _load_kubeconfig(path, configuration, context=context or None)
     except _UNUSABLE as error:
-        raise SettingsError(
-            f"no usable Kubernetes configuration ({type(error).__name__} reading {path or '~/.kube/config'}); "
-            "set KUBECONFIG to a file that `kubectl` works with, or run in a pod with a ServiceAccount."
-        ) from None
+        raise _unusable(path, error, context=context) from None
     if configuration.proxy and not configuration.proxy.startswith(("http://", "https://")):
         scheme = configuration.proxy.partition("://")[0]
         raise SettingsError(f"the kubeconfig's proxy-url has the scheme {scheme}; only http and https proxies are supported.")
     return configuration
 
 
-async def _load_kubeconfig(path: str | None, configuration: Configuration) -> None:
-    loader = await load_kube_config(path, client_configuration=configuration, persist_config=False)
+def _unusable(path: str | None, error: Exception, *, context: str) -> SettingsError:
+    at = f", context {context}" if context else ""
+    return SettingsError(
+        f"no usable Kubernetes configuration ({type(error).__name__} reading {path or '~/.kube/config'}{at}); "
+        "set KUBECONFIG to a file that `kubectl` works with, or run in a pod with a ServiceAccount."
+    )
+
+
+async def _load_kubeconfig(path: str | None, configuration: Configuration, *, context: str | None) -> None:
+    loader = await load_kube_config(path, context=context, client_configuration=configuration, persist_config=False)
 
     async def read(configuration: Configuration) -> datetime | None:
         again = Configuration()
-        loader = await load_kube_config(path, client_configuration=again, persist_config=False)
+        loader = await load_kube_config(path, context=context, client_configuration=again, persist_config=False)
         configuration.api_key.update(again.api_key)
         return _expiry(loader)
 
@@ -134,10 +142,18 @@ def own_namespace(environ: Mapping[str, str], *, default: str = "dbclusterref-sy
     return environ.get("POD_NAMESPACE") or (file.read_text().strip() if file.is_file() else default)
 
 
-def context_namespace(environ: Mapping[str, str]) -> str:
-    """Return the namespace of the kubeconfig's current context, as kubectl would use it."""
-    try:
-        _, current = list_kube_config_contexts(config_file=environ.get("KUBECONFIG"))
-    except (ConfigException, OSError, yaml.YAMLError):
+def context_namespace(environ: Mapping[str, str], *, context: str = "") -> str:
+    """Return the namespace of a context, the kubeconfig's current one by default, as kubectl would use it.
+
+    Raises SettingsError where there is a kubeconfig that cannot be used.
+    """
+    path = environ.get("KUBECONFIG") or None
+    if path is None and not context and environ.get("KUBERNETES_SERVICE_HOST"):
         return own_namespace(environ, default="default")
-    return str(current["context"].get("namespace") or "default")
+    logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)
+    try:
+        contexts, current = list_kube_config_contexts(config_file=path)
+        chosen = next(one for one in contexts if one["name"] == context) if context else current
+        return str(chosen["context"].get("namespace") or "default")
+    except (*_UNUSABLE, StopIteration) as error:
+        raise _unusable(path, error, context=context) from None

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from dbclusterref.commands.check import RIGHTS, check
+from dbclusterref.commands.reference_access import NO_CRD
 from dbclusterref.commands.settings import Settings
 from sandbox.digitalocean import DEFAULT_TOKEN, Control, serve_simulator
 
@@ -105,10 +106,8 @@ async def test_a_missing_crd_and_a_missing_right_fail(checking: Checking) -> Non
     status, text = await checking.run()
     assert status == 1
     failed = [line for line in text.splitlines() if line.startswith("FAIL")]
-    assert failed[:2] == [
-        "FAIL  CustomResourceDefinition databaseclusterrefs.dbclusterref.io",
-        "FAIL  right to patch secrets in all namespaces",
-    ]
+    assert failed[:2] == [f"FAIL  {NO_CRD}", "FAIL  right to patch secrets in all namespaces"]
+    assert "databaseclusterrefs.dbclusterref.io is not installed. Apply crds/" in failed[0]
 
 
 @pytest.mark.sockets
@@ -165,7 +164,9 @@ async def test_a_bad_token_fails(checking: Checking, simulator: str) -> None:
 async def test_a_token_file_that_is_missing_fails(checking: Checking, simulator: str, tmp_path: Path) -> None:
     status, text = await checking.run(Settings(api_url=simulator, token_file=str(tmp_path / "none")))
     assert status == 1
+    assert "FAIL  the operator's own token: " in text
     assert "token file cannot be read" in text
+    assert f"ok    DigitalOcean API at {simulator}" in text, "which was reached all the same"
 
 
 @pytest.mark.sockets
@@ -190,6 +191,7 @@ async def test_an_api_that_is_out_of_reach_fails_also_without_a_token(checking: 
     status, text = await checking.run(Settings(api_url="http://127.0.0.1:9"))
     assert status == 1
     assert "FAIL  DigitalOcean API at http://127.0.0.1:9: " in text
+    assert "etrying" not in text, "it tries once"
 
 
 @pytest.mark.sockets

@@ -1,76 +1,14 @@
 import itertools
 import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from datetime import timedelta
 
 import pytest
 
 from dbclusterref.commands.overview import Row, age, explain, refresh, set_suspended, show_status, table
-from dbclusterref.errors import KubernetesError, SettingsError
-from dbclusterref.kube.client import KubernetesApi
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
-from tests.support.builders import KEY, Body, reference_body
-
-NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
-
-
-def at(**ago: int) -> str:
-    return (NOW - timedelta(**ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def status(*, ready: bool = True, fresh: bool = True, reason: str = "Synced", **members: Any) -> Body:
-    return {
-        "observedGeneration": 1,
-        "conditions": [
-            {"type": "Ready", "status": str(ready), "reason": "Synced" if ready else reason, "message": "The Secret is there.",
-             "observedGeneration": 1, "lastTransitionTime": at(days=3)},
-            {"type": "Fresh", "status": str(fresh), "reason": reason, "message": "As it says.",
-             "observedGeneration": 1, "lastTransitionTime": at(minutes=7)},
-        ],
-        "binding": {"name": "orders-db"},
-        "cluster": {"name": "orders", "engine": "pg"},
-        "secretRevision": 3,
-        "lastChangeTime": at(hours=5),
-        "lastSyncTime": at(minutes=12),
-        **members,
-    }  # fmt: skip
-
-
-def body(**of_status: Any) -> Body:
-    return reference_body() | {"status": status(**of_status)}
-
-
-class Api:
-    """As much of the Kubernetes API as the commands ask."""
-
-    def __init__(self, *bodies: Body) -> None:
-        self.bodies = {ObjectKey(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in bodies}
-        self.patches: list[tuple[ObjectKey, Body]] = []
-        self.acknowledges = True
-
-    async def list_references(self, namespace: str) -> AsyncIterator[Body]:
-        for key, one in self.bodies.items():
-            if namespace in {"", key.namespace}:
-                yield one
-
-    async def get_reference(self, key: ObjectKey) -> Body | None:
-        found = self.bodies.get(key)
-        if found and self.patches and self.acknowledges:
-            asked = self.patches[-1][1].get("metadata", {}).get("annotations", {}).get(REFRESH_REQUESTED_AT)
-            found["status"]["lastHandledRefreshAt"] = asked
-        return found
-
-    async def patch_reference(self, key: ObjectKey, patch: Body) -> Body:
-        if key not in self.bodies:
-            raise KubernetesError("not found", status=404)
-        self.patches.append((key, patch))
-        return self.bodies[key]
-
-
-def api(*bodies: Body) -> tuple[Api, KubernetesApi]:
-    made = Api(*bodies)
-    return made, cast("KubernetesApi", made)
+from dbclusterref.errors import SettingsError
+from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
+from tests.support.builders import KEY, reference_body
+from tests.support.reference_api import NOW, api, body, status
 
 
 def test_a_row_says_why_the_resource_is_not_fresh_and_how_old_its_answer_is() -> None:

@@ -193,7 +193,7 @@ def test_without_the_users_or_pools_answer_no_other_one_is_shown_in_its_place(re
 def test_a_file_that_cannot_be_read_is_named(rendering: Rendering) -> None:
     with pytest.raises(SettingsError, match=r"missing\.pem cannot be read"):
         rendering.run("--ca", str(rendering.directory / "missing.pem"))
-    with pytest.raises(SettingsError, match=r"missing\.json cannot be read \(FileNotFoundError\)"):
+    with pytest.raises(SettingsError, match=r"missing\.json cannot be read: it does not exist"):
         rendering.run("--user", str(rendering.directory / "missing.json"))
     with pytest.raises(SettingsError, match=r"bad\.json cannot be read"):
         rendering.run("--user", rendering.put("bad.json", "a: b: CANARY"))
@@ -243,3 +243,59 @@ def test_what_is_no_password_is_refused_and_not_shown(without_password: Renderin
 def test_a_password_that_the_operator_would_not_use_is_refused(rendering: Rendering) -> None:
     with pytest.raises(SettingsError, match=r"add spec\.passwordSecretRef"):
         rendering.run("--password", rendering.put("password", "sesame"))
+
+
+def test_a_secret_of_a_type_of_its_own_is_shown(rendering: Rendering) -> None:
+    rendering.reference["spec"]["secret"] = {
+        "type": "Opaque", "keySets": ["Env"], "endpoints": ["Standby"], "missingStandby": "UsePrimary", "tls": "Encrypt",
+        "deletionPolicy": "Retain",
+    }  # fmt: skip
+    assert rendering.shown()["type"] == "Opaque"
+
+
+def test_the_one_reference_among_several_documents_is_taken(rendering: Rendering) -> None:
+    several = "kind: Deployment\napiVersion: apps/v1\n---\n" + yaml.safe_dump(rendering.reference) + "---\n"
+    assert rendering.shown("--reference", rendering.put("several.yaml", several))["metadata"]["name"] == "orders-db"
+    rendering.reference["spec"]["wrong"] = 1
+    several = "kind: Deployment\napiVersion: apps/v1\n---\n" + yaml.safe_dump(rendering.reference)
+    line = several.splitlines().index("  wrong: 1") + 1
+    with pytest.raises(SettingsError, match=rf"unknown field spec\.wrong \(line {line}\)"):
+        rendering.run("--reference", rendering.put("several.yaml", several))
+
+
+def test_the_reference_of_the_sample_application_is_taken(rendering: Rendering) -> None:
+    sample = ROOT / "deploy" / "samples" / "application.yaml"
+    assert rendering.shown("--reference", str(sample))["metadata"]["name"] == "orders-env"
+
+
+def test_several_references_or_none_are_refused(rendering: Rendering) -> None:
+    text = yaml.safe_dump(rendering.reference)
+    with pytest.raises(SettingsError, match=r"^--reference: .* holds 2 DatabaseClusterRefs; give a file with one"):
+        rendering.run("--reference", rendering.put("two.yaml", f"{text}---\n{text}"))
+    with pytest.raises(SettingsError, match=r"^--reference: .* holds 2 documents and no DatabaseClusterRef"):
+        rendering.run("--reference", rendering.put("none.yaml", "kind: Pod\n---\nkind: Service\n"))
+    with pytest.raises(SettingsError, match=r"c\.yaml holds several documents; give a file with one"):
+        rendering.run("--cluster", rendering.put("c.yaml", "a: 1\n---\nb: 1\n"))
+
+
+def test_what_the_missing_ca_would_change_is_said(rendering: Rendering) -> None:
+    _, text = rendering.run()
+    assert "# Without --ca these keys are missing: ca.crt, certificates" in text
+    rendering.reference["spec"]["secret"] = {"mountPath": "/bindings/orders-db"}
+    _, text = rendering.run()
+    (line,) = [line for line in text.splitlines() if line.startswith("# Without --ca")]
+    assert "missing: " in line
+    assert "ca.crt, certificates, sslrootcert" in line
+    assert "differ: " in line
+    assert "# Without --ca" not in rendering.run("--ca", rendering.put("ca.pem", PEM.decode()))[1]
+
+
+def test_what_ready_would_note_is_said(rendering: Rendering) -> None:
+    rendering.reference["spec"]["secret"] = {"template": {"URL": "{replica-uri}"}}
+    assert "# Left out, because the cluster has no usable value for them: URL.\n" in rendering.run()[1]
+
+
+def test_the_flag_that_was_given_is_the_one_that_is_named(rendering: Rendering) -> None:
+    rendering.reference["spec"]["user"] = "reporting"
+    with pytest.raises(SettingsError, match=r"^--user: .*cluster\.json, of --cluster, lists no user reporting \(spec\.user\)"):
+        rendering.run()
