@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.account import Account
+from dbclusterref.digitalocean.accounts import Accounts
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.kube.fence import Fence
@@ -13,6 +14,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.ca_publisher import CaPublisher
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.followers import Followers
+from dbclusterref.reconcile.named_secrets import ObservedSecrets, SecretRounds
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
@@ -49,6 +51,7 @@ class Bench:
         ca_config_maps: bool = True,
         limit: NamespaceLimit | None = None,
         delete_revoked: bool = False,
+        own: OperatorToken | None = None,
     ) -> None:
         self.kubernetes, self.upstream, self.clock = kubernetes, upstream, clock
         self.marked: set[ObjectKey] = set()
@@ -58,6 +61,16 @@ class Bench:
         self.metrics = metrics = Metrics()
         self.accounts = Accounts(
             lambda token: Account(Reader(token, upstream=upstream, clock=a_clock(clock)), on_change=self.look)
+        )
+        self.named_secrets = ObservedSecrets(kubernetes, clock=clock)
+        self.tokens = Tokens(self.named_secrets, own=own or OperatorToken(value=TOKEN), allowed=("shop", "team"), clock=clock)
+        self.rounds = SecretRounds(
+            self.named_secrets,
+            store=self.store,
+            tokens=self.tokens,
+            accounts=self.accounts,
+            look=self.look,
+            logger=logging.getLogger("test"),
         )
         fence = Fence(kubernetes, seconds_left=lambda: float("inf") if self.leading else 0.0)
         reporter = Reporter(
@@ -71,8 +84,8 @@ class Bench:
         )
         self.reconciler = Reconciler(
             store=self.store,
-            passwords=Passwords(kubernetes),
-            tokens=Tokens(kubernetes, own=OperatorToken(value=TOKEN), allowed=("shop", "team"), clock=clock),
+            passwords=Passwords(self.named_secrets),
+            tokens=self.tokens,
             accounts=self.accounts,
             publisher=Publisher(
                 fence,

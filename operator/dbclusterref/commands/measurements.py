@@ -8,7 +8,7 @@ from itertools import islice
 
 from dbclusterref.clock import Clock
 from dbclusterref.commands.reference_series import ReferenceCollector, ReferenceSeries
-from dbclusterref.digitalocean.account import Accounts
+from dbclusterref.digitalocean.accounts import Accounts
 from dbclusterref.digitalocean.traffic import Traffic
 from dbclusterref.errors import TooLarge
 from dbclusterref.metrics import OVERDUE, PENDING, Metrics

@@ -19,7 +19,8 @@ from dbclusterref.commands.measurements import Measurements
 from dbclusterref.commands.probes import ProbeServer, serve_probes
 from dbclusterref.commands.secure_metrics import Certificate, TokenFile, serve_secure_metrics
 from dbclusterref.commands.settings import Settings
-from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.account import Account
+from dbclusterref.digitalocean.accounts import Accounts
 from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
@@ -33,6 +34,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.ca_publisher import CaPublisher
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.followers import Followers
+from dbclusterref.reconcile.named_secrets import ObservedSecrets, SecretRounds
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publisher
@@ -113,6 +115,13 @@ class _Operator:
         instance = f"{environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         self._leader = self._make_leader(environ, instance=instance) if settings.leader_elect else None
         self._accounts = Accounts(self._account_maker(client))
+        self._named_secrets = ObservedSecrets(kubernetes, clock=self._clock.monotonic)
+        self._tokens = Tokens(
+            self._named_secrets,
+            own=OperatorToken(value=settings.token, file=settings.token_file),
+            allowed=settings.token_namespaces,
+            clock=self._clock.monotonic,
+        )
         self._measurements = Measurements(
             metrics,
             store=self._store,
@@ -163,6 +172,7 @@ class _Operator:
         servers = await self._serve()
         # Everything long-lived starts before kopf: at its end kopf cancels each task that began after it did.
         self._supervisor.start("housekeeping", self._keep_house())
+        self._supervisor.start("named-secrets", self._look_at_named_secrets())
         self._supervisor.start("events", self._events.run())
         if self._leader:
             self._supervisor.start("leader", self._lead(self._leader))
@@ -219,6 +229,26 @@ class _Operator:
                 self._supervisor.report("Reading from DigitalOcean", bug)
             self._accounts.drop_unused(since=self._clock.monotonic() - 3600.0)
 
+    async def _look_at_named_secrets(self) -> None:
+        rounds = SecretRounds(
+            self._named_secrets,
+            store=self._store,
+            tokens=self._tokens,
+            accounts=self._accounts,
+            look=self._look,
+            logger=LOGGER,
+        )
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            if self._may_write():
+                await rounds.make()
+
+    def _look(self, key: ObjectKey) -> None:
+        entry = self._store.get(key)
+        if entry:
+            entry.reads.due_now()
+            self._controller.mark(key, urgent=True)
+
     def _may_write(self) -> bool:
         return self._leader is None or self._leader.is_leading()
 
@@ -270,13 +300,8 @@ class _Operator:
         )
         return Reconciler(
             store=self._store,
-            passwords=Passwords(self._kubernetes),
-            tokens=Tokens(
-                self._kubernetes,
-                own=OperatorToken(value=settings.token, file=settings.token_file),
-                allowed=settings.token_namespaces,
-                clock=self._clock.monotonic,
-            ),
+            passwords=Passwords(self._named_secrets),
+            tokens=self._tokens,
             accounts=self._accounts,
             publisher=Publisher(
                 fence,
@@ -315,14 +340,8 @@ class _Operator:
         grant_tag = self._settings.grant_tag
         upstream = DigitalOcean(client, base_url=self._settings.api_url, grant_tag=grant_tag)
 
-        def look(key: ObjectKey) -> None:
-            entry = self._store.get(key)
-            if entry:
-                entry.reads.due_now()
-                self._controller.mark(key, urgent=True)
-
         def open_account(token: str) -> Account:
-            return Account(Reader(token, upstream=upstream, clock=self._clock), on_change=look, grant_tag=grant_tag)
+            return Account(Reader(token, upstream=upstream, clock=self._clock), on_change=self._look, grant_tag=grant_tag)
 
         return open_account
 

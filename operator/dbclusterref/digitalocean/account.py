@@ -178,7 +178,7 @@ class Account:
     def _require_grant(self, reference: Reference, cluster: DatabaseCluster) -> None:
         if reference.token_secret or cluster.is_granted_to(reference.key.namespace):
             return
-        self._cache.demand.leave(cluster.uuid, reference.key)
+        self._cache.leave(cluster.uuid, reference.key)
         raise self._not_granted(reference, revoked=cluster.is_revoked_for(reference.key.namespace))
 
     def _not_granted(self, reference: Reference, *, revoked: bool = False) -> NotGranted:
@@ -249,6 +249,18 @@ class Account:
         """Return whether nobody has read through it since then, nor is due to: some references are read once a day."""
         self._poller.replan(self._now())
         return self.used_at < since and not self._cache.demand
+
+    def release(self, still_reads: Callable[[ObjectKey, str], bool]) -> None:
+        """Stop reading for the references of which `still_reads` says that they do not, or no longer, read a cluster."""
+        cache, released = self._cache, False
+        for uuid in cache.demand.clusters():
+            for key in cache.demand.followers(uuid):
+                if not still_reads(key, uuid):
+                    cache.leave(uuid, key)
+                    released = True
+        if released:
+            self._poller.plan_again()
+            self._poller.replan(self._now())
 
     def close(self) -> None:
         """End the account's own task."""
@@ -352,48 +364,3 @@ def _place(reference: Reference, wanted: Freshness) -> What:
     """Name a reference's place in the queue: the same whichever of its reads is needed, so that it keeps its place."""
     name = ("pool", reference.pool) if reference.pool else ("user", reference.user)
     return (type(wanted).__name__, reference.cluster_uuid, *name)
-
-
-class Accounts:
-    """The accounts in use, one per distinct token; tokens are the only key, and are never shown."""
-
-    def __init__(self, make_account: Callable[[str], Account]) -> None:
-        self._make_account = make_account
-        self._by_token: dict[str, Account] = {}
-
-    def of(self, token: str) -> Account:
-        """Return the token's account; open it if there is none."""
-        account = self._by_token.get(token)
-        if account is None:
-            account = self._by_token[token] = self._make_account(token)
-        return account
-
-    @property
-    def slowdown(self) -> float:
-        """The greatest slowdown of any token."""
-        return max((account.slowdown for account in self._by_token.values()), default=1.0)
-
-    def read_times(self) -> dict[str, float]:
-        """Return when DigitalOcean last answered for each cluster, through whichever token."""
-        latest: dict[str, float] = {}
-        for account in self._by_token.values():
-            for uuid, read_at in account.read_times():
-                latest[uuid] = max(read_at, latest.get(uuid, read_at))
-        return latest
-
-    def keep_going(self) -> list[Exception]:
-        """Make sure that every account's own task runs; return the unexpected exceptions since the last call."""
-        for account in self._by_token.values():
-            account.keep_going()
-        return [bug for account in self._by_token.values() for bug in account.take_bugs()]
-
-    def problems(self) -> list[str]:
-        """Return a sentence for each account whose own task keeps dying."""
-        return [problem for account in self._by_token.values() for problem in account.problems()]
-
-    def drop_unused(self, *, since: float) -> None:
-        """Drop accounts that nobody reads through any more: rotated tokens and what was read with them."""
-        for token, account in list(self._by_token.items()):
-            if account.is_unused(since=since):
-                account.close()
-                del self._by_token[token]

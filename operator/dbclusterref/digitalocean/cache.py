@@ -72,6 +72,13 @@ class ClusterCache:
             if uuid not in self.late and now - kept.read_at > LATE * self.demand.interval(uuid)
         ]
 
+    def leave(self, uuid: str, key: ObjectKey) -> None:
+        """Forget a reference's interest in a cluster; one that nobody wants any more is not awaited."""
+        self.demand.leave(uuid, key)
+        if uuid not in self.demand:
+            self.waiting.discard(uuid)
+            self.late.discard(uuid)
+
     def forget_unwanted(self, now: float) -> None:
         """Drop answers that no reference has used for a while."""
         for uuid in [u for u, kept in self._answers.items() if u not in self.demand and now - kept.read_at > SPARE]:

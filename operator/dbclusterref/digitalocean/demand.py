@@ -1,7 +1,7 @@
 """Which clusters are wanted, by which references, how often, and how fresh an answer must be. Pure.
 
-A reference's interest in a cluster is recorded at each of its reads, and lapses when there has been none for long: nothing has
-to say that a reference is gone. Times are monotonic seconds.
+A reference's interest in a cluster is recorded at each of its reads, and ends when it leaves: `reconcile/named_secrets` sees to
+that. It lapses besides when there has been no read for long. Times are monotonic seconds.
 """
 
 import math

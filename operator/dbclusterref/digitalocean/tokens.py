@@ -96,6 +96,17 @@ class Tokens:
             )
         return _usable(self._own.read(), where="the operator's own token")
 
+    def forget(self, secret: ObjectKey) -> None:
+        """Have a token Secret read again at its next use: it has changed."""
+        self._kept.pop(secret, None)
+
+    def own_state(self) -> int:
+        """Return a number that changes with the operator's own token."""
+        try:
+            return hash(self._own.read())
+        except TokenSecretMissing as cause:
+            return hash(cause.message)
+
     def rejected(self, reference: Reference) -> TokenInvalid:
         """Return the cause for which DigitalOcean answered 401: it names where the token came from."""
         ref = reference.token_secret

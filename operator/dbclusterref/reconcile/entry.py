@@ -28,6 +28,8 @@ from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.spec_digest import same_reads
 from dbclusterref.resource.status import REPLICAS, ConditionType, Status, Summary, pack_status, unpack_status
 
+_NO_TOKEN = 0
+"""In place of a token's hash, where there was none at the last look: any token takes its place."""
 _OF_THIS_SIDE = (
     AccessDenied,
     InvalidSpec,
@@ -110,6 +112,10 @@ class ReadState:
         had_none = isinstance(self.cause, TokenSecretMissing | TokenSecretForbidden | AccessDenied)
         if had_none or (replaced and self.waits_for_a_person):
             self.cause = None
+
+    def lost_token(self) -> None:
+        """Record that there is no token: whatever was last used is used no longer."""
+        self.token = _NO_TOKEN
 
     def believe(self, status: Status, *, generation: int) -> None:
         """Take over from a status what DigitalOcean has answered to an earlier process, or to another one."""

@@ -14,7 +14,8 @@ from math import inf, isfinite
 
 from dbclusterref.backoff import LOCAL_CAP, after_failure, after_success
 from dbclusterref.clock import Clock
-from dbclusterref.digitalocean.account import Account, Accounts, Queued
+from dbclusterref.digitalocean.account import Account, Queued
+from dbclusterref.digitalocean.accounts import Accounts
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
 from dbclusterref.digitalocean.rate_limit import queued
@@ -279,6 +280,8 @@ class Reconciler:
         except Cause as raised:
             if account:
                 _record_failure(entry, reference, raised, account=account)
+            else:
+                reads.lost_token()
             guard = account.deletion_guard if account else None
             cause = self._confirmed(entry, reference, raised, guard=guard)
             # A failed attempt is acknowledged too, with its cause in the same status; one that the rate limit delays was none.
@@ -307,6 +310,7 @@ class Reconciler:
             newer = await self._tokens.find(reference, fresh=True)
             if newer == token:
                 raise self._tokens.rejected(reference) from None
+            entry.reads.found_token(newer)
             return await read_with(newer)
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, guard: DeletionGuard | None) -> Cause:

@@ -11,7 +11,8 @@ from cryptography.x509.oid import NameOID
 
 from dbclusterref.commands import measurements
 from dbclusterref.commands.measurements import Measurements, not_after
-from dbclusterref.digitalocean.account import Account, Accounts
+from dbclusterref.digitalocean.account import Account
+from dbclusterref.digitalocean.accounts import Accounts
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
 from dbclusterref.digitalocean.traffic import Traffic

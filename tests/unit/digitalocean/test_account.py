@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.digitalocean.account import Account, Accounts, Queued
+from dbclusterref.digitalocean.account import Account, Queued
 from dbclusterref.digitalocean.ca_schedule import CA_MAX_AGE, NO_CA_MAX_AGE
 from dbclusterref.digitalocean.demand import LOOK, Requested, Routine
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
@@ -723,52 +723,6 @@ async def test_every_reply_tells_the_budget_what_is_left(account: Account, upstr
     with pytest.raises(RateLimited):
         await read(account, clusterUUID=OTHER_UUID)
     assert account._reader.budget.stay_away_until > account._now()
-
-
-# --- accounts --------------------------------------------------------------------------------------------------------------
-
-
-async def test_tokens_do_not_hold_each_other_up(upstream: FakeUpstream, clock: FakeClock) -> None:
-    accounts = Accounts(lambda token: open_account(token, clock=clock, upstream=upstream))
-    upstream.trouble["*"] = RateLimited("slow down")
-    with pytest.raises(RateLimited):
-        await read(accounts.of("one"))
-    upstream.trouble.clear()
-    assert (await read(accounts.of("two"))).cluster == a_cluster()
-    with pytest.raises(RateLimited):
-        await read(accounts.of("one"))
-
-
-async def test_an_answer_is_not_shared_with_another_token(upstream: FakeUpstream, clock: FakeClock) -> None:
-    accounts = Accounts(lambda token: open_account(token, clock=clock, upstream=upstream))
-    await read(accounts.of("one"))
-    await read(accounts.of("two"))
-    assert upstream.tokens == ["one", "one", "two", "two"]
-    assert accounts.of("one") is accounts.of("one")
-
-
-async def test_an_account_nobody_reads_through_is_forgotten(upstream: FakeUpstream, clock: FakeClock) -> None:
-    accounts = Accounts(lambda token: open_account(token, clock=clock, upstream=upstream))
-    used, unused = accounts.of("used"), accounts.of("unused")
-    clock.advance(100)
-    await read(used)
-    accounts.drop_unused(since=clock.seconds - 50)
-    assert accounts.of("used") is used
-    assert accounts.of("unused") is not unused
-
-
-async def test_an_account_that_is_read_once_a_day_is_kept_in_between_and_no_longer(
-    upstream: FakeUpstream, clock: FakeClock
-) -> None:
-    accounts = Accounts(lambda token: open_account(token, clock=clock, upstream=upstream))
-    rare = accounts.of("rare")
-    await read(rare, refreshInterval="24h")
-    clock.advance(23 * 3600)
-    accounts.drop_unused(since=clock.seconds - 3600)
-    assert accounts.of("rare") is rare
-    clock.advance(60 * 3600)
-    accounts.drop_unused(since=clock.seconds - 3600)
-    assert accounts.of("rare") is not rare
 
 
 async def test_neither_token_nor_password_is_in_a_representation(account: Account) -> None:

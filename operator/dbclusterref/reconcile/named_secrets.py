@@ -1,0 +1,178 @@
+"""The Secrets that references name for a token or a password: looked at once for all that name them, within their interval.
+
+No watch tells of them: that would need the right to read every Secret. And a reference whose cluster the listing brings does
+not read for a quarter of an hour. So a round looks at each of these Secrets, and what has changed is used at once.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+
+from dbclusterref.digitalocean.accounts import Accounts
+from dbclusterref.digitalocean.tokens import SecretReader, Tokens
+from dbclusterref.errors import KubernetesError
+from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.store import Store
+from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.reference import Reference
+
+AT_LEAST_EVERY = 300.0
+"""Seconds between two looks at a Secret whose references have a longer refresh interval: a token may have to be stopped."""
+FAILURES = 3
+"""So many looks that the API server fails end a round: the next one tries again."""
+
+
+class ObservedSecrets:
+    """Reads Secrets, and remembers of each when it was last looked at, and whether it has changed since the look before.
+
+    Of the content nothing is kept but a hash. `clock` is monotonic, in seconds.
+    """
+
+    def __init__(self, secrets: SecretReader, *, clock: Callable[[], float]) -> None:
+        self._secrets = secrets
+        self._now = clock
+        self._seen: dict[ObjectKey, tuple[int, float]] = {}
+        self._changed: set[ObjectKey] = set()
+
+    async def get_secret(self, key: ObjectKey) -> dict[str, object] | None:
+        """Read a Secret; whoever needs it for a read looks for all."""
+        asked_at = self._now()
+        try:
+            body = await self._secrets.get_secret(key)
+        except KubernetesError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                self._saw(key, hash(error.status), asked_at)
+            raise
+        self._saw(key, _state(body), asked_at)
+        return body
+
+    def is_due(self, key: ObjectKey, *, every: float) -> bool:
+        """Return whether the last look was so many seconds ago; what no read has looked at yet is left to that read."""
+        seen = self._seen.get(key)
+        return seen is not None and self._now() - seen[1] >= every
+
+    def postpone(self, key: ObjectKey) -> None:
+        """Have a Secret that cannot be read just now looked at in its next turn."""
+        if seen := self._seen.get(key):
+            self._seen[key] = (seen[0], self._now())
+
+    def take_changed(self) -> frozenset[ObjectKey]:
+        """Return the Secrets that have changed since the last call."""
+        changed = frozenset(self._changed)
+        self._changed.clear()
+        return changed
+
+    def keep_only(self, named: Mapping[ObjectKey, object]) -> None:
+        """Forget the Secrets that no reference names any more."""
+        for key in self._seen.keys() - named.keys():
+            del self._seen[key]
+
+    def _saw(self, key: ObjectKey, state: int, at: float) -> None:
+        before = self._seen.get(key)
+        self._seen[key] = (state, at)
+        if before is not None and before[0] != state:
+            self._changed.add(key)
+
+
+class SecretRounds:
+    """Looks at the Secrets that references name, as often as those ask for; `look` has a reference read now.
+
+    A token is used for nobody who does not name it any more.
+    """
+
+    def __init__(
+        self,
+        secrets: ObservedSecrets,
+        *,
+        store: Store,
+        tokens: Tokens,
+        accounts: Accounts,
+        look: Callable[[ObjectKey], object],
+        logger: logging.Logger,
+    ) -> None:
+        self._secrets = secrets
+        self._store = store
+        self._tokens = tokens
+        self._accounts = accounts
+        self._look = look
+        self._logger = logger
+        self._own = tokens.own_state()
+        self._failing = False
+
+    async def make(self) -> None:
+        """Look at each Secret that is due, once, one after the other; have the references of what has changed read."""
+        named = self._named()
+        self._secrets.keep_only(named)
+        await self._look_at([key for key, every in named.items() if self._secrets.is_due(key, every=every)])
+        self._tell_of_changes()
+        self._accounts.release(self._still_reads)
+
+    def _named(self) -> dict[ObjectKey, float]:
+        """Return how often each Secret is to be looked at, in seconds: as often as its most demanding reference is read."""
+        named: dict[ObjectKey, float] = {}
+        for reference in self._served():
+            for key in _secrets_of(reference):
+                named[key] = min(named.get(key, AT_LEAST_EVERY), reference.refresh_interval)
+        return named
+
+    async def _look_at(self, due: list[ObjectKey]) -> None:
+        failures = 0
+        for key in due:
+            try:
+                await self._secrets.get_secret(key)
+            except KubernetesError as error:
+                if error.status == HTTPStatus.FORBIDDEN:
+                    continue  # that is how it is, and its references say so
+                failures += 1
+                self._secrets.postpone(key)
+                if not self._failing:
+                    self._failing = True
+                    self._logger.warning(
+                        "Secret %s, which references name, cannot be looked at: %s What was last read of it stays in use. "
+                        "Retrying.", key, error.message,
+                    )  # fmt: skip
+                if failures >= FAILURES:
+                    return
+        if due and not failures:
+            self._failing = False
+
+    def _tell_of_changes(self) -> None:
+        before, self._own = self._own, self._tokens.own_state()
+        changed = self._secrets.take_changed()
+        for key in changed:
+            self._tokens.forget(key)
+        if not changed and before == self._own:
+            return
+        for reference in self._served():
+            if changed.intersection(_secrets_of(reference)) or (before != self._own and not reference.token_secret):
+                self._look(reference.key)
+
+    def _served(self) -> Iterator[Reference]:
+        for entry in self._store:
+            if reference := _read_for(entry):
+                yield reference
+
+    def _still_reads(self, token: int, key: ObjectKey, uuid: str) -> bool:
+        entry = self._store.get(key)
+        reference = _read_for(entry) if entry else None
+        return entry is not None and reference is not None and (reference.cluster_uuid, entry.reads.token) == (uuid, token)
+
+
+def _read_for(entry: Entry) -> Reference | None:
+    """Return the reference for which a cluster is read; None where it waits, or is about to go."""
+    reference = entry.reference
+    return None if reference is None or reference.suspend or entry.identity.deleting else reference
+
+
+def _secrets_of(reference: Reference) -> Iterator[ObjectKey]:
+    for named in (reference.token_secret, reference.password_secret):
+        if named:
+            yield ObjectKey(reference.key.namespace, named.name)
+
+
+def _state(body: Mapping[str, object] | None) -> int:
+    if body is None:
+        return 0
+    data = body.get("data") or {}
+    assert isinstance(data, Mapping)
+    return hash((body.get("type"), *sorted((str(name), str(value)) for name, value in data.items())))
