@@ -186,10 +186,19 @@ def with_the_operator(reader: Reader) -> None:
     reader.with_the_operator_running()
 
 
+def with_a_suspended_reference(reader: Reader) -> None:
+    with_the_operator(reader)
+    assert reader.tenant
+    reader.tenant.ready(reader.site.sandbox.control.create_cluster()["id"], name="held")
+    reader.tenant.admin.patch(reader.tenant.path("held"), {"spec": {"suspend": True}})
+    reader.tenant.wait_for("Suspended", name="held")
+
+
 def secrets_were_released(reader: Reader) -> None:
     assert reader.tenant
     tenant = reader.tenant
-    wait_until(lambda: not (tenant.secret() or {})["metadata"].get("ownerReferences"), what="the release of the Secret")
+    for name in ("orders-db", "held"):
+        wait_until(lambda: not (tenant.secret(name) or {})["metadata"].get("ownerReferences"), what="the release")  # noqa: B023
 
 
 def references_are_gone_and_secrets_stay(reader: Reader) -> None:
@@ -308,6 +317,12 @@ def the_key_is_gone(reader: Reader) -> None:
     assert "KEY" not in taken_over(reader)
 
 
+def it_outlives_its_reference(reader: Reader) -> None:
+    assert reader.tenant
+    assert reader.site.admin.get(reader.tenant.references_path)["items"] == []
+    assert taken_over(reader)["username"]
+
+
 SECRETS = "/api/v1/namespaces/shop/secrets"
 INSTALLS = [
     (Reader.on_a_fresh_cluster, Reader.is_installed),
@@ -338,6 +353,8 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
         (nothing, it_is_in_the_way),
         (nothing, it_is_the_operators),
         (nothing, the_key_is_gone),
+        (nothing, it_has_no_owner),
+        (nothing, it_outlives_its_reference),
     ],
     "docs/troubleshooting.md": [(with_the_operator, nothing)],
     "docs/upgrade.md": [
@@ -358,7 +375,8 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
         (Reader.with_an_installation, Reader.is_removed),
         (Reader.with_an_installation, Reader.is_removed),
         (Reader.with_helm, Reader.is_removed),
-        (with_the_operator, secrets_were_released),
+        (with_a_suspended_reference, secrets_were_released),
+        (nothing, secrets_were_released),
         (nothing, references_are_gone_and_secrets_stay),
         (Reader.with_an_installation, everything_is_gone),
     ],

@@ -71,6 +71,13 @@ def of_removal(name: str, *, successor: str) -> SecretChange:
     return SecretChange(reason="SecretRemoved", text=f"Removed Secret {name}: spec.secret.name is {successor} now.")
 
 
+def of_owner(name: str, *, released: bool) -> SecretChange:
+    """Return that a Secret's owner alone was changed."""
+    what = f"Released Secret {name}: it stays" if released else f"Took Secret {name} back: it is deleted"
+    policy = "Retain" if released else "Delete"
+    return SecretChange(reason="SecretUpdated", text=f"{what} when this resource is deleted (deletionPolicy {policy}).")
+
+
 def of_revocation(name: str) -> SecretChange:
     """Return that the Secret of a cluster was removed that is not granted any more."""
     text = f"Removed Secret {name}: the cluster's owner has revoked the grant with a tag (--on-revoke=delete)."

@@ -33,6 +33,9 @@ STALE_AT_LEAST = timedelta(minutes=5)
 
 _READY_SAYS_WHY = "The Secret is not confirmed to match DigitalOcean's last answer; the condition Ready says why."
 
+NOT_RETAINED = "deletionPolicy Retain is not in force"
+"""How the sentence begins that warns before a deletion."""
+
 LONGEST_MESSAGE = 4000
 LONGEST_FACT = 256
 """Characters. What is only shown is clipped: a status that the API server refuses would tell nothing at all."""
@@ -77,7 +80,8 @@ class Result:
     came of it, and `answered_at` when. `refreshed` means that upstream has answered: it acknowledges a refresh that the
     annotation requested. `not_fresh_for` is how long nothing has been published, by a clock that does not jump as the time
     of day may. `restarts` are the workloads of `spec.restart`, None where nobody looked at them, and
-    so is `ca_config_map`, which is empty where `spec.caConfigMap` names none.
+    so is `ca_config_map`, which is empty where `spec.caConfigMap` names none. `not_retained` says that the Secret would go with
+    the resource although the spec retains it.
     """
 
     outcome: Outcome
@@ -89,6 +93,7 @@ class Result:
     not_fresh_for: timedelta = timedelta()
     restarts: tuple[Restart, ...] | None = None
     ca_config_map: tuple[CaConfigMap, ...] | None = None
+    not_retained: str = ""
 
 
 def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference: Reference | None, now: datetime) -> Status:
@@ -113,7 +118,8 @@ def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference:
         new = replace(new, restarts=result.restarts)
     if result.ca_config_map is not None:
         new = replace(new, ca_config_map=next(iter(result.ca_config_map), None))
-    shown = _shown(new, result, identity=identity, reference=reference)
+    shown = dict(_shown(new, result, identity=identity, reference=reference))
+    shown[ConditionType.READY] = _with_warning(shown[ConditionType.READY], result.not_retained)
     conditions = {
         kind: _condition(old, kind=kind, shown=shown[kind], generation=identity.generation, now=now) for kind in ConditionType
     }
@@ -217,6 +223,12 @@ def _still_ready(old: Status, *, secret: str) -> _Shown:
     if ready is None or not ready.status or ready.reason != SYNCED:
         return _Shown.true(SYNCED, f"Secret {secret} holds what DigitalOcean last answered.")
     return _Shown.true(ready.reason, ready.message)
+
+
+def _with_warning(ready: _Shown, not_retained: str) -> _Shown:
+    """Ready's message may be the former one, with a warning that no longer holds."""
+    message = ready.message.partition(f" {NOT_RETAINED}")[0]
+    return replace(ready, message=f"{message} {not_retained}" if not_retained else message)
 
 
 def _stale_after(reference: Reference | None) -> timedelta:

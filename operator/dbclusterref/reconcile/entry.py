@@ -1,5 +1,6 @@
 """What is known of one resource: the object itself, what reads of its cluster have learned, and what was published for it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dbclusterref.digitalocean.replicas import Address, addresses_in
@@ -24,7 +25,7 @@ from dbclusterref.errors import (
 from dbclusterref.reconcile.conditions import SYNCED
 from dbclusterref.resource.ca_config_map import CaConfigMap
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta
-from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.spec_digest import same_reads
 from dbclusterref.resource.status import REPLICAS, ConditionType, Status, Summary, pack_status, unpack_status
 
@@ -212,11 +213,21 @@ class PublishState:
     """The revision of another process' Secret after which the cluster was read again."""
     made_from: tuple[Reference, PackedSnapshot] | None = field(default=None, repr=False)
     """The spec and the answer that the Secret was last made from: what it is restored from while a newer spec has no answer."""
+    not_retained: str = ""
+    """Why the Secret would go with its resource although the spec retains it."""
     not_fresh_since: float | None = None
     """When anything but a published Secret was first reported, in monotonic seconds."""
     unreported: tuple[SecretChange, ...] = ()
     """Writes that no Event has told of yet: they wait for the status, whose write may fail."""
     config_map: KnownConfigMap | None = None
+
+
+def read_deletion_policy(body: Mapping[str, object]) -> DeletionPolicy | None:
+    """Return what a spec that cannot be read as a whole says of its Secret's end, None where that cannot be read either."""
+    spec = body.get("spec")
+    secret = spec.get("secret") if isinstance(spec, Mapping) else None
+    text = secret.get("deletionPolicy") if isinstance(secret, Mapping) else None
+    return next((policy for policy in DeletionPolicy if policy.value == text), None)
 
 
 def _believed(status: Status, *, generation: int) -> Cause | None:
@@ -244,6 +255,8 @@ class Entry:
     published: PublishState = field(default_factory=PublishState)
     status_was_overwritten: bool = False
     """Somebody else has written the status since this process did."""
+    readable_policy: DeletionPolicy | None = None
+    """Without a spec that can be read: what its deletionPolicy says, where that alone can."""
     bound: ObjectKey | None = None
     """Without a spec that can be read: the Secret that the status names."""
 
@@ -268,6 +281,11 @@ class Entry:
     def reason(self) -> str:
         """Return why it is as it is; "" before the first report."""
         return self.summary.reason
+
+    @property
+    def deletion_policy(self) -> DeletionPolicy | None:
+        """Return what the spec says becomes of the Secret with the resource; None where it cannot be read."""
+        return self.reference.secret.deletion_policy if self.reference else self.readable_policy
 
     @property
     def secret_keys(self) -> frozenset[ObjectKey]:

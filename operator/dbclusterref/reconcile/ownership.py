@@ -26,17 +26,21 @@ def require_ours(live: LiveSecret, reference: Reference, *, required: str) -> No
             else f"Delete it; it is recreated {soon}:"
         )
         raise SecretConflict(f"Secret {name} has the immutable type {live.type}, but {required} is required. {keep} {delete}")
-    # An adoption is offered only where it would work.
-    if not live.adoptable or not (same_type or opaque):
+    taken = f"Secret {name} already exists and is not managed by this resource; it was not changed."
+    fixed = "immutable" if live.immutable else "" if same_type or opaque else f"of the type {live.type}, which can never change"
+    if fixed:
         raise SecretConflict(
-            f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another "
-            f"spec.secret.name, or delete that Secret; its name is used {LOOKS_AGAIN}: {delete}"
+            f"{taken} It is {fixed}, so it cannot be adopted. Set another spec.secret.name, and let applications read that "
+            f"Secret. This name is used {LOOKS_AGAIN} once the present one has been deleted; check first that nothing reads it."
         )
-    first = "" if same_type else f"{_as_opaque(reference)} && "
+    hand_over = f"kubectl annotate secret -n {namespace} {name} {ADOPT}={reference.key.name} --overwrite"
+    owned = live.controller and (
+        f'kubectl patch secret -n {namespace} {name} --type=json -p \'[{{"op":"remove","path":"/metadata/ownerReferences"}}]\''
+    )
+    commands = " && ".join(filter(None, ("" if same_type else _as_opaque(reference), owned, hand_over)))
+    stop = f" Its owner is {live.controller}: stop what writes it first." if owned else ""
     raise SecretConflict(
-        f"Secret {name} already exists and is not managed by this resource; it was not changed. Set another spec.secret.name, "
-        f"or hand that Secret over; it is adopted {LOOKS_AGAIN}: {first}kubectl annotate secret -n {namespace} {name} "
-        f"{ADOPT}={reference.key.name} --overwrite"
+        f"{taken}{stop} Set another spec.secret.name, or hand that Secret over; it is adopted {LOOKS_AGAIN}: {commands}"
     )
 
 

@@ -15,6 +15,7 @@ from dbclusterref.reconcile.conditions import Holds, Outcome, Published
 from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
 from dbclusterref.reconcile.ownership import require_ours
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
+from dbclusterref.reconcile.retention import Retention
 from dbclusterref.reconcile.revocation import Revocations
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey, is_labelled
@@ -80,6 +81,7 @@ class Publisher:
         self._wrote = wrote
         self._repair_backoff = RepairBackoff(timing or Timing())
         self._large = ByteLimit()
+        self._retention = Retention(api, store=store, metrics=metrics, sees_secrets=sees_secrets, wrote=wrote)
         self._revocations = Revocations(api, store=store, metrics=metrics, enabled=delete_revoked)
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
@@ -109,8 +111,12 @@ class Publisher:
             self._store.record_published(entry, reference, packed)
             await self._remove_former(entry, reference)
             self._require_current(entry)
+            if self._sees_secrets():
+                await self._retention.settle(entry)
         except (SecretConflict, SecretRefused, SecretContested) as cause:
             # Only a person can end these: they are shown before what passes without one.
+            if not isinstance(cause, SecretContested):
+                await self._retention.settle(entry)
             return Publication(outcome=cause)
         except Cause as cause:
             outcome = cause if isinstance(cause, InvalidSpec) else reads.cause or cause
@@ -123,9 +129,8 @@ class Publisher:
         """Restore the Secret from the spec and the answer that it was last made from, while there is nothing newer."""
         if entry.published.made_from:
             reference, packed = entry.published.made_from
-            if wanted := entry.reference:
+            if policy := entry.deletion_policy:
                 # What becomes of the Secret when the resource goes is the newest spec's to say.
-                policy = wanted.secret.deletion_policy
                 reference = replace(reference, secret=replace(reference.secret, deletion_policy=policy))
             # The newer spec's own cause is shown; what became of the Secret is looked at.
             with contextlib.suppress(Cause, Overtaken):
@@ -133,7 +138,8 @@ class Publisher:
         return await self.inspect(entry)
 
     async def inspect(self, entry: Entry) -> Holds:
-        """Return what is known of the Secret, without writing."""
+        """Return what is known of the Secret, whose content is not written; its owner is what the spec says."""
+        await self._retention.settle(entry)
         reference, state = entry.reference, entry.published
         key = reference.secret_key if reference else ObjectKey(entry.identity.key.namespace, entry.status.binding_name)
         live = await self._live(key) if key.name else None

@@ -354,6 +354,7 @@ class Reconciler:
             not_fresh_for=self._not_fresh_for(entry, publication.outcome, now=now),
             restarts=followed.restarts if followed else None,
             ca_config_map=followed.ca_config_map if followed else None,
+            not_retained=entry.published.not_retained,
         )
         return await self._reporter.report(entry, result, now=now)
 

@@ -13,10 +13,10 @@ import msgspec
 
 from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import InvalidSpec, TooLarge
-from dbclusterref.reconcile.entry import Entry
+from dbclusterref.reconcile.entry import Entry, read_deletion_policy
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, key_of, metadata_of, uid_of, version_of
-from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resource.status import ConditionType, Status, pack_status
 from dbclusterref.secret.state import REFERENCE_UID, LiveSecret
@@ -248,16 +248,20 @@ class Store:
         if not has_place:
             if former:
                 self._remove(former)
-            self._refuse(identity, status=Status.from_body(body), version=version_of(body), listed=listed)
+            policy = read_deletion_policy(body)
+            self._refuse(identity, status=Status.from_body(body), version=version_of(body), listed=listed, policy=policy)
         elif refused := self._to_refuse.get(identity.key.namespace, {}).get(identity.key):
             self._stop_refusing(refused)
         if displaced:
             younger = self._entries[displaced.key]
             self._remove(younger)
-            self._refuse(displaced, status=younger.status, version=younger.resource_version, listed=listed)
+            policy, version = younger.deletion_policy, younger.resource_version
+            self._refuse(displaced, status=younger.status, version=version, listed=listed, policy=policy)
         return has_place
 
-    def _refuse(self, identity: ObjectMeta, *, status: Status, version: str, listed: bool) -> None:
+    def _refuse(
+        self, identity: ObjectMeta, *, status: Status, version: str, listed: bool, policy: DeletionPolicy | None
+    ) -> None:
         key, cause = identity.key, self.limit.why(identity.key.namespace)
         waiting = self._to_refuse.get(key.namespace, {})
         stalled = status.conditions.get(ConditionType.STALLED)
@@ -274,7 +278,7 @@ class Store:
         is_told = is_told or not _supersedes(version, self._told.get(identity.uid, ""), instead_of=None)
         if is_told or identity.deleting or (key not in waiting and len(waiting) >= MOST_TO_REFUSE):
             return
-        entry = _make_entry(identity, None, cause, status=status, version=version)
+        entry = _make_entry(identity, None, cause, status=status, version=version, policy=policy)
         self._to_refuse.setdefault(key.namespace, {})[key] = entry
         self._on_refused(key)
 
@@ -332,11 +336,18 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str, to
         reference = None if too_large else Reference.from_body(body, identity=identity)
     except InvalidSpec as cause:
         invalid = cause
-    return _make_entry(identity, reference, invalid, status=Status.from_body(body), version=version)
+    policy = None if reference else read_deletion_policy(body)
+    return _make_entry(identity, reference, invalid, status=Status.from_body(body), version=version, policy=policy)
 
 
 def _make_entry(
-    identity: ObjectMeta, reference: Reference | None, invalid: InvalidSpec | TooLarge | None, *, status: Status, version: str
+    identity: ObjectMeta,
+    reference: Reference | None,
+    invalid: InvalidSpec | TooLarge | None,
+    *,
+    status: Status,
+    version: str,
+    policy: DeletionPolicy | None,
 ) -> Entry:
     return Entry(
         identity=identity,
@@ -345,6 +356,7 @@ def _make_entry(
         packed_status=pack_status(status),
         summary=status.summary,
         resource_version=version,
+        readable_policy=policy,
     )
 
 

@@ -21,7 +21,7 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
     WaitingForCluster,
 )
-from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY
+from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY, ObjectMeta
 from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, MissingStandby, Reference, Tls
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, parse_template
@@ -383,13 +383,16 @@ def _clipped(text: str) -> str:
 
 def owner_of(reference: Reference) -> Mapping[str, object] | None:
     """Return the owner reference of what is written for a resource; None where it outlives the resource."""
-    if reference.secret.deletion_policy is DeletionPolicy.RETAIN:
-        return None
+    return None if reference.secret.deletion_policy is DeletionPolicy.RETAIN else owner_for(reference.identity)
+
+
+def owner_for(identity: ObjectMeta) -> Mapping[str, object]:
+    """Return the owner reference that has an object deleted with a resource."""
     # No blockOwnerDeletion: it would ask for rights on finalizers, and make deletion wait for this operator.
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "name": reference.key.name,
-        "uid": reference.identity.uid,
+        "name": identity.key.name,
+        "uid": identity.uid,
         "controller": True,
     }

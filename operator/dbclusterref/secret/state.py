@@ -30,6 +30,7 @@ _LONGEST_CA = 2**13
 """Characters of base64: a chain of three certificates. Anyone may write Secrets that look like ours, and thousands of them."""
 _LONGEST_NAME = 253
 _LONGEST_UID = 64
+_LONGEST_CONTROLLER = 320
 _MOST_OWNERS = 8
 
 ABSENT: Mapping[str, str] = {"resourceVersion": "1"}
@@ -95,8 +96,8 @@ class LiveSecret:
 
     Anyone who may write Secrets may have written it: each member has a bounded size, whatever the Secret holds. Of its data
     only `ca` is kept, which is no secret, so that upstream need not be asked again after a restart; it is b"" unless the
-    annotation CA_DIGEST says that it is upstream's. `has_ca` says that a CA of ours is in it all the same. `adoptable` is false
-    where an adoption would be refused: an immutable Secret, or one that has a controller.
+    annotation CA_DIGEST says that it is upstream's. `has_ca` says that a CA of ours is in it all the same. `immutable`, or
+    with a `controller` ("kind/name") of another kind's, it cannot be adopted.
     """
 
     uid: str
@@ -105,6 +106,8 @@ class LiveSecret:
     data_digest: bytes
     metadata_digest: bytes
     reference_uids: tuple[str, ...]
+    owner_uids: tuple[str, ...]
+    """Those of `reference_uids` that are owners: the Secret is deleted with them."""
     spec_digest: str
     left_by: tuple[str, str]
     """The name and the cluster of the resource that it was made for, where no owner reference says that it is still there."""
@@ -112,7 +115,8 @@ class LiveSecret:
     revision: int
     ca: bytes
     has_ca: bool
-    adoptable: bool
+    immutable: bool
+    controller: str
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> "LiveSecret":
@@ -142,14 +146,15 @@ class LiveSecret:
             ),
             # Interned, since each stands in its reference, too; a tuple is a fifth of a set.
             reference_uids=_uids(uids),
+            owner_uids=_uids(str(owner["uid"]) for owner in owners),
             spec_digest=sys.intern(annotations.get(SPEC_DIGEST, "")[:_LONGEST_UID]),
             left_by=_NOBODY if owners else _left_by(annotations),
             adopt=annotations.get(ADOPT, "")[: _LONGEST_NAME + 1],
             revision=_revision(annotations.get(REVISION, "")),
             ca=_known_ca(data, ours=ours["f:data"], digest=annotations.get(CA_DIGEST, "")),
             has_ca=any(key in ours["f:data"] & data.keys() for key in CA_KEYS),
-            adoptable=not body.get("immutable")
-            and not any(owner.get("controller") for owner in metadata.get("ownerReferences") or ()),
+            immutable=bool(body.get("immutable")),
+            controller=_controller(metadata.get("ownerReferences") or ()),
         )
 
     def belongs_to(self, reference: Reference) -> bool:
@@ -159,6 +164,11 @@ class LiveSecret:
     def was_left_by(self, reference: Reference) -> bool:
         """Return whether it was made for a resource of this name and cluster that is gone (Retain, orphaned, restored)."""
         return self.left_by == (reference.key.name, reference.cluster_uuid)
+
+
+def _controller(owners: Iterable[Mapping[str, object]]) -> str:
+    found = next((f"{owner.get('kind')}/{owner.get('name')}" for owner in owners if owner.get("controller")), "")
+    return sys.intern(found[:_LONGEST_CONTROLLER])
 
 
 def _left_by(annotations: Mapping[str, str]) -> tuple[str, str]:

@@ -71,7 +71,17 @@ def a_foreign_secret(bench: Bench, **members: Any) -> None:
     bench.kubernetes.put_secret({**body, **members, "metadata": metadata})
 
 
-CONTROLLER = {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x", "controller": True}]}
+CONTROLLER = {
+    "ownerReferences": [
+        {
+            "apiVersion": "databases.digitalocean.com/v1alpha1",
+            "kind": "DatabaseClusterReference",
+            "name": "orders",
+            "uid": "x",
+            "controller": True,
+        }
+    ]
+}
 
 
 @pytest.mark.parametrize(
@@ -90,10 +100,21 @@ CONTROLLER = {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "nam
         ),
         (
             {"type": "kubernetes.io/tls"},
-            "or delete that Secret; its name is used within 30 seconds: kubectl",
+            "It is of the type kubernetes.io/tls, which can never change, so it cannot be adopted. Set another",
         ),
-        ({"type": "Opaque", "immutable": True}, "or delete that Secret"),
-        ({"type": "Opaque", "metadata": CONTROLLER}, "or delete that Secret"),
+        ({"type": "Opaque", "immutable": True}, "It is immutable, so it cannot be adopted. Set another spec.secret.name"),
+        (
+            {"type": "servicebinding.io/postgresql", "metadata": CONTROLLER},
+            (
+                "Its owner is DatabaseClusterReference/orders: stop what writes it first. Set another spec.secret.name, or "
+                "hand that Secret over; it is adopted within 30 seconds: kubectl patch secret -n shop orders-db --type=json "
+                """-p '[{"op":"remove","path":"/metadata/ownerReferences"}]' && kubectl annotate secret -n shop orders-db"""
+            ),
+        ),
+        (
+            {"type": "Opaque", "metadata": CONTROLLER},
+            """{"type":"Opaque"}}}' && kubectl patch secret -n shop orders-db --type=json -p '[{"op":"remove",""",
+        ),
     ],
 )
 async def test_an_adoption_is_offered_only_where_it_can_work(bench: Bench, members: Body, offered: str) -> None:
@@ -101,7 +122,8 @@ async def test_an_adoption_is_offered_only_where_it_can_work(bench: Bench, membe
     await bench.reconcile()
     message = bench.status().conditions[ConditionType.READY].message
     assert offered in message
-    assert ("annotate" in message) == ("hand" in offered)
+    assert ("annotate" in message) == ("cannot be adopted" not in message)
+    assert "kubectl delete" not in message
 
 
 async def test_an_opaque_secret_is_adopted_where_the_spec_says_so(bench: Bench) -> None:

@@ -315,17 +315,27 @@ def test_little_is_kept_of_a_secret_however_large_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "adoptable"),
+    ("members", "immutable", "controller"),
     [
-        ({}, True),
-        ({"immutable": True}, False),
-        ({"metadata": {"ownerReferences": [{"kind": "Deployment", "uid": "d", "controller": True}]}}, False),
-        ({"metadata": {"ownerReferences": [{"kind": "Deployment", "uid": "d"}]}}, True),
+        ({}, False, ""),
+        ({"immutable": True}, True, ""),
+        (
+            {"metadata": {"ownerReferences": [{"kind": "Deployment", "name": "web", "uid": "d", "controller": True}]}},
+            False,
+            "Deployment/web",
+        ),
+        ({"metadata": {"ownerReferences": [{"kind": "Deployment", "name": "web", "uid": "d"}]}}, False, ""),
     ],
 )
-def test_a_secret_is_adoptable_unless_it_cannot_be_changed_or_has_a_controller(members: Body, *, adoptable: bool) -> None:
+def test_what_is_in_the_way_of_an_adoption_is_kept(members: Body, controller: str, *, immutable: bool) -> None:
     metadata = {"uid": "u", "resourceVersion": "1", **members.get("metadata", {})}
-    assert live({**members, "metadata": metadata}).adoptable == adoptable
+    found = live({**members, "metadata": metadata})
+    assert (found.immutable, found.controller) == (immutable, controller)
+
+
+def test_of_an_owner_with_endless_names_little_is_kept() -> None:
+    owner = {"kind": "K" * 10_000, "name": "n" * 10_000, "uid": "d", "controller": True}
+    assert len(live({"metadata": {"uid": "u", "resourceVersion": "1", "ownerReferences": [owner]}}).controller) < 400
 
 
 def foreign(**metadata: object) -> LiveSecret:
