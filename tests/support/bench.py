@@ -7,6 +7,7 @@ from typing import Any
 
 from dbclusterref.digitalocean.account import Account
 from dbclusterref.digitalocean.accounts import Accounts
+from dbclusterref.digitalocean.hidden_tags import HiddenTags
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.kube.fence import Fence
@@ -59,8 +60,11 @@ class Bench:
         self.wrote: list[Mapping[str, object]] = []
         self.leading = True
         self.metrics = metrics = Metrics()
+        hidden_tags = HiddenTags(logging.getLogger("test"))
         self.accounts = Accounts(
-            lambda token: Account(Reader(token, upstream=upstream, clock=a_clock(clock)), on_change=self.look)
+            lambda token: Account(
+                Reader(token, upstream=upstream, clock=a_clock(clock)), on_change=self.look, on_own_answer=hidden_tags.saw
+            )
         )
         self.named_secrets = ObservedSecrets(kubernetes, clock=clock)
         self.tokens = Tokens(self.named_secrets, own=own or OperatorToken(value=TOKEN), allowed=("shop", "team"), clock=clock)

@@ -22,6 +22,7 @@ from dbclusterref.commands.settings import Settings
 from dbclusterref.digitalocean.account import Account
 from dbclusterref.digitalocean.accounts import Accounts
 from dbclusterref.digitalocean.client import DigitalOcean
+from dbclusterref.digitalocean.hidden_tags import HiddenTags
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.digitalocean.traffic import Traffic
@@ -339,9 +340,11 @@ class _Operator:
     def _account_maker(self, client: httpx.AsyncClient) -> Callable[[str], Account]:
         grant_tag = self._settings.grant_tag
         upstream = DigitalOcean(client, base_url=self._settings.api_url, grant_tag=grant_tag)
+        hidden_tags = HiddenTags(LOGGER)
 
         def open_account(token: str) -> Account:
-            return Account(Reader(token, upstream=upstream, clock=self._clock), on_change=self._look, grant_tag=grant_tag)
+            reader = Reader(token, upstream=upstream, clock=self._clock)
+            return Account(reader, on_change=self._look, grant_tag=grant_tag, on_own_answer=hidden_tags.saw)
 
         return open_account
 

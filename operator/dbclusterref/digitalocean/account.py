@@ -44,9 +44,10 @@ class Queued:
 
 
 class Account:
-    """Reads through one token. `on_change` receives each reference whose cluster has changed.
+    """Reads through one token.
 
-    A reference without a token of its own uses the operator's, and may see the clusters that a tag grants to its namespace.
+    `on_change` receives each reference whose cluster has changed. A reference without a token of its own uses the operator's,
+    and may see the clusters that a tag grants to its namespace; `on_own_answer` receives to whom such a cluster is granted.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Account:
         *,
         on_change: Callable[[ObjectKey], object] = lambda _: None,
         grant_tag: GrantTag = GrantTag(),  # noqa: B008 - it is frozen
+        on_own_answer: Callable[[tuple[str, ...] | None], object] = lambda _: None,
     ) -> None:
         self._now = reader.clock.monotonic
         self._reader = reader
@@ -62,6 +64,7 @@ class Account:
         self._poller = Poller(reader, self._cache)
         self._replica_reads = ReplicaReads(reader)
         self._grant_tag = grant_tag
+        self._on_own_answer = on_own_answer
         self.deletion_guard = DeletionGuard()
         self.used_at = self._now()
 
@@ -155,6 +158,8 @@ class Account:
         if poller.walk_is_over(uuid, key):
             poller.first_looks.leave(uuid, key)
             self._reader.queue.leave(key.namespace, place)
+            if kept := self._cache.get(uuid):
+                self._on_own_answer(unpack_cluster(kept.packed).granted_to)
             raise self._not_granted(reference)
         if (routine := isinstance(wanted, Routine)) and poller.many_are_waiting():
             poller.wait_for_walk(uuid, key)
@@ -176,7 +181,10 @@ class Account:
         return poller.keep(answer)
 
     def _require_grant(self, reference: Reference, cluster: DatabaseCluster) -> None:
-        if reference.token_secret or cluster.is_granted_to(reference.key.namespace):
+        if reference.token_secret:
+            return
+        self._on_own_answer(cluster.granted_to)
+        if cluster.is_granted_to(reference.key.namespace):
             return
         self._cache.leave(cluster.uuid, reference.key)
         raise self._not_granted(reference, revoked=cluster.is_revoked_for(reference.key.namespace))

@@ -54,8 +54,9 @@ def not_granted(uuid: str, *, namespace: str, tag: str, revoked: bool = False) -
     """Return the cause; its message is the same where there is no such cluster and where it is not granted."""
     return NotGranted(
         f"Namespace {namespace} may not read cluster {uuid} with the operator's own token: either that token sees no such "
-        f"cluster, or the cluster does not have the tag {tag}. The operator checks again within five minutes. Whoever owns the "
-        f"cluster grants it: `doctl compute tag create {tag}`, then `doctl compute tag apply {tag} "
-        f"--resource=do:dbaas:{uuid}`. Or name a Secret with a token of your own in spec.apiTokenSecretRef.",
+        f"cluster, or the cluster does not have the tag {tag}, or the token may not see tags, which the operator's log says. "
+        "The operator checks again within five minutes. Whoever owns the cluster grants it: "
+        f"`doctl compute tag create {tag}`, then `doctl compute tag apply {tag} --resource=do:dbaas:{uuid}`. "
+        "Or name a Secret with a token of your own in spec.apiTokenSecretRef.",
         revoked=revoked,
     )
