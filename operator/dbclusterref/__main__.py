@@ -1,19 +1,24 @@
 """The command line: `dbclusterref run | check | render | status | explain | refresh | suspend | resume | completion`."""
 
 import asyncio
+import functools
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
-from dbclusterref.commands import overview
+from dbclusterref.commands import refreshing
 from dbclusterref.commands.check import check
+from dbclusterref.commands.explanation import explain
 from dbclusterref.commands.logs import configure_logging
+from dbclusterref.commands.overview import Output, show_status
+from dbclusterref.commands.reference_access import read_key
 from dbclusterref.commands.render import render
 from dbclusterref.commands.run import run
 from dbclusterref.commands.settings import read_settings, run_options
@@ -21,8 +26,6 @@ from dbclusterref.errors import KubernetesError, SettingsError
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import context_namespace, load_configuration
 from dbclusterref.resource.objects import ObjectKey
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 BAD_SETTING = 2
 KUBERNETES_REFUSED = 5
@@ -113,29 +116,59 @@ def _render(**options: Any) -> int:  # noqa: ANN401
     return render(**options, out=sys.stdout)
 
 
-def _on_resources(command: F) -> F:
-    """Decorate a command that is about resources in a namespace."""
-    return click.option("-n", "--namespace", metavar="NAME", default="", help="The namespace; your context's by default.")(
-        command
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Where:
+    """Which API server, which namespace there, and where the operator runs, as the options of a command say it."""
+
+    namespace: str
+    context: str
+    kubeconfig: str
+    operator_namespace: str
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        return {**os.environ, "KUBECONFIG": self.kubeconfig} if self.kubeconfig else os.environ
+
+    def own_namespace(self) -> str:
+        return self.namespace or context_namespace(self.environ, context=self.context)
+
+    def key(self, name: str) -> ObjectKey:
+        return read_key(name, namespace=self.own_namespace())
+
+    def call(self, work: Callable[[KubernetesApi], Awaitable[int]]) -> int:
+        """Do what needs the API server; what it refuses is said in one line."""
+
+        async def connected() -> int:
+            configuration = await load_configuration(self.environ, context=self.context)
+            kubernetes = KubernetesApi(configuration, user_agent="dbclusterref-cli")
+            try:
+                return await work(kubernetes)
+            except KubernetesError as error:
+                sys.stderr.write(f"dbclusterref: {error.message}\n")
+                return KUBERNETES_REFUSED
+            finally:
+                await kubernetes.close()
+
+        return asyncio.run(connected())
 
 
-def _with_kubernetes(work: Callable[[KubernetesApi], Awaitable[int]]) -> int:
-    async def connected() -> int:
-        kubernetes = KubernetesApi(await load_configuration(os.environ), user_agent="dbclusterref-cli")
-        try:
-            return await work(kubernetes)
-        except KubernetesError as error:
-            sys.stderr.write(f"dbclusterref: {error.message}\n")
-            return KUBERNETES_REFUSED
-        finally:
-            await kubernetes.close()
+def _on_resources(command: Callable[..., int]) -> Callable[..., int]:
+    """Decorate a command that is about resources in a namespace: it is given `where`."""
 
-    return asyncio.run(connected())
+    @functools.wraps(command)
+    def located(*, namespace: str, context: str, kubeconfig: str, operator_namespace: str, **options: Any) -> int:  # noqa: ANN401
+        where = _Where(namespace=namespace, context=context, kubeconfig=kubeconfig, operator_namespace=operator_namespace)
+        return command(where=where, **options)
 
-
-def _key(namespace: str, name: str) -> ObjectKey:
-    return ObjectKey(namespace or context_namespace(os.environ), name)
+    for option in (
+        click.option("--operator-namespace", metavar="NAME", default="dbclusterref-system", show_default=True,
+                     envvar="DBCLUSTERREF_OPERATOR_NAMESPACE", help="Where the operator's Lease says whether it runs."),
+        click.option("--kubeconfig", metavar="FILE", default="", help="The kubeconfig; KUBECONFIG by default."),
+        click.option("--context", metavar="NAME", default="", help="The kubeconfig's context; its current one by default."),
+        click.option("-n", "--namespace", metavar="NAME", default="", help="The namespace; your context's by default."),
+    ):  # fmt: skip
+        located = option(located)
+    return located
 
 
 @cli.command("status", cls=_Quiet)
@@ -143,8 +176,12 @@ def _key(namespace: str, name: str) -> ObjectKey:
 @click.option("-A", "--all-namespaces", is_flag=True, help="Every namespace.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print.")
 @click.option("-w", "--watch", is_flag=True, help="Go on, every two seconds; piped, only what has changed.")
-def _status(*, namespace: str, all_namespaces: bool, output: overview.Output, watch: bool) -> int:
-    """Show all resources at a glance. Exits with 1 if any is not ready and fresh.
+def _status(*, where: _Where, all_namespaces: bool, output: Output, watch: bool) -> int:
+    """Show all resources at a glance. Exits with 1 if any is not ready and fresh, or no operator runs.
+
+    SINCE is how long the condition has had its value, whatever the reason: Fresh where that is False, else Ready. ANSWER is
+    "current" where Fresh is True and an operator renews its Lease; else the age of status.lastSyncTime, which is written once
+    an hour while nothing changes. --output json has times, condition statuses and the message.
 
     \b
     Examples:
@@ -153,11 +190,17 @@ def _status(*, namespace: str, all_namespaces: bool, output: overview.Output, wa
       dbclusterref status -A -o json | jq '.[] | select(.fresh != "True")'
     """  # noqa: D301
     on_terminal = sys.stdout.isatty()
-    wanted = "" if all_namespaces else namespace or context_namespace(os.environ)
+    wanted = "" if all_namespaces else where.own_namespace()
     colored = on_terminal and not os.environ.get("NO_COLOR")
-    return _with_kubernetes(
-        lambda kubernetes: overview.show_status(
-            kubernetes, namespace=wanted, output=output, watch=watch, colored=colored, on_terminal=on_terminal
+    return where.call(
+        lambda kubernetes: show_status(
+            kubernetes,
+            namespace=wanted,
+            operator_namespace=where.operator_namespace,
+            output=output,
+            watch=watch,
+            colored=colored,
+            on_terminal=on_terminal,
         )
     )
 
@@ -165,14 +208,15 @@ def _status(*, namespace: str, all_namespaces: bool, output: overview.Output, wa
 @cli.command("explain", cls=_Quiet)
 @click.argument("name")
 @_on_resources
-def _explain(name: str, namespace: str) -> int:
+def _explain(*, name: str, where: _Where) -> int:
     """Explain why a resource is as it is, what happens next, and what to do.
 
     \b
     Example:
       dbclusterref explain -n shop orders-db
     """  # noqa: D301
-    return _with_kubernetes(lambda kubernetes: overview.explain(kubernetes, _key(namespace, name)))
+    key = where.key(name)
+    return where.call(lambda kubernetes: explain(kubernetes, key, operator_namespace=where.operator_namespace))
 
 
 @cli.command("refresh", cls=_Quiet)
@@ -180,42 +224,47 @@ def _explain(name: str, namespace: str) -> int:
 @_on_resources
 @click.option("--wait", is_flag=True, help="Wait for the outcome. Exits with 1 if the Secret is not fresh after it.")
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=1), default=60.0, show_default=True, help="For --wait.")
-def _refresh(*, name: str, namespace: str, wait: bool, timeout: float) -> int:
+def _refresh(*, name: str, where: _Where, wait: bool, timeout: float) -> int:
     """Have the cluster read now instead of at the next interval.
 
     \b
     Example:
       dbclusterref refresh -n shop orders-db --wait
     """  # noqa: D301
-    return _with_kubernetes(
-        lambda kubernetes: overview.refresh(kubernetes, _key(namespace, name), wait=timeout if wait else 0.0)
+    key = where.key(name)
+    return where.call(
+        lambda kubernetes: refreshing.refresh(
+            kubernetes, key, wait=timeout if wait else 0.0, operator_namespace=where.operator_namespace
+        )
     )
 
 
 @cli.command("suspend", cls=_Quiet)
 @click.argument("name")
 @_on_resources
-def _suspend(name: str, namespace: str) -> int:
+def _suspend(*, name: str, where: _Where) -> int:
     """Stop reading and writing for a resource; its Secret stays as it is. A GitOps tool may set it back.
 
     \b
     Example:
       dbclusterref suspend -n shop orders-db
     """  # noqa: D301
-    return _with_kubernetes(lambda kubernetes: overview.set_suspended(kubernetes, _key(namespace, name), suspended=True))
+    key = where.key(name)
+    return where.call(lambda kubernetes: refreshing.set_suspended(kubernetes, key, suspended=True))
 
 
 @cli.command("resume", cls=_Quiet)
 @click.argument("name")
 @_on_resources
-def _resume(name: str, namespace: str) -> int:
+def _resume(*, name: str, where: _Where) -> int:
     """Resume reading and writing for a resource.
 
     \b
     Example:
       dbclusterref resume -n shop orders-db
     """  # noqa: D301
-    return _with_kubernetes(lambda kubernetes: overview.set_suspended(kubernetes, _key(namespace, name), suspended=False))
+    key = where.key(name)
+    return where.call(lambda kubernetes: refreshing.set_suspended(kubernetes, key, suspended=False))
 
 
 @cli.command("completion", cls=_Quiet)

@@ -38,7 +38,7 @@ def test_a_resource_is_seen_explained_refreshed_suspended_and_resumed(run: Comma
     tenant.ready(cluster)
     here = ("-n", tenant.namespace)
     (row,) = json.loads(run("status", *here, "-o", "json"))
-    assert (row["name"], row["ready"], row["fresh"], row["answer"]) == ("orders-db", "True", "True", "current")
+    assert (row["name"], row["ready"], row["fresh"], row["stalled"]) == ("orders-db", "True", "True", "False")
     assert "orders-db" in run("status", "-A", status=run_status_of_all(run))
     assert "Synced" in run("explain", "orders-db", *here)
     tenant.control.rotate_password(cluster)
@@ -49,6 +49,24 @@ def test_a_resource_is_seen_explained_refreshed_suspended_and_resumed(run: Comma
     assert "Set spec.suspend to false" in run("explain", "orders-db", *here, status=1)
     run("resume", "orders-db", *here)
     wait_until(lambda: tenant.condition("Fresh")["status"] == "True", what="the resumption")
+
+
+def test_a_lease_that_nobody_renews_is_said(run: CommandLine, tenant: Tenant) -> None:
+    tenant.ready(tenant.control.create_cluster()["id"])
+    here = ("-n", tenant.namespace, "--operator-namespace", tenant.namespace)
+    assert "current" not in run("explain", "dbref/orders-db", *here), "there is no Lease: nothing is known"
+    tenant.admin.create(
+        f"/apis/coordination.k8s.io/v1/namespaces/{tenant.namespace}/leases",
+        {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "dbclusterref", "namespace": tenant.namespace},
+            "spec": {"holderIdentity": "gone", "leaseDurationSeconds": 15, "renewTime": "2026-01-05T12:00:00.000000Z"},
+        },
+    )
+    assert "No operator has renewed its Lease" in run("status", *here, status=1)
+    assert "Start the operator" in run("explain", "orders-db", *here, status=1)
+    assert "Nothing is read until one runs" in run("refresh", "orders-db", *here, "--wait", status=1)
 
 
 def run_status_of_all(run: CommandLine) -> int:

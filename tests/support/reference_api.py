@@ -7,6 +7,7 @@ from typing import Any, cast
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.restart import WorkloadKind
 from tests.support.builders import Body, reference_body
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -38,6 +39,16 @@ def body(**of_status: Any) -> Body:
     return reference_body() | {"status": status(**of_status)}
 
 
+SYSTEM = "dbclusterref-system"
+
+
+def lease(*, name: str = "dbclusterref", holder: str = "pod-1", renewed: float = 0.0) -> Body:
+    """`renewed` is how many seconds ago."""
+    when = datetime.now(tz=UTC) - timedelta(seconds=renewed)
+    spec = {"holderIdentity": holder, "renewTime": when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    return {"metadata": {"name": name, "namespace": SYSTEM}, "spec": spec}
+
+
 class Api:
     """As much of the Kubernetes API as the commands ask."""
 
@@ -46,6 +57,16 @@ class Api:
         self.patches: list[tuple[ObjectKey, Body]] = []
         self.acknowledges = True
         self.installed = True
+        self.leases: list[Body] | None = [lease()]
+        self.workloads: set[str] = set()
+
+    async def list_leases(self, namespace: str) -> list[Body]:
+        if self.leases is None:
+            raise KubernetesError("leases is forbidden", status=403)
+        return [one for one in self.leases if one["metadata"]["namespace"] == namespace]
+
+    async def get_workload(self, kind: WorkloadKind, key: ObjectKey) -> Body | None:
+        return {} if f"{kind} {key.name}" in self.workloads else None
 
     async def has_resource(self) -> bool:
         return self.installed

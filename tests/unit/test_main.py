@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dbclusterref.__main__ import BAD_SETTING, BROKEN_PIPE, main
+from dbclusterref.__main__ import BAD_SETTING, BROKEN_PIPE, KUBERNETES_REFUSED, main
 from dbclusterref.commands.logs import _CHATTY
 from tests.support.builders import cluster_body, reference_body
 
@@ -101,6 +101,32 @@ def test_a_kubeconfig_that_cannot_be_used_is_named_in_one_line(
     line = refused(capsys, *command)
     assert f"reading {file}" in line
     assert "set KUBECONFIG" in line
+
+
+def kubeconfig_at(folder: Path, server: str) -> Path:
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(
+        '{"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}, {"name": "bad", '
+        f'"context": {{"cluster": "x", "user": "u"}}}}], "clusters": [{{"name": "c", "cluster": {{"server": "{server}"}}}}], '
+        '"users": [{"name": "u", "user": {}}]}'
+    )
+    return kubeconfig
+
+
+def test_another_context_and_kubeconfig_are_taken_and_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = kubeconfig_at(tmp_path, "http://127.0.0.1:9")
+    for context in ("none", "bad"):
+        line = refused(capsys, "explain", "orders-db", "--kubeconfig", str(file), "--context", context)
+        assert f"reading {file}, context {context}" in line
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("command", [["status"], ["explain", "dbref/x"], ["refresh", "x"], ["suspend", "x"], ["resume", "x"]])
+def test_what_the_kubernetes_api_refuses_has_an_exit_status_of_its_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str]
+) -> None:
+    assert main([*command, "--kubeconfig", str(kubeconfig_at(tmp_path, "http://127.0.0.1:9"))]) == KUBERNETES_REFUSED
+    assert "dbclusterref: The Kubernetes API at http://127.0.0.1:9 cannot be reached" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["no-such-command"]])

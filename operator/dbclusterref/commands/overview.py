@@ -1,33 +1,30 @@
-"""`dbclusterref status`, `refresh`, `suspend`, `resume`, `explain`: the resources as a person wants to see and change them."""
+"""`dbclusterref status`: all resources at a glance, as a table for people and as JSON for programs."""
 
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 import click
 
-from dbclusterref.commands.reasons import REASONS
-from dbclusterref.commands.reference_access import get_reference, list_references, patch_reference
-from dbclusterref.errors import RateLimited
+from dbclusterref.commands.operator_leases import OperatorLeases, OperatorState, read_operator_leases
+from dbclusterref.commands.reference_access import list_references
 from dbclusterref.kube.client import KubernetesApi
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey, key_of, metadata_of
-from dbclusterref.resource.status import ConditionType, Status
+from dbclusterref.resource.objects import key_of, metadata_of
+from dbclusterref.resource.status import Condition, ConditionType, Status, format_time
 
 WATCH_PERIOD = 2.0
-POLL_PERIOD = 0.3
-STILL_LIMITED = 10
-"""Looks in a row that find the read delayed by the rate limit until nobody waits any longer: a reset may be near."""
 PENDING = "Pending"
+COLUMNS = ("namespace", "name", "ready", "fresh", "reason", "since", "answer", "engine", "cluster", "secret")
 
 Output = Literal["table", "json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One resource at a glance."""
+    """One resource at a glance. `since` and `answer` are ages; `operator` says whether anybody keeps all this true."""
 
     namespace: str
     name: str
@@ -39,15 +36,16 @@ class Row:
     engine: str
     cluster: str
     secret: str
+    operator: OperatorState = OperatorState.UNKNOWN
 
     @classmethod
-    def of(cls, body: Mapping[str, object], *, now: datetime) -> "Row":
+    def of(cls, body: Mapping[str, object], *, now: datetime, operator: OperatorState = OperatorState.UNKNOWN) -> "Row":
         """Read an object; what the operator has not written yet is shown as Pending."""
         key, status = key_of(body), Status.from_body(body)
         ready, fresh = status.conditions.get(ConditionType.READY), status.conditions.get(ConditionType.FRESH)
-        # Why it is not fresh says more than that it is still ready.
-        shown = fresh if fresh and not fresh.status else ready
-        current = fresh is not None and fresh.status
+        shown = shown_condition(status)
+        # A condition proves nothing while nobody keeps it: only a running operator makes what was written last current.
+        current = fresh is not None and fresh.status and operator is OperatorState.RUNNING
         return cls(
             namespace=key.namespace,
             name=key.name,
@@ -59,12 +57,19 @@ class Row:
             engine=str(status.cluster.get("engine", "")),
             cluster=str(status.cluster.get("name", "")),
             secret=status.binding_name,
+            operator=operator,
         )
 
     @property
     def is_well(self) -> bool:
         """Return whether there is nothing to look at."""
-        return self.ready == self.fresh == "True"
+        return self.ready == self.fresh == "True" and self.operator is not OperatorState.NOT_RUNNING
+
+
+def shown_condition(status: Status) -> Condition | None:
+    """Return the condition whose reason is shown: why it is not fresh says more than that it is still ready."""
+    fresh = status.conditions.get(ConditionType.FRESH)
+    return fresh if fresh and not fresh.status else status.conditions.get(ConditionType.READY)
 
 
 def age(now: datetime, then: datetime) -> str:
@@ -76,35 +81,59 @@ def age(now: datetime, then: datetime) -> str:
     return f"{seconds}s"
 
 
+def no_operator(leases: OperatorLeases, uid: str, *, now: datetime) -> str:
+    """Say since when no operator has served a resource of that UID; "" where one does, or where that is not known."""
+    last = leases.last_of(uid)
+    if last is None or last.is_alive:
+        return ""
+    return f"No operator has renewed its Lease {last.key} for {age(now, last.renewed_at)}."
+
+
 async def show_status(
-    kubernetes: KubernetesApi, *, namespace: str, output: Output, watch: bool, colored: bool, on_terminal: bool
+    kubernetes: KubernetesApi,
+    *,
+    namespace: str,
+    operator_namespace: str,
+    output: Output,
+    watch: bool,
+    colored: bool,
+    on_terminal: bool,
 ) -> int:
-    """Print all resources of a namespace, or of all where it is empty; return 1 where any is not ready and fresh."""
+    """Print all resources of a namespace, or of all where it is empty; return 1 where any needs a look."""
     shown: Sequence[Row] = ()
     while True:
+        leases = await read_operator_leases(kubernetes, namespace=operator_namespace, now=datetime.now(tz=UTC))
+        bodies = [body async for body in list_references(kubernetes, namespace)]
+        bodies.sort(key=key_of)
         now = datetime.now(tz=UTC)
-        found = [Row.of(body, now=now) async for body in list_references(kubernetes, namespace)]
-        rows = sorted(found, key=lambda row: (row.namespace, row.name))
+        uids = [str(metadata_of(body).get("uid", "")) for body in bodies]
+        rows = [Row.of(body, now=now, operator=leases.state_of(uid)) for body, uid in zip(bodies, uids, strict=True)]
+        silent = dict.fromkeys(filter(None, (no_operator(leases, uid, now=now) for uid in uids)))
+        warnings = [f"{line} What is shown is what it wrote last." for line in silent]
         if output == "json":
-            click.echo(json.dumps([asdict(row) for row in rows], indent=None if watch else 2))
+            items = [for_programs(body, operator=row.operator) for body, row in zip(bodies, rows, strict=True)]
+            click.echo(json.dumps(items, indent=None if watch else 2))
         elif not watch or on_terminal:
             if watch:
                 click.clear()
-            click.echo("\n".join(table(rows, colored=colored)) if rows else "No DatabaseClusterRefs found.")
+            nothing = f"No DatabaseClusterRefs in namespace {namespace}; -A looks in all." if namespace else _NOWHERE
+            click.echo("\n".join([*(table(rows, colored=colored) if rows else [nothing]), *warnings]))
         elif new := [row for row in rows if row not in shown]:
-            click.echo("\n".join(table(new, colored=colored)))
+            click.echo("\n".join([*table(new, colored=colored), *warnings]))
         shown = rows
         if not watch:
             return 0 if all(row.is_well for row in rows) else 1
         await asyncio.sleep(WATCH_PERIOD)
 
 
+_NOWHERE = "No DatabaseClusterRefs in any namespace."
+
+
 def table(rows: Iterable[Row], *, colored: bool) -> list[str]:
     """Lay rows out in columns; the color says what needs a look."""
     rows = list(rows)
-    names = [field.name for field in fields(Row)]
-    cells = [[name.upper() for name in names], *([str(getattr(row, name)) or "-" for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    cells = [[name.upper() for name in COLUMNS], *([str(getattr(row, name)) or "-" for name in COLUMNS] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     if not colored:
         return lines
@@ -112,63 +141,25 @@ def table(rows: Iterable[Row], *, colored: bool) -> list[str]:
     return [click.style(line, **style) if style else line for line, style in zip(lines, styles, strict=True)]  # type: ignore[arg-type]
 
 
-async def refresh(kubernetes: KubernetesApi, key: ObjectKey, *, wait: float) -> int:
-    """Request a read; with `wait` seconds, wait for its outcome and return 1 where the Secret is not fresh after it."""
-    requested = datetime.now(tz=UTC).isoformat(timespec="microseconds")
-    await patch_reference(kubernetes, key, {"metadata": {"annotations": {REFRESH_REQUESTED_AT: requested}}})
-    if not wait:
-        click.echo(f"{key}: refresh requested.")
-        return 0
-    limited = 0
-    try:
-        async with asyncio.timeout(wait):
-            while True:
-                status = Status.from_body(await get_reference(kubernetes, key))
-                fresh = status.conditions.get(ConditionType.FRESH)
-                if fresh and status.last_handled_refresh_at == requested:
-                    click.echo(f"{key}: {fresh.reason}: {_told(status)}")
-                    return 0 if fresh.status else 1
-                limited = limited + 1 if fresh and fresh.reason == RateLimited.reason else 0
-                if fresh and limited > STILL_LIMITED:
-                    click.echo(f"{key}: {fresh.reason}: {_told(status)} The refresh stays requested until then.")
-                    return 1
-                await asyncio.sleep(POLL_PERIOD)
-    except TimeoutError:
-        click.echo(f"{key}: not read within {wait:.0f} s; see: dbclusterref explain -n {key.namespace} {key.name}")
-        return 1
-
-
-def _told(status: Status) -> str:
-    return status.telling.message if status.telling else ""
-
-
-async def set_suspended(kubernetes: KubernetesApi, key: ObjectKey, *, suspended: bool) -> int:
-    """Set spec.suspend. A GitOps tool that owns the field sets it back: change it in its source then."""
-    await patch_reference(kubernetes, key, {"spec": {"suspend": suspended}})
-    click.echo(f"{key}: {'suspended' if suspended else 'resumed'}.")
-    return 0
-
-
-async def explain(kubernetes: KubernetesApi, key: ObjectKey) -> int:
-    """Print why a resource is as it is, what happens next, and what to do; return 1 where it is not ready and fresh."""
-    body = await get_reference(kubernetes, key)
-    now = datetime.now(tz=UTC)
-    row, status = Row.of(body, now=now), Status.from_body(body)
-    generation = metadata_of(body).get("generation")
-    lines = [f"{key}: {row.reason}{f', for {row.since}' if row.since else ''}"]
-    lines += [f"  {kind}={condition.status}: {condition.message}" for kind, condition in status.conditions.items()]
-    if status.conditions and status.observed_generation != generation:
-        lines.append(f"  The status is of generation {status.observed_generation}; the resource is at {generation}.")
-    reason = REASONS.get(row.reason)
-    if reason:
-        lines += [
-            f"Meaning:   {reason.meaning}",
-            f"To do:     {reason.to_do(key, secret=status.binding_name or key.name)}",
-            f"Meanwhile: {reason.then}",
-        ]
-    if status.binding_name:
-        changed = f", content last changed {age(now, status.last_change_time)} ago" if status.last_change_time else ""
-        lines.append(f"Secret:    {status.binding_name} (revision {status.secret_revision}{changed})")
-    lines.append(f"Answer:    {row.answer if row.answer in {'current', 'never'} else f'{row.answer} old'}")
-    click.echo("\n".join(lines))
-    return 0 if row.is_well else 1
+def for_programs(body: Mapping[str, object], *, operator: OperatorState) -> dict[str, object]:
+    """Return a resource as `--output json` shows it: times as RFC 3339 has them, null for what is not there."""
+    key, status = key_of(body), Status.from_body(body)
+    shown, telling = shown_condition(status), status.telling
+    values = {kind: str(one.status) for kind, one in status.conditions.items()}
+    return {
+        "namespace": key.namespace,
+        "name": key.name,
+        **{kind.lower(): values.get(kind) for kind in ConditionType},
+        "reason": shown.reason if shown else PENDING,
+        "message": telling.message if telling else "",
+        "since": format_time(shown.last_transition_time) if shown else None,
+        "lastSyncTime": format_time(status.last_sync_time) if status.last_sync_time else None,
+        "lastChangeTime": format_time(status.last_change_time) if status.last_change_time else None,
+        "generation": metadata_of(body).get("generation"),
+        "observedGeneration": status.observed_generation if status.conditions else None,
+        "engine": status.cluster.get("engine"),
+        "cluster": status.cluster.get("name"),
+        "secret": status.binding_name or None,
+        "secretRevision": status.secret_revision or None,
+        "operator": str(operator),
+    }

@@ -57,10 +57,14 @@ REASONS: Mapping[str, Explanation] = {
         _RETRIED_SLOWLY,
     ),
     "UserNotFound": Explanation(
-        "The cluster has no database user of the name in spec.user.", "Create the user, or correct the name.", _RETRIED_SLOWLY
+        "The cluster has no database user of the name in spec.user.",
+        "Do what the message says: create the user, correct the name, or remove spec.user where the engine has no users.",
+        _RETRIED_SLOWLY,
     ),
     "PoolNotFound": Explanation(
-        "The cluster has no connection pool of the name in spec.pool.", "Create the pool, or correct the name.", _RETRIED_SLOWLY
+        "The cluster has no connection pool of the name in spec.pool.",
+        "Do what the message says: create the pool, correct the name, or remove spec.pool where the engine has no pools.",
+        _RETRIED_SLOWLY,
     ),
     "DatabaseNotFound": Explanation(
         "The cluster has no database of the name in spec.database.",
@@ -69,7 +73,7 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "PasswordMissing": Explanation(
         "DigitalOcean never shows this user's password, and spec.passwordSecretRef does not supply it.",
-        "Put the password into a Secret and name that in spec.passwordSecretRef.",
+        "Do what the message says: put the password into a Secret, under the key named, and name it in spec.passwordSecretRef.",
         "The operator looks for that Secret again within half a minute.",
     ),
     "PasswordSecretForbidden": Explanation(
@@ -84,7 +88,7 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "TokenSecretMissing": Explanation(
         "There is no API token where spec.apiTokenSecretRef, or the operator's settings, say it is.",
-        "Create the Secret that the message names.",
+        "Do what the message says: create the Secret that it names, or put the token under the key that it names.",
         "The operator looks for the token again within half a minute.",
     ),
     "TokenInvalid": Explanation(

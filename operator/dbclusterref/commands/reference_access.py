@@ -5,14 +5,27 @@ from http import HTTPStatus
 
 from dbclusterref.errors import KubernetesError, SettingsError
 from dbclusterref.kube.client import KubernetesApi
-from dbclusterref.resource.objects import GROUP, PLURAL, ObjectKey
+from dbclusterref.resource.objects import GROUP, KIND, PLURAL, VERSION, ObjectKey
 
 Json = dict[str, object]
+
+_KINDS = {f"{kind}{group}" for kind in ("dbref", KIND.lower(), PLURAL) for group in ("", f".{GROUP}", f".{VERSION}.{GROUP}")}
 
 NO_CRD = (
     f"The CustomResourceDefinition {PLURAL}.{GROUP} is not installed. Apply crds/ (`kubectl apply -f crds/` in a checkout, "
     "crds.yaml of a release)."
 )
+
+
+def read_key(name: str, *, namespace: str) -> ObjectKey:
+    """Read a resource's name as kubectl writes it: `orders-db`, `dbref/orders-db`; or as this program does: `shop/orders-db`.
+
+    `namespace` is where it is unless the name says so.
+    """
+    kind, slash, rest = name.rpartition("/")
+    if not slash or kind.lower() in _KINDS:
+        return ObjectKey(namespace, rest)
+    return ObjectKey(kind, rest)
 
 
 async def get_reference(kubernetes: KubernetesApi, key: ObjectKey) -> Json:

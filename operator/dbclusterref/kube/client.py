@@ -193,6 +193,12 @@ class KubernetesApi:
                 return None
             raise
 
+    async def list_leases(self, namespace: str) -> list[Json]:
+        """List the Leases of a namespace, as many as a page holds."""
+        path = _leases_path(ObjectKey(namespace, ""))
+        items = (await self._call("GET", path, query={"limit": "500"})).get("items")
+        return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
     async def create_lease(self, key: ObjectKey, lease: Json, *, timeout: float) -> Json:
         """Create a Lease; 409 where somebody was quicker."""
         return await self._call("POST", _leases_path(key), body=lease, timeout=timeout)

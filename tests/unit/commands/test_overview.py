@@ -4,11 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from dbclusterref.commands.overview import Row, age, explain, refresh, set_suspended, show_status, table
-from dbclusterref.errors import SettingsError
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
-from tests.support.builders import KEY, reference_body
-from tests.support.reference_api import NOW, api, body, status
+from dbclusterref.commands.operator_leases import OperatorState
+from dbclusterref.commands.overview import Row, age, show_status, table
+from tests.support.builders import reference_body
+from tests.support.reference_api import NOW, SYSTEM, api, at, body, lease
 
 
 def test_a_row_says_why_the_resource_is_not_fresh_and_how_old_its_answer_is() -> None:
@@ -19,7 +18,7 @@ def test_a_row_says_why_the_resource_is_not_fresh_and_how_old_its_answer_is() ->
 
 
 def test_a_row_of_a_fresh_resource_has_a_current_answer() -> None:
-    row = Row.of(body(), now=NOW)
+    row = Row.of(body(), now=NOW, operator=OperatorState.RUNNING)
     assert (row.reason, row.since, row.answer, row.is_well) == ("Synced", "3d", "current", True)
 
 
@@ -51,78 +50,57 @@ def test_columns_are_aligned_and_colors_are_only_where_they_are_wanted() -> None
 async def test_status_is_1_where_anything_needs_a_look(capsys: pytest.CaptureFixture[str]) -> None:
     for bodies, expected in (((body(),), 0), ((body(fresh=False),), 1), ((), 0)):
         _, kubernetes = api(*bodies)
-        got = await show_status(kubernetes, namespace="", output="table", watch=False, colored=False, on_terminal=False)
+        got = await show_status(
+            kubernetes, namespace="", operator_namespace=SYSTEM, output="table", watch=False, colored=False, on_terminal=False
+        )
         assert got == expected
-    assert capsys.readouterr().out.endswith("No DatabaseClusterRefs found.\n")
+    assert capsys.readouterr().out.endswith("No DatabaseClusterRefs in any namespace.\n")
+
+
+async def test_where_there_is_none_the_namespace_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    _, kubernetes = api()
+    await show_status(
+        kubernetes, namespace="shop", operator_namespace=SYSTEM, output="table", watch=False, colored=False, on_terminal=False
+    )
+    assert capsys.readouterr().out == "No DatabaseClusterRefs in namespace shop; -A looks in all.\n"
+
+
+@pytest.mark.parametrize("operator", [OperatorState.UNKNOWN, OperatorState.NOT_RUNNING])
+def test_no_answer_is_called_current_without_an_operator_that_is_seen_to_run(operator: OperatorState) -> None:
+    row = Row.of(body(), now=NOW, operator=operator)
+    assert (row.answer, row.is_well) == ("12m", operator is OperatorState.UNKNOWN)
+
+
+async def test_status_says_that_no_operator_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    made, kubernetes = api(body())
+    made.leases = [lease(holder="", renewed=125)]
+    got = await show_status(
+        kubernetes, namespace="", operator_namespace=SYSTEM, output="table", watch=False, colored=False, on_terminal=False
+    )
+    said = capsys.readouterr().out
+    assert got == 1
+    assert "No operator has renewed its Lease dbclusterref-system/dbclusterref for 2m." in said
+    assert "current" not in said
 
 
 async def test_status_as_json_is_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     _, kubernetes = api(body())
-    await show_status(kubernetes, namespace="shop", output="json", watch=False, colored=True, on_terminal=True)
+    await show_status(
+        kubernetes, namespace="shop", operator_namespace=SYSTEM, output="json", watch=False, colored=True, on_terminal=True
+    )
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["namespace"], row["name"], row["ready"]) == ("shop", "orders-db", "True")
-
-
-async def test_a_refresh_is_requested_and_its_outcome_awaited(capsys: pytest.CaptureFixture[str]) -> None:
-    made, kubernetes = api(body())
-    assert await refresh(kubernetes, KEY, wait=0.0) == 0
-    assert await refresh(kubernetes, KEY, wait=5.0) == 0
-    assert REFRESH_REQUESTED_AT in made.patches[0][1]["metadata"]["annotations"]
-    assert capsys.readouterr().out.splitlines() == ["shop/orders-db: refresh requested.", "shop/orders-db: Synced: As it says."]
-    _, failing = api(body(fresh=False, reason="TokenInvalid"))
-    assert await refresh(failing, KEY, wait=5.0) == 1
-    _, without = api(body(ready=False, fresh=False, reason="TokenInvalid"))
-    assert await refresh(without, KEY, wait=5.0) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "shop/orders-db: TokenInvalid: The Secret is there.", "what Ready says"
-
-
-async def test_a_refresh_that_the_rate_limit_delays_ends_with_the_reason(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dbclusterref.commands.overview.POLL_PERIOD", 0.0)
-    made, kubernetes = api(body(fresh=False, reason="RateLimited"))
-    made.acknowledges = False
-    assert await refresh(kubernetes, KEY, wait=5.0) == 1
-    said = capsys.readouterr().out.strip()
-    assert said == "shop/orders-db: RateLimited: As it says. The refresh stays requested until then."
-    made.acknowledges = True
-    assert await refresh(kubernetes, KEY, wait=5.0) == 1
-    assert capsys.readouterr().out.strip() == "shop/orders-db: RateLimited: As it says."
-
-
-async def test_suspend_and_resume_change_one_field() -> None:
-    made, kubernetes = api(body())
-    await set_suspended(kubernetes, KEY, suspended=True)
-    await set_suspended(kubernetes, KEY, suspended=False)
-    assert [patch for _, patch in made.patches] == [{"spec": {"suspend": True}}, {"spec": {"suspend": False}}]
-
-
-async def test_explain_says_meaning_remedy_and_what_happens_meanwhile(capsys: pytest.CaptureFixture[str]) -> None:
-    _, kubernetes = api(body(ready=False, fresh=False, reason="TokenInvalid"))
-    assert await explain(kubernetes, KEY) == 1
-    shown = capsys.readouterr().out
-    assert shown.startswith("shop/orders-db: TokenInvalid, for ")
-    for word in (
-        "Meaning:   DigitalOcean rejected",
-        "To do:     Put a valid token",
-        "Meanwhile: ",
-        "revision 3",
-        "Answer:    ",
-    ):
-        assert word in shown
-
-
-async def test_explain_says_that_the_status_is_of_another_generation(capsys: pytest.CaptureFixture[str]) -> None:
-    _, kubernetes = api(reference_body(generation=4) | {"status": status()})
-    await explain(kubernetes, KEY)
-    assert "The status is of generation 1; the resource is at 4." in capsys.readouterr().out
-
-
-async def test_a_resource_that_does_not_exist_is_named() -> None:
-    _, kubernetes = api()
-    for call in (explain(kubernetes, KEY), refresh(kubernetes, KEY, wait=0.0), set_suspended(kubernetes, KEY, suspended=True)):
-        with pytest.raises(SettingsError, match="there is no DatabaseClusterRef shop/orders-db"):
-            await call
+    assert row == {
+        "namespace": "shop", "name": "orders-db", "ready": "True", "fresh": "True", "stalled": None, "reconciling": None,
+        "reason": "Synced", "message": "As it says.", "since": at(days=3), "lastSyncTime": at(minutes=12),
+        "lastChangeTime": at(hours=5), "generation": 1, "observedGeneration": 1, "engine": "pg", "cluster": "orders",
+        "secret": "orders-db", "secretRevision": 3, "operator": "Running",
+    }  # fmt: skip
+    _, kubernetes = api(reference_body())
+    await show_status(
+        kubernetes, namespace="shop", operator_namespace=SYSTEM, output="json", watch=False, colored=True, on_terminal=True
+    )
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["ready"], row["reason"], row["since"], row["observedGeneration"]) == (None, "Pending", None, None)
 
 
 async def test_watching_when_piped_prints_only_what_has_changed(
@@ -137,5 +115,7 @@ async def test_watching_when_piped_prints_only_what_has_changed(
 
     monkeypatch.setattr("dbclusterref.commands.overview.asyncio.sleep", next_round)
     with pytest.raises(KeyboardInterrupt):
-        await show_status(kubernetes, namespace="", output="table", watch=True, colored=False, on_terminal=False)
+        await show_status(
+            kubernetes, namespace="", operator_namespace=SYSTEM, output="table", watch=True, colored=False, on_terminal=False
+        )
     assert capsys.readouterr().out.count("orders-db") == 2  # its name and its Secret's, once
