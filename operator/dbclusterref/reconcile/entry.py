@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from dbclusterref.digitalocean.replicas import Address, addresses_in
 from dbclusterref.digitalocean.snapshot import PackedSnapshot, Snapshot
@@ -73,8 +74,8 @@ class ReadState:
     failures: int = 0
     failed_at: float | None = None
     not_found_since: float | None = None
-    doubted_at: float = float("-inf")
-    """An answer from before this may be older than what another process has published."""
+    doubted_at: float = -inf
+    """An answer from before this may be older than what another process has published, or from before a suspension."""
     waiting_since: float | None = None
     due_at: float = 0.0
     not_before: float = 0.0
@@ -127,6 +128,12 @@ class ReadState:
             self.cause = believed
 
     @property
+    def is_doubted(self) -> bool:
+        """Return whether to read before anything is said by the answer in use; after a failed read there is no other."""
+        tried_at = max(self.answered_at or -inf, self.failed_at or -inf)
+        return tried_at < self.doubted_at
+
+    @property
     def waits_for_a_person(self) -> bool:
         """Return whether the last read failed for a reason that waiting does not end."""
         return self.cause is not None and self.cause.stalled
@@ -135,7 +142,7 @@ class ReadState:
         """Take over from a former spec that asked for the same reads what they have learned; the new one is read at once."""
         if not isinstance(former.cause, InvalidSpec):
             self.cause, self.failed_at, self.not_found_since = former.cause, former.failed_at, former.not_found_since
-        self.token, self.packed_cluster = former.token, former.packed_cluster
+        self.token, self.packed_cluster, self.doubted_at = former.token, former.packed_cluster, former.doubted_at
 
     def requested(self, value: str, *, now: float) -> float:
         """Record that a refresh is requested; return when this process first acted on it."""

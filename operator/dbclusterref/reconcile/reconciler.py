@@ -159,6 +159,7 @@ class Reconciler:
             if entry.reference.suspend:
                 self._followers.forget(key)
                 entry.published.config_map = None  # looked at once it goes on
+                entry.reads.doubted_at = self._clock.monotonic()
                 holds = await self._publisher.inspect(entry)
                 return NextStep(after=await self._report(entry, Publication(outcome=Suspended(), holds=holds)) or None)
             return await self._bring_in_line(entry, entry.reference)
@@ -173,7 +174,7 @@ class Reconciler:
         if reads.cause is None and reads.packed_snapshot is None:
             # Nothing to write yet, and nothing to say: where a read waits for its turn for long, that is a cause.
             return self._start_read(entry, reference) if reading else NextStep(after=due_in)
-        if reading and self._publisher.is_settled(entry, reference):
+        if reading and (reads.is_doubted or self._publisher.is_settled(entry, reference)):
             return self._start_read(entry, reference)
         rendition = self._renditions.take(reads.packed_snapshot, reference)
         try:

@@ -878,6 +878,36 @@ async def test_suspended_means_no_read_and_no_repair_and_the_secret_stays(bench:
     assert bench.ready == (True, "Synced")
 
 
+async def test_one_that_is_resumed_is_read_before_it_is_called_synced(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, suspend=True)
+    await bench.refresh()
+    bench.rotate("pw-2")
+    change_spec(bench, suspend=False)
+    bench.forget_writes()
+    await settle()
+    step = await bench.reconciler.reconcile(KEY)
+    assert step.read
+    assert bench.kubernetes.writes == []
+    assert bench.ready == (True, "Suspended"), "of the generation before"
+    assert bench.status().observed_generation == 2
+    await step.read.run()
+    await bench.reconcile()
+    assert (bench.password, bench.ready, bench.fresh) == ("pw-2", (True, "Synced"), (True, "Synced"))
+
+
+async def test_one_that_is_resumed_in_an_outage_is_called_synced_by_no_answer_from_before(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, suspend=True)
+    await bench.refresh()
+    bench.kubernetes.remove_secret(KEY)
+    bench.upstream.trouble["*"] = UpstreamUnavailable("DigitalOcean answered 503.")
+    change_spec(bench, suspend=False)
+    await bench.reconcile()
+    assert bench.fresh == (False, "UpstreamUnavailable")
+    assert bench.password == "pw-1", "restored from what was read before"
+
+
 async def test_a_spec_that_cannot_be_read_is_told_and_the_secret_stays(bench: Bench) -> None:
     await bench.reconcile()
     before = bench.kubernetes.secrets[KEY]
