@@ -37,7 +37,9 @@ async def explain(kubernetes: KubernetesApi, key: ObjectKey, *, operator_namespa
     if status.conditions and status.observed_generation != generation:
         lines.append(f"  The status is of generation {status.observed_generation}; the resource is at {generation}.")
     problems = [*_problems(status), *await _missing_workloads(kubernetes, key, body, status)]
-    lines += [f"Notes:     {notes}"] if notes and notes not in problems else []
+    for problem in problems:
+        notes = notes.replace(problem, "").strip()
+    lines += [f"Notes:     {notes}"] if notes else []
     if reason := REASONS.get(row.reason):
         to_do = reason.to_do(key, secret=status.binding_name or key.name)
         if row.reason == "Synced" and (problems or notes):

@@ -64,7 +64,8 @@ async def read_operator_leases(kubernetes: KubernetesApi, *, namespace: str, now
     found = await _read(kubernetes, namespace)
     looking_old = {key for key, lease in found.items() if not lease.holder or abs(now - lease.renewed_at) > SILENT}
     changed: set[ObjectKey] = set()
-    if any(found[key].holder for key in looking_old):
+    # One that was given back just now changes hands; one that was given back long ago has nobody to take it.
+    if any(found[key].holder or abs(now - found[key].renewed_at) <= SILENT for key in looking_old):
         await asyncio.sleep(SECOND_LOOK)
         again = await _read(kubernetes, namespace)
         changed = {key for key in looking_old if key in again and again[key].holder and again[key] != found[key]}

@@ -65,6 +65,13 @@ async def test_a_restart_that_cannot_be_is_something_to_do(capsys: pytest.Captur
     assert said.count("do this.") == 1
 
 
+async def test_notes_do_not_repeat_what_is_to_be_done(capsys: pytest.CaptureFixture[str]) -> None:
+    item = {"kind": "Deployment", "name": "orders", "revision": 3, "state": "Failed", "message": "Deployment orders: do this."}
+    said = await shown(capsys, synced("There is no private standby. Deployment orders: do this.", restarts=[item]))
+    assert "Notes:     There is no private standby.\n" in said
+    assert said.count("do this.") == 1
+
+
 async def test_a_ca_config_map_that_cannot_be_is_something_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     of_status = {"name": "ca", "state": "Conflict", "message": "ConfigMap ca is another's."}
     said = await shown(capsys, synced("ConfigMap ca is another's.", caConfigMap=of_status))

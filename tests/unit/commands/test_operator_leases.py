@@ -43,6 +43,11 @@ async def test_a_clock_that_is_wrong_makes_no_running_operator_look_dead(renewed
     assert await state(lease(renewed=renewed), later=lease(renewed=renewed - 4)) is OperatorState.RUNNING
 
 
+async def test_a_lease_that_changes_hands_is_looked_at_again() -> None:
+    """Between the end of one process and the beginning of the next, as at each upgrade, nobody holds it."""
+    assert await state(lease(holder="", renewed=1), later=lease(holder="pod-2")) is OperatorState.RUNNING
+
+
 async def test_each_shard_has_an_operator_of_its_own() -> None:
     own = next(index for index in range(3) if Shard(index=index, count=3).owns(UID))
     alive = [lease(name=f"dbclusterref-{index}-of-3") for index in range(3) if index != own]
