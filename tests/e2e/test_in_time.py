@@ -173,6 +173,28 @@ def test_a_rotated_token_is_taken_up_without_a_restart_and_without_an_alarm(tena
 
 
 @side_by_side
+def test_a_token_secret_that_serves_many_is_looked_at_within_their_interval(tenant: Tenant) -> None:
+    def pages(token: str) -> int:
+        entries = tenant.control.requests(limit=50_000).entries
+        return sum(one.kind == "list" and one.token == token for one in entries)
+
+    names, second = [f"orders-{number}" for number in range(9)], f"{tenant.token}-2"
+    for name in names:
+        tenant.refer(tenant.control.create_cluster()["id"], name=name, refreshInterval="10s")
+    for name in names:
+        tenant.wait_for("Synced", name=name, within=60)
+    wait_until(lambda: pages(tenant.token) >= 2, within=60, what="walks that serve all")
+    tenant.control.set_token(second)
+    tenant.put_token(second)
+    wait_until(lambda: pages(second) >= 2, within=60, what="walks with the new token")
+    former = pages(tenant.token)
+    tenant.admin.delete(tenant.secret_path("do-token"))
+    for name in names:
+        tenant.wait_for("TokenSecretMissing", kind="Fresh", name=name, within=30)
+    assert pages(tenant.token) == former
+
+
+@side_by_side
 def test_a_quota_that_is_used_up_is_respected_and_told(tenant: Tenant) -> None:
     cluster = tenant.control.create_cluster()["id"]
     tenant.ready(cluster, refreshInterval="10s")
