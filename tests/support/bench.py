@@ -74,6 +74,7 @@ class Bench:
             tokens=self.tokens,
             accounts=self.accounts,
             look=self.look,
+            clock=clock,
             logger=logging.getLogger("test"),
         )
         fence = Fence(kubernetes, seconds_left=lambda: float("inf") if self.leading else 0.0)

@@ -237,6 +237,7 @@ class _Operator:
             tokens=self._tokens,
             accounts=self._accounts,
             look=self._look,
+            clock=self._clock.monotonic,
             logger=LOGGER,
         )
         while True:

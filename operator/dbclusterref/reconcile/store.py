@@ -48,6 +48,8 @@ class Store:
         self._shard = shard or Shard()
         self.limit = limit or NamespaceLimit()
         self._on_refused = on_refused
+        self.changes = 0
+        """How many times a resource's spec has come, changed or gone."""
         self._entries: dict[ObjectKey, Entry] = {}
         self._to_refuse: dict[str, dict[ObjectKey, Entry]] = {}
         self._told: dict[str, str] = {}
@@ -283,6 +285,7 @@ class Store:
         self._on_refused(key)
 
     def _replace(self, entry: Entry, *, known: Entry | None) -> None:
+        self.changes += 1
         former: frozenset[ObjectKey] = frozenset()
         if known:
             former = known.secret_keys
@@ -294,6 +297,7 @@ class Store:
         self._forget_unnamed(former)
 
     def _remove(self, entry: Entry) -> None:
+        self.changes += 1
         self._unlink(entry)
         self._count(entry.identity.key, 0)
         del self._entries[entry.identity.key]
