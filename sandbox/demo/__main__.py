@@ -25,6 +25,8 @@ This world stays until Ctrl-C. The operator is a process here and not a pod: its
    kubectl -n {namespace} get secret orders-db -o yaml           # what a pod gets
    curl -X POST {digitalocean}/control/clusters/{uuid}/rotate     # rotate the password upstream
    curl -X POST {digitalocean}/control/clusters/{uuid}/fail-over  # lose the standby
+   # a grant for the operator's own token, as doctl's tags give it:
+   curl -X PATCH {digitalocean}/control/clusters/{uuid} -d '{{"tags": ["k8s-namespace:{namespace}"]}}'
    tail -f {log}
 
 DigitalOcean's API is simulated at {digitalocean}/v2/databases (token {token}).

@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 RELEASES = "https://github.com/dbclusterref/dbclusterref/releases/download/v0.1.0"
 REPOSITORY = "https://github.com/dbclusterref/dbclusterref"
+PLACEHOLDER = re.compile(r"(?<=/v)(?:NEW|FORMER)\b|(?<=--version )(?:NEW|FORMER)\b")
 OCI = re.compile(r"oci://ghcr\.io/dbclusterref/charts/dbclusterref --version 0\.1\.0")
 
 
@@ -40,7 +41,7 @@ class Reader:
     secrets: dict[str, str] = field(default_factory=dict)
 
     def type(self, block: str) -> str:
-        text = OCI.sub(str(self._packed_chart()), block)
+        text = OCI.sub(str(self._packed_chart()), PLACEHOLDER.sub("0.1.0", block))
         text = text.replace(RELEASES, str(self._released_manifests()))
         text = text.replace(f"{REPOSITORY}//", f"file://{self._clone()}//")
         assert "github.com" not in text
@@ -207,19 +208,41 @@ def references_are_gone_and_secrets_stay(reader: Reader) -> None:
     assert reader.tenant.data()["password"]
 
 
-def everything_is_gone(reader: Reader) -> None:
+def references_are_gone(reader: Reader) -> None:
     assert reader.tenant
     tenant = reader.tenant
+    assert reader.site.admin.get(tenant.references_path)["items"] == []
     wait_until(lambda: tenant.secret() is None, what="the end of the Secret")
+
+
+def no_secret_is_left(reader: Reader) -> None:
+    assert (
+        "orders-db" not in reader.site.kubectl("get", "secrets", "-A", "-l", "app.kubernetes.io/managed-by=dbclusterref").stdout
+    )
+    assert reader.tenant
+    assert reader.tenant.secret("do-token")
+
+
+def the_crd_is_gone(reader: Reader) -> None:
     assert reader.site.admin.find(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD}") is None
-    assert tenant.secret("do-token")
+
+
+def with_a_crd_by_kubectl(reader: Reader) -> None:
+    reader.on_a_fresh_cluster()
+    reader.site.kubectl("apply", "-f", str(ROOT / "crds"))
 
 
 def with_references_without_a_token(reader: Reader) -> None:
-    with_a_token(reader)
-    assert reader.tenant
+    """As a build from before the tags left them: one with a Secret, and one that never had any. No operator runs."""
+    reader.on_a_fresh_cluster()
+    reader.site.kubectl("apply", "-f", str(ROOT / "crds"))
+    reader.site.wait_for_discovery()
+    reader.tenant = reader.site.tenant("shop")
     reader.tenant.refer(SAMPLE_CLUSTER, name="by-operator", own_token=False)
+    reader.tenant.refer("00000000-0000-4000-8000-000000000002", name="never-served", own_token=False)
     reader.tenant.refer("00000000-0000-4000-8000-000000000001", name="by-tenant")
+    for name in ("by-operator", "by-tenant"):
+        reader.site.admin.patch(f"{reader.tenant.path(name)}/status", {"status": {"binding": {"name": name}}})
 
 
 def the_cluster_is_tagged(reader: Reader) -> None:
@@ -340,6 +363,7 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
     "docs/argo-cd.md": [(with_argo_cd, argo_cds_actions_are_acted_on)],
     "docs/command-line.md": [(with_the_operator, nothing), (nothing, nothing)],
     "docs/conditions.md": [(with_the_operator, nothing)],
+    "docs/failures.md": [(with_the_operator, nothing)],
     "docs/flux.md": [(with_a_token, the_reference_is_ready)],
     "docs/install.md": [
         *INSTALLS,
@@ -375,10 +399,13 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
         (Reader.with_an_installation, Reader.is_removed),
         (Reader.with_an_installation, Reader.is_removed),
         (Reader.with_helm, Reader.is_removed),
+        (with_a_crd_by_kubectl, Reader.is_installed),
         (with_a_suspended_reference, secrets_were_released),
         (nothing, secrets_were_released),
         (nothing, references_are_gone_and_secrets_stay),
-        (Reader.with_an_installation, everything_is_gone),
+        (Reader.with_an_installation, references_are_gone),
+        (nothing, no_secret_is_left),
+        (nothing, the_crd_is_gone),
     ],
 }  # fmt: skip
 
@@ -389,6 +416,7 @@ UNTYPED = {
     ("README.md", "kubectl apply -f https://"): OF_A_RELEASE,
     ("README.md", "helm install"): OF_A_RELEASE,
     ("README.md", "make demo"): "make recording runs it; tests/tools/test_recording.py holds its recording to its steps",
+    ("docs/failures.md", "kubectl -n dbclusterref-system logs"): "no node runs the pod here; tests/node reads its log",
     ("docs/troubleshooting.md", "kubectl -n dbclusterref-system logs"): "no node runs the pod here; tests/node reads its log",
 }
 # Pages about this checkout itself, whose commands are not typed here, and why.

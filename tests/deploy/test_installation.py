@@ -24,6 +24,7 @@ from tests.e2e.cluster import Tenant, wait_until
 pytestmark = pytest.mark.e2e
 
 INSTALL = ("install", "dbclusterref", "charts/dbclusterref", "--namespace", SYSTEM, "--create-namespace")
+UPGRADE = ("upgrade", "dbclusterref", "charts/dbclusterref", "--namespace", SYSTEM, "--reset-then-reuse-values")
 CHOICES = documented_choices()
 
 
@@ -37,6 +38,11 @@ def install_by_kustomize(site: Site, folder: str = "deploy") -> None:
     site.kubectl("apply", "-f", str(ROOT / "crds"))
     site.kubectl("apply", "-k", str(ROOT / folder))
     site.wait_for_discovery()
+
+
+def hand_over_to_helm(site: Site, *what: str) -> None:
+    """What kubectl set becomes Helm's: otherwise both own it, and each upgrade that changes it is a conflict."""
+    site.kubectl("apply", "--server-side", "--field-manager=helm", *what)
 
 
 def install_by_helm(site: Site, *flags: str) -> None:
@@ -186,14 +192,31 @@ def test_helm_takes_an_installation_by_kubectl_over_as_it_is(site: Site) -> None
     before, deployment = secrets_of(tenant), site.workload()["metadata"]["uid"]
 
     assert "cannot be imported into the current release" in site.helm(*INSTALL, check=False).stderr
-    site.helm(*INSTALL, "--take-ownership", "--force-conflicts")
+    hand_over_to_helm(site, "-f", str(ROOT / "crds"))
+    hand_over_to_helm(site, "-k", str(ROOT / "deploy"))
+    site.helm(*INSTALL, "--take-ownership")
     assert site.workload()["metadata"]["uid"] == deployment
+    # The next upgrade changes fields that kubectl had set.
+    site.helm(*UPGRADE, "--set", "image.tag=v9.9.9", "--set", "restartWorkloads=true")
+    (container,) = site.workload()["spec"]["template"]["spec"]["containers"]
+    assert container["image"].endswith(":v9.9.9")
+    site.helm(*UPGRADE, "--set", "image.tag=", "--set", "restartWorkloads=false")
     site.start(site.workload())
     tenant.refresh()
     assert secrets_of(tenant) == before
     site.helm("uninstall", "dbclusterref", "--namespace", SYSTEM)
     assert site.crd_stays()
     assert secrets_of(tenant) == before
+
+
+def test_helm_installs_again_after_kubectl_has_left_the_crd(site: Site) -> None:
+    install_by_kustomize(site)
+    site.kubectl("delete", "-k", str(ROOT / "deploy"))
+    assert "cannot be imported into the current release" in site.helm(*INSTALL, check=False).stderr
+    hand_over_to_helm(site, "-f", str(ROOT / "crds"))
+    site.helm(*INSTALL, "--take-ownership")
+    assert site.workload()
+    assert site.crd_stays()
 
 
 def test_a_second_release_beside_the_first_serves_its_own_namespaces(site: Site) -> None:
