@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,19 @@ def test_chart_and_kustomize_are_equal_with_optional_rights_in_named_namespaces(
     folder = write_kustomization(tmp_path, resources=[f"deploy/overlays/{overlay}"], components=components)
     flags = f"--set={scope},namespaces={{shop}},restartWorkloads=true,caConfigMaps=true"
     assert differences(render_kustomize(folder), render_helm(flags)) == meant()
+
+
+def test_the_patch_and_the_flag_that_name_the_tokens_namespaces_say_the_same(tmp_path: Path) -> None:
+    """As docs/install.md has them."""
+    page = (ROOT / "docs" / "install.md").read_text()
+    (patches,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "TOKEN_NAMESPACES" in block)
+    (flag,) = re.findall(r"`--set '(token\.namespaces=[^']*)'`", page)
+    by_patch = write_kustomization(tmp_path, resources=["deploy/base"], **yaml.safe_load(textwrap.dedent(patches)))
+    found = [
+        environment(find(objects, "Deployment"))["DBCLUSTERREF_TOKEN_NAMESPACES"]
+        for objects in (render_kustomize(by_patch), render_helm(f"--set={flag}"))
+    ]
+    assert found == ["shop,team-*"] * 2
 
 
 def test_the_comparison_finds_a_difference() -> None:
