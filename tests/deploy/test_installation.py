@@ -81,6 +81,8 @@ def test_a_misspelt_field_would_be_found(site: Site) -> None:
 
 def test_every_pod_passes_the_restricted_pod_security_standard(site: Site, tmp_path: Path) -> None:
     site.kubectl("apply", "-f", str(ROOT / "deploy" / "base" / "namespace.yaml"))
+    account = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/default"
+    wait_until(lambda: site.admin.find(account), what="the account that each namespace gets a moment after it was made")
     pods = {}
     for choice in CHOICES:
         for by, objects in (("kustomize", render_choice(choice, within=tmp_path)), ("helm", render_helm(*choice.helm))):

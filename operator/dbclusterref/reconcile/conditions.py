@@ -56,7 +56,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspended:
-    """`spec.suspend` is true: nothing was read and nothing written."""
+    """`spec.suspend` is true: nothing was read, and nothing written but what `deletionPolicy` asks for."""
 
 
 Outcome = Published | Suspended | Cause
