@@ -101,14 +101,14 @@ def test_a_secret_of_do_operator_is_taken_over_in_place(tenant: Tenant, kubectl:
     was = tenant.data(NAME)
     sample = SAMPLE.read_text().replace("9cc10173-e9ea-4176-9dbc-a4cee4c4ff30", uuid)
 
-    # With its owner still there, no message offers what would be refused.
+    # With its owner still there, the message names that first: an annotation alone would be refused.
     kubectl("-n", tenant.namespace, "apply", "-f", "-", input=sample)
     tenant.wait_for("SecretConflict")
-    assert "annotate" not in tenant.condition("Ready")["message"]
+    assert "Its owner is DatabaseClusterReference/orders" in tenant.condition("Ready")["message"]
 
     kubectl(*command(f"patch secret {NAME} .*ownerReferences", tenant))
     offered = wait_until(
-        lambda: tenant.condition("Ready") if "annotate" in tenant.condition("Ready")["message"] else None,
+        lambda: condition if "Its owner is" not in (condition := tenant.condition("Ready"))["message"] else None,
         within=45,
         what="the offer",
     )
