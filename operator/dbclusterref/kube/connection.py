@@ -27,6 +27,8 @@ PAGE_TIMEOUT = 60.0
 LARGE = 256 * 1024
 """Bytes of an answer beyond which it waits for its turn to be read: 24 workers may each ask for a Secret of a megabyte."""
 LARGE_AT_ONCE = 2
+LONGEST_PAUSE = 30.0
+"""The longest, in seconds, that an answer's Retry-After is followed: the API server asks for a few."""
 REJECTED_PAUSE = 5.0
 """Seconds without a request after the API server rejected the credentials, a new token included."""
 
@@ -227,9 +229,10 @@ def _refusal(status: int, answer: Json, *, retry_after: str | None) -> Kubernete
     # A Status object's message names objects and fields, never the values of a Secret's data.
     said = answer.get("message") or f"HTTP status {status}"
     message = _REJECTED if status == HTTPStatus.UNAUTHORIZED else str(said)
-    return KubernetesError(
-        message, status=status, retry_after=float(retry_after) if retry_after and retry_after.isdigit() else None
-    )
+    pause = None
+    if retry_after and retry_after.isascii() and retry_after.isdigit():
+        pause = min(float(retry_after), LONGEST_PAUSE)
+    return KubernetesError(message, status=status, retry_after=pause)
 
 
 def _json(content: bytes | bytearray) -> Json:

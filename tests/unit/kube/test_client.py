@@ -248,7 +248,19 @@ async def test_a_refusal_without_words_is_named_by_its_status(api: KubernetesApi
 
 
 @pytest.mark.sockets
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", None), ("", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("soon", None),
+        ("", None),
+        ("999999999999999", 30.0),
+        ("9" * 4000, 30.0),
+        ("-1", None),
+        ("1e308", None),
+        ("\u00b2", None),
+    ],
+)
 async def test_a_server_that_asks_for_time_says_how_much(
     api: KubernetesApi, server: Server, header: str, seconds: float | None
 ) -> None:
