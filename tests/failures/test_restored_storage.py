@@ -118,7 +118,7 @@ def test_after_a_restore_the_operator_sees_what_is_there_and_what_changes(
     assert tenant.admin.find(tenant.path("later")) is None, "what was made since is still there: the restore did nothing"
     wait_until(lambda: tenant.data()["password"] == "second", within=30, what="the password of now")
     if versions:
-        operator.wait_until_logged("its storage was restored from a backup")
+        operator.wait_until_logged("its storage was restored from a backup", within=60)
     wait_until(lambda: operator.metric("dbclusterref_references") == 1, what="the end of what was made since")
 
     tenant.refresh(within=10)
