@@ -1,10 +1,12 @@
 """The way that needs nothing but a Go module proxy: build the programs from the modules that go.mod and go.sum pin."""
 
 import os
+import platform
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -150,6 +152,31 @@ def ensure_tools(
                 prove(stage / target.program)
     say(f"{what}: ready in {final}")
     return final
+
+
+def ensure_pinned(
+    key: str,
+    target: Target,
+    *,
+    what: str,
+    module: Path,
+    environ: Mapping[str, str],
+    say: Say,
+    copied: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> Path:
+    """As `ensure_tools`, for one program whose package is a Go module: the version that go.mod pins becomes part of the key."""
+    version = re.search(rf"{re.escape(target.package)} v(\S+)", (module / "go.mod").read_text())
+    assert version, f"go.mod does not name {target.package}"
+    return ensure_tools(
+        f"{key}-v{version[1]}-{sys.platform}-{platform.machine().lower()}",
+        what=what,
+        module=module,
+        targets=(target,),
+        cache=Cache.of_user(environ),
+        environ=environ,
+        say=say,
+        copied=copied,
+    )
 
 
 def build_tools(

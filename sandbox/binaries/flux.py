@@ -4,19 +4,16 @@
 """
 
 import os
-import platform
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox.binaries.assets import AssetsError
-from sandbox.binaries.cache import Cache
-from sandbox.binaries.compiled import Target, ensure_tools
+from sandbox.binaries.compiled import Target, ensure_pinned
 from sandbox.progress import Say, say_on_stderr
 
 MODULE = Path(__file__).parent.parent / "flux"
-PACKAGE = "github.com/fluxcd/kustomize-controller"
+PROGRAM = Target(program="kustomize-controller", package="github.com/fluxcd/kustomize-controller")
 CRDS = "config/crd/bases"
 
 
@@ -25,17 +22,14 @@ def ensure_flux(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_st
 
     Building takes some minutes, once. Raises `AssetsError`, which says what failed.
     """
-    version = re.search(rf"{PACKAGE} v(\S+)", (MODULE / "go.mod").read_text())
-    assert version, f"go.mod does not name {PACKAGE}"
-    return ensure_tools(
-        f"flux-kustomize-controller-v{version[1]}-{sys.platform}-{platform.machine().lower()}",
+    return ensure_pinned(
+        "flux-kustomize-controller",
+        PROGRAM,
         what="Flux's kustomize-controller",
         module=MODULE,
-        targets=(Target(program="kustomize-controller", package=PACKAGE),),
-        copied={"crds": (PACKAGE, CRDS)},
-        cache=Cache.of_user(environ),
         environ=environ,
         say=say,
+        copied={"crds": (PROGRAM.package, CRDS)},
     )
 
 

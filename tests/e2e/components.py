@@ -9,6 +9,9 @@ import yaml
 from tests.deploy.rendering import find, render_kustomize, write_kustomization
 from tests.e2e.cluster import ROOT, Kubectl
 
+ACCOUNT = "system:serviceaccount:dbclusterref-system:dbclusterref"
+"""The operator's, which has what a component grants."""
+
 
 @contextmanager
 def component(name: str, *, policy: str, kubectl: Kubectl, folder: Path) -> Iterator[None]:

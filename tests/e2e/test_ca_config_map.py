@@ -7,13 +7,12 @@ import pytest
 import yaml
 
 from tests.e2e.cluster import Json, Kubectl, Tenant, wait_until
-from tests.e2e.components import component
+from tests.e2e.components import ACCOUNT, component
 from tests.e2e.conftest import StartOperator
 
 pytestmark = pytest.mark.e2e
 
 POLICY = "dbclusterref-own-config-maps"
-ACCOUNT = "system:serviceaccount:dbclusterref-system:dbclusterref"
 FLAG = "--ca-config-maps"
 MANAGED = {"app.kubernetes.io/managed-by": "dbclusterref"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from dbclusterref.resource.restart import annotation_of
 from tests.e2e.cluster import Json, Kubectl, Tenant, wait_until
-from tests.e2e.components import component
+from tests.e2e.components import ACCOUNT, component
 from tests.e2e.conftest import StartOperator
 
 pytestmark = pytest.mark.e2e
@@ -16,7 +16,6 @@ pytestmark = pytest.mark.e2e
 KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 ANNOTATION = annotation_of("orders-db")
 POLICY = "dbclusterref-restarts-only"
-ACCOUNT = "system:serviceaccount:dbclusterref-system:dbclusterref"
 IN_SECONDS = {"DBCLUSTERREF_TIMING": "restart_debounce=1"}
 
 

@@ -1,7 +1,6 @@
 """Whether an operator runs, as far as its Leases tell: a condition cannot say that whoever wrote it has gone since."""
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +16,6 @@ SILENT = timedelta(seconds=30)
 """Without a renewal, which a leader makes every two seconds."""
 SECOND_LOOK = 5.0
 """Seconds until a Lease that looks old is read again: one that changes is alive, however wrong this machine's clock is."""
-
-_NAME = re.compile(r"dbclusterref(?:-(\d{1,4})-of-([1-9]\d{0,3}))?")
 
 
 class OperatorState(StrEnum):
@@ -94,8 +91,7 @@ async def _read(kubernetes: KubernetesApi, namespace: str) -> Mapping[ObjectKey,
     for body in bodies:
         name = str(metadata_of(body).get("name", ""))
         spec = as_mapping(body.get("spec"))
-        match, renewed_at = _NAME.fullmatch(name), parse_time(spec.get("renewTime"))
-        if match and renewed_at:
-            shard = Shard(index=int(match[1]), count=int(match[2])) if match[2] else Shard()
+        shard, renewed_at = Shard.of_lease(name), parse_time(spec.get("renewTime"))
+        if shard and renewed_at:
             found[ObjectKey(namespace, name)] = _Found(shard, str(spec.get("holderIdentity") or ""), renewed_at)
     return found

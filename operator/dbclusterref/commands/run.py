@@ -44,7 +44,6 @@ from dbclusterref.reconcile.reporter import Reporter
 from dbclusterref.reconcile.restarter import Restarter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey
-from dbclusterref.resource.shard import Shard
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.watch.informer import Informer
 from dbclusterref.watch.stream_filter import OwnWrites
@@ -360,7 +359,7 @@ class _Operator:
 
         leader = LeaderElector(
             self._kubernetes,
-            key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), _lease_name(self._settings.shard)),
+            key=ObjectKey(self._settings.lease_namespace or own_namespace(environ), self._settings.shard.lease_name),
             identity=f"{instance}_{pod_uid}" if pod_uid else instance,
             identity_is_unique=bool(pod_uid),
             clock=self._clock.monotonic,
@@ -371,8 +370,3 @@ class _Operator:
         )
         self._metrics.count_transitions(lambda: leader.transitions)
         return leader
-
-
-def _lease_name(shard: Shard) -> str:
-    """One Lease for each shard: their leaders have nothing to do with each other."""
-    return "dbclusterref" if shard.count == 1 else f"dbclusterref-{shard.index}-of-{shard.count}"

@@ -98,10 +98,8 @@ class User:
     def from_json(cls, content: bytes | Raw, *, path: str = "user") -> "User":
         """Parse a user object of `users[]` or of `GET …/users/{name}`."""
         shape = wire.decode(_USER, content, path=path)
-        if not shape.name:
-            raise wire.missing(f"{path}.name")
         return cls(
-            name=_line(shape.name, path=f"{path}.name"),
+            name=_required_name(shape.name, path=path),
             password=_line(shape.password, path=f"{path}.password"),
             access_cert=_lines(shape.access_cert, path=f"{path}.access_cert"),
             access_key=_lines(shape.access_key, path=f"{path}.access_key"),
@@ -268,10 +266,8 @@ class Pool:
     def from_json(cls, content: bytes | Raw, *, path: str = "pool") -> "Pool":
         """Parse a pool object, as `GET …/pools/{name}` gives it."""
         shape = wire.decode(_POOL, content, path=path)
-        if not shape.name:
-            raise wire.missing(f"{path}.name")
         return cls(
-            name=_line(shape.name, path=f"{path}.name"),
+            name=_required_name(shape.name, path=path),
             database=_clean(wire.attempt(_TEXT, shape.db) or ""),
             endpoints=Endpoints.from_shape(shape, path=path),
         )
@@ -292,9 +288,7 @@ class Database:
     def from_json(cls, content: bytes | Raw, *, path: str = "db") -> "Database":
         """Parse a database object, as `GET …/dbs/{name}` gives it."""
         shape = wire.decode(_DATABASE, content, path=path)
-        if not shape.name:
-            raise wire.missing(f"{path}.name")
-        return cls(name=_line(shape.name, path=f"{path}.name"))
+        return cls(name=_required_name(shape.name, path=path))
 
 
 def _readable_users(content: Raw) -> Iterator[User]:
@@ -333,6 +327,12 @@ def _maintenance_window(content: Raw) -> MaintenanceWindow | None:
 def _nodes(content: Raw) -> int | None:
     nodes = wire.attempt(_NUMBER, content)
     return nodes if nodes is not None and 0 <= nodes <= _MAX_NODES else None
+
+
+def _required_name(text: str | None, *, path: str) -> str:
+    if not text:
+        raise wire.missing(f"{path}.name")
+    return _line(text, path=f"{path}.name")
 
 
 def _line(text: str | None, *, path: str) -> str:

@@ -31,6 +31,11 @@ class Address:
     host: str
     port: int | None
 
+    @classmethod
+    def of(cls, connection: Connection) -> "Address":
+        """Return where a connection leads."""
+        return cls(host=connection.host, port=connection.port)
+
     def __str__(self) -> str:
         """Return `host:port`, with an IPv6 host in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -100,5 +105,5 @@ def _replica(content: Raw, *, path: str) -> Replica | None:
     private = Connection.from_json(shape.private_connection, path=f"{path}.private_connection")
     if private is None:
         return None
-    address = Address(host=private.host, port=private.port)
-    return Replica(name=shape.name, region=wire.shown(shape.region), online=status in _ONLINE, address=address)
+    online = status in _ONLINE
+    return Replica(name=shape.name, region=wire.shown(shape.region), online=online, address=Address.of(private))

@@ -82,15 +82,13 @@ async def load_configuration(environ: Mapping[str, str], *, context: str = "") -
 
     `context` names another context of the kubeconfig than its current one. Raises SettingsError where none of them can be used.
     """
-    # What is wrong with a kubeconfig is said once, in our own words.
-    logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)
     configuration = Configuration()
     # Otherwise aiohttp reads netrc in a thread for every single request.
     configuration.client_session_kwargs = {"trust_env": False}
     configuration.connection_pool_maxsize = MAX_CONNECTIONS
-    path = environ.get("KUBECONFIG") or None
+    path, in_pod = _where(environ, context=context)
     try:
-        if path is None and not context and environ.get("KUBERNETES_SERVICE_HOST"):
+        if in_pod:
             load_incluster_config(client_configuration=configuration, try_refresh_token=False)
             configuration.refresh_api_key_hook = TokenSource(_read_service_account)
         else:
@@ -101,6 +99,14 @@ async def load_configuration(environ: Mapping[str, str], *, context: str = "") -
         scheme = configuration.proxy.partition("://")[0]
         raise SettingsError(f"the kubeconfig's proxy-url has the scheme {scheme}; only http and https proxies are supported.")
     return configuration
+
+
+def _where(environ: Mapping[str, str], *, context: str) -> tuple[str | None, bool]:
+    """Return the kubeconfig, None for the usual one, and whether the pod's ServiceAccount is used instead."""
+    # What is wrong with a kubeconfig is said once, in our own words.
+    logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)
+    path = environ.get("KUBECONFIG") or None
+    return path, path is None and not context and bool(environ.get("KUBERNETES_SERVICE_HOST"))
 
 
 def _unusable(path: str | None, error: Exception, *, context: str) -> SettingsError:
@@ -147,10 +153,9 @@ def context_namespace(environ: Mapping[str, str], *, context: str = "") -> str:
 
     Raises SettingsError where there is a kubeconfig that cannot be used.
     """
-    path = environ.get("KUBECONFIG") or None
-    if path is None and not context and environ.get("KUBERNETES_SERVICE_HOST"):
+    path, in_pod = _where(environ, context=context)
+    if in_pod:
         return own_namespace(environ, default="default")
-    logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)
     try:
         contexts, current = list_kube_config_contexts(config_file=path)
         chosen = next(one for one in contexts if one["name"] == context) if context else current

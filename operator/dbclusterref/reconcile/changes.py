@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dbclusterref.reconcile.entry import Entry, SecretChange
-from dbclusterref.resource.objects import FIELD_MANAGER
+from dbclusterref.resource.objects import FIELD_MANAGER, data_of
 from dbclusterref.resource.reference import Endpoint, MissingStandby
 from dbclusterref.secret.rendering import Rendition, keys_with
 from dbclusterref.secret.state import LiveSecret, owned_keys
@@ -27,11 +27,9 @@ class Before:
     @classmethod
     def of(cls, body: Mapping[str, object]) -> "Before":
         """Read a live Secret."""
-        data = body.get("data") or {}
-        assert isinstance(data, Mapping)
         writers = _writers(body)
         ours = owned_keys(body) | writers.keys()
-        return cls(data={name: _decoded(value) for name, value in data.items() if name in ours}, writers=writers)
+        return cls(data={name: _decoded(value) for name, value in data_of(body).items() if name in ours}, writers=writers)
 
 
 def of_write(
@@ -85,9 +83,8 @@ def of_revocation(name: str) -> SecretChange:
 
 
 def _adopted(rendition: Rendition, *, live: LiveSecret, after: Mapping[str, object]) -> SecretChange:
-    name, data = rendition.secret.key.name, after.get("data") or {}
-    assert isinstance(data, Mapping)
-    left = [key for key in data if key not in rendition.secret.data]
+    name = rendition.secret.key.name
+    left = [key for key in data_of(after) if key not in rendition.secret.data]
     kept = f" Its other keys were left as they are: {_named(left)}." if left else ""
     if live.was_left_by(rendition.reference):
         text = f"Took back Secret {name}, which an earlier resource of this name and cluster had left.{kept}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoints
+from dbclusterref.digitalocean.model import DatabaseCluster, Endpoints
 from dbclusterref.digitalocean.replicas import Address, listed
 from dbclusterref.errors import Cause, InvalidSpec, NotGranted
 from dbclusterref.resource.ca_config_map import CA_CONFIG_MAP_PROBLEMS, CaConfigMap
@@ -299,13 +299,12 @@ def _addresses(outcome: Published, *, wanted: frozenset[Endpoint]) -> Mapping[st
         "public": endpoints.public if Endpoint.PUBLIC in wanted else None,
         "publicStandby": endpoints.public_standby if Endpoint.PUBLIC_STANDBY in wanted else None,
     }
-    shown = {name: _address(connection) for name, connection in found.items() if connection}
+    shown = {
+        name: str(Address(host=_clipped(connection.host, LONGEST_FACT), port=connection.port))
+        for name, connection in found.items()
+        if connection
+    }
     return {**shown, REPLICAS: listed(outcome.replicas)} if outcome.replicas else shown
-
-
-def _address(connection: Connection) -> str:
-    host = _clipped(f"[{connection.host}]" if ":" in connection.host else connection.host, LONGEST_FACT)
-    return f"{host}:{connection.port}" if connection.port else host
 
 
 def _heartbeat_is_due(old: Status, *, now: datetime) -> bool:

@@ -25,7 +25,7 @@ from dbclusterref.errors import (
 )
 from dbclusterref.reconcile.conditions import SYNCED
 from dbclusterref.resource.ca_config_map import CaConfigMap
-from dbclusterref.resource.objects import ObjectKey, ObjectMeta
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta, as_mapping
 from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.spec_digest import same_reads
 from dbclusterref.resource.status import REPLICAS, ConditionType, Status, Summary, pack_status, unpack_status
@@ -231,9 +231,7 @@ class PublishState:
 
 def read_deletion_policy(body: Mapping[str, object]) -> DeletionPolicy | None:
     """Return what a spec that cannot be read as a whole says of its Secret's end, None where that cannot be read either."""
-    spec = body.get("spec")
-    secret = spec.get("secret") if isinstance(spec, Mapping) else None
-    text = secret.get("deletionPolicy") if isinstance(secret, Mapping) else None
+    text = as_mapping(as_mapping(body.get("spec")).get("secret")).get("deletionPolicy")
     return next((policy for policy in DeletionPolicy if policy.value == text), None)
 
 

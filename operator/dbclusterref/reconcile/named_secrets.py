@@ -13,7 +13,7 @@ from dbclusterref.digitalocean.tokens import SecretReader, Tokens
 from dbclusterref.errors import KubernetesError
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.store import Store
-from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource.objects import ObjectKey, data_of
 from dbclusterref.resource.reference import Reference
 
 AT_LEAST_EVERY = 300.0
@@ -187,6 +187,4 @@ def _secrets_of(reference: Reference) -> Iterator[ObjectKey]:
 def _state(body: Mapping[str, object] | None) -> int:
     if body is None:
         return 0
-    data = body.get("data") or {}
-    assert isinstance(data, Mapping)
-    return hash((body.get("type"), *sorted((str(name), str(value)) for name, value in data.items())))
+    return hash((body.get("type"), *sorted((name, str(value)) for name, value in data_of(body).items())))

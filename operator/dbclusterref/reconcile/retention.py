@@ -14,7 +14,7 @@ from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.conditions import NOT_RETAINED
 from dbclusterref.reconcile.entry import Entry, Superseded
 from dbclusterref.reconcile.store import Store
-from dbclusterref.resource.objects import ObjectKey, ObjectMeta, metadata_of
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta, annotations_of, data_of, metadata_of
 from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.secret.rendering import owner_for
@@ -84,7 +84,7 @@ class Retention:
             return False
         live = LiveSecret.from_body(body)
         owned = uid in live.owner_uids
-        released = _annotations(body).get(DELETION_POLICY) == DeletionPolicy.RETAIN
+        released = annotations_of(body).get(DELETION_POLICY) == DeletionPolicy.RETAIN
         # What somebody else released stays released: only what Retain has released before is taken back.
         if uid not in live.reference_uids or owned != retain or (not retain and not released):
             return False
@@ -118,13 +118,12 @@ def _with_policy(
 
     A server-side apply that left its own keys out would remove them. The version makes it fail where one has changed since.
     """
-    metadata, data = metadata_of(body), body.get("data") or {}
+    metadata, data = metadata_of(body), data_of(body)
     managed, labels = metadata.get("managedFields") or (), metadata.get("labels") or {}
-    assert isinstance(data, Mapping)
     assert isinstance(labels, Mapping)
     assert isinstance(managed, list | tuple)
     ours = owned_fields(managed)
-    annotations = {name: value for name, value in _annotations(body).items() if name in ours["f:annotations"]}
+    annotations = {name: value for name, value in annotations_of(body).items() if name in ours["f:annotations"]}
     annotations.pop(DELETION_POLICY, None)
     if reference:
         other = replace(reference, secret=replace(reference.secret, deletion_policy=_OTHER[policy]))
@@ -143,12 +142,6 @@ def _with_policy(
         changed["ownerReferences"] = [dict(owner_for(identity))]
     kept = {name: value for name, value in data.items() if name in ours["f:data"]}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": changed, "type": body.get("type", "Opaque"), "data": kept}
-
-
-def _annotations(body: Mapping[str, object]) -> Mapping[str, str]:
-    annotations = metadata_of(body).get("annotations") or {}
-    assert isinstance(annotations, Mapping)
-    return annotations
 
 
 def _not_retained(key: ObjectKey) -> str:

@@ -11,7 +11,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.entry import Entry, Superseded
 from dbclusterref.reconcile.store import Store
-from dbclusterref.resource.objects import ObjectKey, metadata_of, uid_of
+from dbclusterref.resource.objects import ObjectKey, annotations_of, data_of, metadata_of, uid_of
 from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.state import CLUSTER_UUID, LiveSecret, owned_keys
 
@@ -63,15 +63,12 @@ class Revocations:
 
 def _is_made_for(reference: Reference, body: Mapping[str, object]) -> bool:
     """Return whether a Secret is a resource's alone, by its owner reference, of this cluster, and holds nothing of others."""
-    metadata, data = metadata_of(body), body.get("data") or {}
-    owners, annotations = metadata.get("ownerReferences") or (), metadata.get("annotations") or {}
+    owners = metadata_of(body).get("ownerReferences") or ()
     assert isinstance(owners, list | tuple)
-    assert isinstance(annotations, Mapping)
-    assert isinstance(data, Mapping)
     uid = reference.identity.uid
     return (
         [owner.get("uid") for owner in owners] == [uid]
         and LiveSecret.from_body(body).reference_uids == (uid,)
-        and annotations.get(CLUSTER_UUID) == reference.cluster_uuid
-        and data.keys() <= owned_keys(body)
+        and annotations_of(body).get(CLUSTER_UUID) == reference.cluster_uuid
+        and data_of(body).keys() <= owned_keys(body)
     )

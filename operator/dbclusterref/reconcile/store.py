@@ -15,7 +15,7 @@ from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import InvalidSpec, TooLarge
 from dbclusterref.reconcile.entry import Entry, read_deletion_policy
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
-from dbclusterref.resource.objects import ObjectKey, ObjectMeta, key_of, metadata_of, uid_of, version_of
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta, annotations_of, key_of, uid_of, version_of
 from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resource.status import ConditionType, Status, pack_status
@@ -74,7 +74,7 @@ class Store:
 
     def get(self, key: ObjectKey) -> Entry | None:
         """Return a resource, if it is known."""
-        return self._entries.get(key) or self._to_refuse.get(key.namespace, {}).get(key)
+        return self._entries.get(key) or self._waiting_at(key)
 
     def secret(self, key: ObjectKey) -> LiveSecret | None:
         """Return a live Secret of ours, as last seen."""
@@ -157,9 +157,7 @@ class Store:
         key = key_of(secret)
         if key not in self._by_secret and not (in_advance and self._may_keep(key)):
             return False
-        annotations = metadata_of(secret).get("annotations") or {}
-        assert isinstance(annotations, Mapping)
-        owner = annotations.get(REFERENCE_UID)
+        owner = annotations_of(secret).get(REFERENCE_UID)
         return not owner or self._shard.owns(owner)
 
     def drop(self, key: ObjectKey, *, uid: str) -> None:
@@ -168,7 +166,7 @@ class Store:
         if known and known.identity.uid == uid:
             self._remove(known)
             self.limit.release(known.identity)
-        refused = self._to_refuse.get(key.namespace, {}).get(key)
+        refused = self._waiting_at(key)
         if refused and refused.identity.uid == uid:
             self._stop_refusing(refused)
 
@@ -179,7 +177,7 @@ class Store:
 
     def is_refused(self, entry: Entry) -> bool:
         """Return whether a resource has no place, and its status is to say so."""
-        return self._to_refuse.get(entry.identity.key.namespace, {}).get(entry.identity.key) is entry
+        return self._waiting_at(entry.identity.key) is entry
 
     def told(self, entry: Entry) -> None:
         """Drop a resource that has no place, once its status says so."""
@@ -187,6 +185,9 @@ class Store:
         if len(self._told) > MOST_TOLD:
             del self._told[next(iter(self._told))]
         self._stop_refusing(entry)
+
+    def _waiting_at(self, key: ObjectKey) -> Entry | None:
+        return self._to_refuse.get(key.namespace, {}).get(key)
 
     def _stop_refusing(self, entry: Entry) -> None:
         key = entry.identity.key
@@ -252,7 +253,7 @@ class Store:
                 self._remove(former)
             policy = read_deletion_policy(body)
             self._refuse(identity, status=Status.from_body(body), version=version_of(body), listed=listed, policy=policy)
-        elif refused := self._to_refuse.get(identity.key.namespace, {}).get(identity.key):
+        elif refused := self._waiting_at(identity.key):
             self._stop_refusing(refused)
         if displaced:
             younger = self._entries[displaced.key]

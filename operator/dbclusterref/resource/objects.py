@@ -80,6 +80,20 @@ def metadata_of(body: Mapping[str, object]) -> Mapping[str, object]:
     return metadata
 
 
+def annotations_of(body: Mapping[str, object]) -> Mapping[str, str]:
+    """Return the object's annotations, which the API server has validated."""
+    annotations = metadata_of(body).get("annotations") or {}
+    assert isinstance(annotations, Mapping)
+    return annotations
+
+
+def data_of(body: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the data of a Secret, which the API server has validated."""
+    data = body.get("data") or {}
+    assert isinstance(data, Mapping)
+    return data
+
+
 def key_of(body: Mapping[str, object]) -> ObjectKey:
     """Return the object's key; interned, since keys are kept and a Secret often has its resource's name."""
     metadata = metadata_of(body)

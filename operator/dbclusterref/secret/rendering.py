@@ -11,7 +11,7 @@ from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
 from dbclusterref.digitalocean.model import Connection, EndpointName, Endpoints
-from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, listed
+from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Address, listed
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import (
     IncompleteCredentials,
@@ -240,12 +240,11 @@ def _as_asked(connection: Connection, *, reference: Reference, snapshot: Snapsho
 
 def _endpoint_values(connection: Connection, *, engine: Engine, given_uri: str, general: Mapping[str, str]) -> dict[str, str]:
     port = str(connection.port) if connection.port else ""
-    host = f"[{connection.host}]" if ":" in connection.host else connection.host
     query = _query_of(connection.uri)
     values = {
         "host": connection.host,
         "port": port,
-        "hostport": f"{host}:{port}" if port else "",
+        "hostport": str(Address.of(connection)) if port else "",
         "username": connection.user,
         "password": connection.password,
         "userinfo": f"{quote(connection.user, safe='')}:{quote(connection.password, safe='')}" if connection.password else "",

@@ -13,13 +13,6 @@ from tests.support.fake_time import FakeClock, a_clock
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    clock = FakeClock()
-    clock.seconds = 1e6
-    return clock
-
-
-@pytest.fixture
 def upstream() -> FakeUpstream:
     user = User.from_api({"name": "app", "password": "canary"}, path="user")
     pools = {"pool": a_pool(password="canary")}

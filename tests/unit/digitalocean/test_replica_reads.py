@@ -16,13 +16,6 @@ READ_1 = Address(host="private-read-1-orders.db.example.com", port=25060)
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    clock = FakeClock()
-    clock.seconds = 1e6
-    return clock
-
-
-@pytest.fixture
 def upstream() -> FakeUpstream:
     return FakeUpstream(replicas=[replica_body()])
 

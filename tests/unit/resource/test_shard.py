@@ -53,3 +53,15 @@ def test_what_belongs_to_another_shard_is_not_kept() -> None:
     for body in bodies:
         assert sum(store.observe_reference(body) is not None for store in stores) == 1
     assert sum(len(store) for store in stores) == 12
+
+
+@pytest.mark.parametrize("shard", [Shard(), Shard(index=0, count=2), Shard(index=11, count=12)])
+def test_a_lease_says_by_its_name_whose_it_is(shard: Shard) -> None:
+    assert Shard.of_lease(shard.lease_name) == shard
+
+
+@pytest.mark.parametrize(
+    "name", ["", "dbclusterref-", "dbclusterref-1-of-0", "dbclusterref-x-of-2", "orders", "dbclusterref-1-of-2-x"]
+)
+def test_any_other_lease_is_no_shards(name: str) -> None:
+    assert Shard.of_lease(name) is None
