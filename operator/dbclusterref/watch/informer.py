@@ -158,8 +158,12 @@ class Informer:
             self._silent_restarts = 0
 
     def broke(self, path: str) -> None:
-        """Record a failed connection: after it everything is compared, since the storage may be an older one by then."""
+        """Record a failed connection: after it everything is compared, since the storage may be an older one by then.
+
+        An older one gives versions out a second time: no change may be taken for a write from before.
+        """
         self._broken.add(path)
+        self._own_writes.forget()
 
     def refused(self, path: str, *, status: int) -> None:
         """Record a refusal; where a retry will not help, everything is listed again, which also says what is wrong."""
@@ -168,7 +172,7 @@ class Informer:
         if not self._refusals:
             self._logger.warning("The Kubernetes API answered %d to a watch (%s). Retrying.", status, path)
         self._refusals[path] = self._refusals.get(path, 0) + 1
-        self._broken.add(path)
+        self.broke(path)
         # A 403 passes while an API server starts; it is not believed the first time.
         if status == HTTPStatus.NOT_FOUND or (status == HTTPStatus.FORBIDDEN and self._refusals[path] > 1):
             self._restart.set()
