@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +48,7 @@ def run_sandbox(directory: Path) -> Iterator[Sandbox]:
             assert line, log.read_text()
             ready = json.loads(line)
             kubeconfig, assets = Path(ready["kubeconfig"]), Path(ready["assets"])
-            admin = Administrator(kubeconfig)
-            with Control(ready["digitalocean"]) as control:
+            with closing(Administrator(kubeconfig)) as admin, Control(ready["digitalocean"]) as control:
                 yield Sandbox(
                     kubeconfig=kubeconfig,
                     digitalocean=ready["digitalocean"],
@@ -59,7 +58,6 @@ def run_sandbox(directory: Path) -> Iterator[Sandbox]:
                     admin=admin,
                     control=control,
                 )
-            admin.close()
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)

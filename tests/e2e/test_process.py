@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -93,9 +93,8 @@ def plane(served: Served) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def plane_admin(plane: ControlPlane) -> Iterator[Administrator]:
-    admin = Administrator(plane.kubeconfig)
-    yield admin
-    admin.close()
+    with closing(Administrator(plane.kubeconfig)) as admin:
+        yield admin
 
 
 @pytest.fixture

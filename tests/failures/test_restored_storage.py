@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +63,7 @@ def past(tmp_path: Path) -> Iterator[Past]:
             asyncio.run(plane.start())
             kubectl = Kubectl(assets=plane.assets, kubeconfig=plane.kubeconfig)
             install(kubectl)
-            admin = Administrator(plane.kubeconfig)
-            with Control(url) as control:
+            with closing(Administrator(plane.kubeconfig)) as admin, Control(url) as control:
                 yield Past(
                     plane=plane,
                     etcdutl=ensure_etcdutl(),
@@ -73,7 +73,6 @@ def past(tmp_path: Path) -> Iterator[Past]:
                     control=control,
                     digitalocean=url,
                 )
-            admin.close()
         finally:
             simulator.terminate()
             asyncio.run(plane.stop())

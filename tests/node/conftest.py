@@ -100,14 +100,15 @@ def images() -> Images:
 
 @pytest.fixture(scope="session")
 def cluster(images: Images) -> Iterator[Cluster]:
-    with Node(images=images, sync_seconds=SYNC_SECONDS) as node:
-        admin = Administrator(node.kubeconfig)
-        with Control(node.digitalocean) as control:
-            node.kubectl("apply", "-f", "-", stdin=WARM_UP)
-            node.kubectl("wait", "--for=condition=Ready", "pod/warm-up", "--timeout=60s")
-            node.kubectl("delete", "pod", "warm-up", "--grace-period=1")
-            yield Cluster(node=node, admin=admin, control=control)
-        admin.close()
+    with (
+        Node(images=images, sync_seconds=SYNC_SECONDS) as node,
+        contextlib.closing(Administrator(node.kubeconfig)) as admin,
+        Control(node.digitalocean) as control,
+    ):
+        node.kubectl("apply", "-f", "-", stdin=WARM_UP)
+        node.kubectl("wait", "--for=condition=Ready", "pod/warm-up", "--timeout=60s")
+        node.kubectl("delete", "pod", "warm-up", "--grace-period=1")
+        yield Cluster(node=node, admin=admin, control=control)
 
 
 @pytest.fixture(scope="session")
