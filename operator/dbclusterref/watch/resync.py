@@ -157,7 +157,8 @@ class Resync:
             body_now = await self._api.get_reference(key)
             if body_now is None or uid_of(body_now) != uid:
                 self._store.drop(key, uid=uid)
-                self._marks.forget(key)
+                if self._store.get(key) is None:  # a watch may have told of its successor meanwhile
+                    self._marks.forget(key)
                 missed += 1
             if body_now is not None:
                 missed += self._take(body_now, instead_of=version)

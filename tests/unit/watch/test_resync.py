@@ -330,3 +330,22 @@ async def test_a_resource_that_is_gone_with_its_secret_does_not_make_it_again() 
     await bench.resync.run()
     assert bench.marks.marked == []
     assert bench.store.secret(KEY) is None
+
+
+@pytest.mark.parametrize("answered_before", [True, False])
+async def test_a_resource_made_again_while_its_former_was_asked_for_keeps_its_mark(*, answered_before: bool) -> None:
+    bench = Bench()
+    bench.put()
+    await bench.resync.run(first=True)
+    del bench.api.references[KEY]
+
+    async def get_reference(key: ObjectKey) -> dict[str, object] | None:
+        bench.put(uid="successor")
+        successor = bench.api.references[key]
+        assert bench.store.observe_reference(successor) == key, "a watch tells of it before the answer arrives"
+        return None if answered_before else successor
+
+    bench.listing.get_reference = get_reference  # type: ignore[method-assign]
+    await bench.resync.run()
+    assert bench.marks.forgotten == []
+    assert KEY in bench.store
