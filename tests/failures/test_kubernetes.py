@@ -254,6 +254,19 @@ def test_a_silent_watch_is_started_again_and_seen_in_metrics(world: World, tenan
     rotate_and_wait(world, tenant, cluster["id"], "second")
 
 
+def test_a_read_under_way_is_finished_although_the_watches_start_again(world: World, tenant: Tenant, cluster: Json) -> None:
+    slow = world.control.add_fault("delay", cluster=cluster["id"], delay=8)
+    tenant.refer(cluster["id"])
+    wait_until(lambda: any(one["id"] == slow and one["acted"] for one in world.control.faults()), what="a slow read")
+    world.control.clear_fault(slow)
+    restarts = world.operator.metric("dbclusterref_watch_restarts_total")
+    world.proxy.add(ProxyFault.EXPIRED, path="databaseclusterrefs.*watch=true", count=1)
+    world.proxy.cut("databaseclusterrefs.*watch=true")
+    wait_until(lambda: world.operator.metric("dbclusterref_watch_restarts_total") > restarts, what="the restart")
+    tenant.wait_for("Synced", within=30)
+    assert len(tenant.requests(cluster["id"])) == len({"the cluster", "its CA"}), "nothing was read twice"
+
+
 # --- drift
 
 

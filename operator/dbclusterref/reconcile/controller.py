@@ -164,7 +164,7 @@ class Controller:
         self._reading.add(key)
         self._lane.start(read, ended=partial(self._has_read, key, urgent=read.urgent))
 
-    def _has_read(self, key: ObjectKey, error: Exception | None, *, urgent: bool) -> None:
+    def _has_read(self, key: ObjectKey, error: BaseException | None, *, urgent: bool) -> None:
         self._reading.discard(key)
         if error is None:
             self.mark(key, urgent=urgent)
@@ -172,7 +172,7 @@ class Controller:
             self._queue.schedule(key, at=self._clock() + self._after(key, error))
             self._changed.set()
 
-    def _after(self, key: ObjectKey, error: Exception) -> float:
+    def _after(self, key: ObjectKey, error: BaseException) -> float:
         """Return in how many seconds to try again; what is no trouble of the API server's is a bug."""
         if isinstance(error, KubernetesError):
             return self._after_api_failure(key, error)

@@ -30,7 +30,7 @@ class PendingRead:
 @dataclass(frozen=True, slots=True)
 class _Job:
     read: PendingRead
-    ended: Callable[[Exception | None], object]
+    ended: Callable[[BaseException | None], object]
 
     def slots(self) -> tuple[Hashable, ...]:
         """Return which slot it takes at each gate."""
@@ -74,9 +74,10 @@ class ReadLane:
         self._now = clock
         self._gates = [_Gate(OF_ONE_TOKEN_IN_A_NAMESPACE), _Gate(OF_ONE_NAMESPACE), _Gate(OF_ONE_TOKEN), _Gate(OF_ALL)]
         self._under_way: dict[asyncio.Task[None], float] = {}
+        self._stopped = False
 
-    def start(self, read: PendingRead, *, ended: Callable[[Exception | None], object]) -> None:
-        """Run a read as soon as its bounds allow; `ended` is called with what it raised."""
+    def start(self, read: PendingRead, *, ended: Callable[[BaseException | None], object]) -> None:
+        """Run a read as soon as its bounds allow; `ended` is called with what it raised, unless the lane was stopped."""
         self._pass_gates(_Job(read, ended), first=0)
 
     def longest(self) -> float:
@@ -85,6 +86,7 @@ class ReadLane:
 
     async def stop(self) -> None:
         """Cancel every read."""
+        self._stopped = True
         for gate in self._gates:
             gate.waiting.clear()
         for task in (tasks := list(self._under_way)):
@@ -101,10 +103,13 @@ class ReadLane:
         task.add_done_callback(self._under_way.pop)
 
     async def _run(self, job: _Job) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             await job.read.run()
-        except Exception as raised:  # noqa: BLE001 - handed to the controller, which counts and logs it
+        except (Exception, asyncio.CancelledError) as raised:
+            if self._stopped:
+                raise
+            # A cancellation from elsewhere, too: a resource whose read has no end is never read again.
             error = raised
         finally:
             self._leave(job)

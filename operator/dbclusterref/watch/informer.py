@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -20,7 +20,7 @@ from dbclusterref.supervisor import Supervisor
 from dbclusterref.timing import Timing
 from dbclusterref.watch.access import Access
 from dbclusterref.watch.heartbeat import LoopLag, WatchSilence
-from dbclusterref.watch.kopf_adapter import NoMemories, make_registry, make_settings, scope
+from dbclusterref.watch.kopf_adapter import NoMemories, TasksOfOthers, make_registry, make_settings, scope
 from dbclusterref.watch.resync import Resync, SecretsUnreadableError
 from dbclusterref.watch.stream_filter import OwnWrites, StreamFilter
 from dbclusterref.watch.versions import Versions
@@ -229,7 +229,6 @@ class Informer:
         kinds = [references_path, *([secrets_path] if self.sees_secrets else [])]
         watches = [path(namespace) for namespace in served for path in kinds]
         self._silence.expect(*watches)
-        existing = asyncio.all_tasks()
         connection = self._kubernetes.connection
         stream_filter = StreamFilter(watches=watches, observer=self, is_own_write=self._own_writes.is_own)
         tasks = await kopf.spawn_tasks(
@@ -247,7 +246,7 @@ class Informer:
             identity=cast("Any", IDENTITY),
             **scope([name for name in served if name]),
         )
-        running = asyncio.create_task(kopf.run_tasks(tasks, ignored=existing), name="kopf")
+        running = asyncio.create_task(kopf.run_tasks(tasks, ignored=TasksOfOthers()), name="kopf")
         try:
             self._on_start()
             self.is_watching = True
@@ -256,7 +255,7 @@ class Informer:
         finally:
             self.is_watching = False
             self._waiting_for = "the watches are restarting"
-            if error := await _end(running, apart_from=existing):
+            if error := await _end(running):
                 self._supervisor.report("The watches ended and are started again", error)
 
     # --- watching over the watches
@@ -321,7 +320,7 @@ class Informer:
                 self._compare_now.set()
 
 
-async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Task[object]]) -> BaseException | None:
+async def _end(running: asyncio.Task[None]) -> BaseException | None:
     """End kopf, which waits endlessly for a watcher that has swallowed its cancellation: it is cancelled until it goes.
 
     Returns what had ended it, where that was an error.
@@ -331,7 +330,7 @@ async def _end(running: asyncio.Task[None], *, apart_from: Collection[asyncio.Ta
         await asyncio.wait({running}, timeout=END_PERIOD)
         if running.done():
             break
-        for task in asyncio.all_tasks().difference(apart_from, {running}):
+        for task in asyncio.all_tasks().difference(TasksOfOthers(), {running}):
             if task.cancelling():
                 task.cancel()
     return running.exception() if running.done() and not running.cancelled() else None

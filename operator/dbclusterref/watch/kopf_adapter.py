@@ -1,6 +1,8 @@
 """kopf's part: which objects are watched and how; each handler records one object and marks the resources it concerns."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -45,6 +47,29 @@ class EndlessBackoff:
         yield from (0.5, 1.0, 2.0)
         while True:
             yield 5.0
+
+
+class TasksOfOthers(Collection[asyncio.Task[Any]]):
+    """The tasks under way that are not kopf's own.
+
+    When its watches end, kopf cancels every task but those it is told to ignore, whoever started them. What began meanwhile
+    must go on: a read of DigitalOcean, say, and what a library has started for it. kopf's are those whose code is kopf's.
+    """
+
+    _FOLDER = str(Path(kopf.__file__).parent)
+
+    def __contains__(self, task: object) -> bool:
+        """Return whether a task, which may be one that begins later, is not kopf's."""
+        code = getattr(task.get_coro(), "cr_code", None) if isinstance(task, asyncio.Task) else None
+        return code is None or not code.co_filename.startswith(self._FOLDER)
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        """Return those there are now."""
+        return (task for task in asyncio.all_tasks() if task in self)
+
+    def __len__(self) -> int:
+        """Count those there are now."""
+        return sum(1 for _ in self)
 
 
 def make_registry(

@@ -20,7 +20,7 @@ class Bench:
         self.gate = asyncio.Event()
         self.begun: list[tuple[str, str]] = []
         self.ended: list[tuple[str, str]] = []
-        self.errors: list[Exception | None] = []
+        self.errors: list[BaseException | None] = []
 
     def read(self, namespace: str, token: str, *, gate: asyncio.Event | None = None, does: Callable[[], object] = int) -> None:
         async def run() -> None:
@@ -28,7 +28,7 @@ class Bench:
             await (gate or self.gate).wait()
             does()
 
-        def ended(error: Exception | None) -> None:
+        def ended(error: BaseException | None) -> None:
             self.ended.append((namespace, token))
             self.errors.append(error)
 
@@ -118,6 +118,22 @@ async def test_what_a_read_raised_is_handed_on_and_costs_no_slot() -> None:
         await settle()
     assert [type(error) for error in bench.errors] == [ValueError] * 20 + [type(None)]
     await bench.lane.stop()
+
+
+@in_fake_time
+async def test_a_read_that_is_cancelled_from_elsewhere_has_ended_and_one_that_is_stopped_has_not() -> None:
+    bench = Bench()
+    before = asyncio.all_tasks()
+    bench.read("shop", "cancelled")
+    await settle()
+    (read,) = asyncio.all_tasks() - before
+    read.cancel()
+    await settle()
+    assert [type(error) for error in bench.errors] == [asyncio.CancelledError]
+    bench.read("shop", "stopped")
+    await settle()
+    await bench.lane.stop()
+    assert len(bench.errors) == 1
 
 
 @in_fake_time

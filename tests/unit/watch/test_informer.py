@@ -67,7 +67,6 @@ def _nobody() -> NoReturn:
 
 @asynccontextmanager
 async def _watching() -> AsyncIterator[_Bench]:
-    # No fixture: kopf cancels every task that began after it did, one that tears a fixture down among them.
     async with empty_cluster() as url:
         kubernetes = connect(url)
         bench = _Bench(kubernetes)
@@ -76,13 +75,17 @@ async def _watching() -> AsyncIterator[_Bench]:
         await kubernetes.close()
 
 
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - a plain flag
+            await asyncio.sleep(0.01)
+
+
 async def test_a_user_without_a_name_may_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", _nobody)
     async with _watching() as bench:
         bench.supervisor.start("watch", bench.informer.run())
-        async with asyncio.timeout(20):
-            while not (bench.informer.is_watching or bench.failed.is_set()):  # noqa: ASYNC110 - a plain flag
-                await asyncio.sleep(0.01)
+        await _until(lambda: bench.informer.is_watching or bench.failed.is_set())
         assert bench.supervisor.problems() == []
         assert bench.informer.is_watching
 
@@ -130,9 +133,23 @@ async def test_watches_that_start_again_leave_no_kill_behind(monkeypatch: pytest
     monkeypatch.setattr(loop, "call_later", record)
     async with _watching() as bench:
         watch = bench.supervisor.start("watch", bench.informer.run())
-        async with asyncio.timeout(20):
-            while not bench.informer.is_watching:  # noqa: ASYNC110 - a plain flag
-                await asyncio.sleep(0.01)
+        await _until(lambda: bench.informer.is_watching)
         await bench.supervisor.end(watch)
     assert timers
     assert [timer for timer in timers if signal.SIGKILL in timer] == []
+
+
+async def test_what_runs_beside_the_watches_goes_on_when_they_start_again() -> None:
+    # kopf, when it ends, cancels whatever began after it did: reads of DigitalOcean, and what a library started for them.
+    async with _watching() as bench:
+        bench.supervisor.start("watch", bench.informer.run())
+        await _until(lambda: bench.informer.is_watching)
+        before = asyncio.all_tasks()
+        read = asyncio.create_task(asyncio.Event().wait())
+        bench.informer.refused("/apis/dbclusterref.io/v1alpha1/databaseclusterrefs", status=404)
+        await _until(lambda: not bench.informer.is_watching)
+        await _until(lambda: bench.informer.is_watching)
+        assert not read.done()
+        read.cancel()
+        left = {task for task in before & asyncio.all_tasks() if "kopf" in str(task.get_coro())}
+        assert left == set(), "of kopf's own tasks none is left"
