@@ -170,7 +170,6 @@ class _Operator:
         self._take_signals()
         self._metrics.leading.set(self._leader is None)
         servers = await self._serve()
-        # Everything long-lived starts before kopf: at its end kopf cancels each task that began after it did.
         self._supervisor.start("housekeeping", self._keep_house())
         self._supervisor.start("named-secrets", self._look_at_named_secrets())
         self._supervisor.start("events", self._events.run())
