@@ -25,6 +25,10 @@ class Timing:
     """More than a handful of repairs of one Secret within this means a conflicting writer; then one repair each."""
     conflict_calm: float = 300.0
     """Without a repair, after which the conflict is over."""
+    rights: float = 60.0
+    """Between two looks whether a right that was missing has been granted, or one that was there taken away."""
+    after_refusal: float = 30.0
+    """Until a restart or a CA's ConfigMap that was refused is tried again; one whose answer was lost may still be under way."""
     restart_debounce: float = 10.0
     """Without a change of a Secret, after which the workloads that follow it are restarted."""
     restart_timeout: float = 600.0

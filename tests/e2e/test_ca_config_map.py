@@ -111,7 +111,7 @@ def test_without_the_flag_and_the_right_nothing_is_written_and_both_are_said(
     wait_until(lambda: state(lone) == "orders-ca Disabled", what="the status that says so")
     assert "deploy/components/ca-config-maps" in lone.condition("Ready")["message"]
     operator.stop()
-    start_operator(FLAG)
+    start_operator(FLAG, environ={"DBCLUSTERREF_TIMING": "after_refusal=3"})
     wait_until(lambda: state(lone) == "orders-ca Forbidden", what="the missing right")
     assert (lone.condition("Ready")["status"], config_map(lone)) == ("True", None)
     request.getfixturevalue("granted")

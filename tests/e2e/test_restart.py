@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 ANNOTATION = annotation_of("orders-db")
 POLICY = "dbclusterref-restarts-only"
-IN_SECONDS = {"DBCLUSTERREF_TIMING": "restart_debounce=1"}
+IN_SECONDS = {"DBCLUSTERREF_TIMING": "restart_debounce=1,after_refusal=3"}
 
 
 @pytest.fixture

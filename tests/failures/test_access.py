@@ -11,7 +11,7 @@ import pytest
 from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from sandbox.faultproxy import ProxyFault
 from tests.e2e.cluster import SYSTEM, Json, Tenant, wait_until
-from tests.e2e.running import Operator
+from tests.e2e.running import FAST, Operator
 from tests.e2e.sandbox import as_tenant
 from tests.failures.conftest import CANARY, StartOperator, World, through
 
@@ -149,7 +149,7 @@ def test_secrets_that_cannot_be_listed_are_read_one_by_one(
         ProxyFault.STATUS, path=r"/secrets\?", method="GET", status=500, agent=agent,
         message='Internal error occurred: unable to transform key "/registry/secrets/other/x": no matching prefix found',
     )  # fmt: skip
-    operator = start(f"--namespaces={tenant.namespace}", kubeconfig=path)
+    operator = start(f"--namespaces={tenant.namespace}", kubeconfig=path, timing=f"{FAST},rights=5")
     assert refused() >= 3
     assert "Secrets cannot be listed" in readiness(operator)
     assert operator.metric("dbclusterref_secrets_watched") == 0

@@ -22,8 +22,6 @@ from dbclusterref.timing import Timing
 
 OF_KUBERNETES = "kube-root-ca.crt"
 """By it each pod of a namespace trusts the Kubernetes API; it may be missing for a moment, and is not for the taking."""
-AFTER_REFUSAL = 30.0
-"""Seconds until what is refused, or somebody else's, is looked at again; as with a Secret."""
 
 _DISABLED = (
     "spec.caConfigMap has no effect: the operator runs without --ca-config-maps. Add deploy/components/ca-config-maps, or set "
@@ -55,7 +53,7 @@ class CaPublisher:
         self._enabled = enabled
         self._metrics = metrics
         self._now = clock
-        self._period = (timing or Timing()).resync
+        self._timing = timing or Timing()
 
     async def step(self, entry: Entry, reference: Reference) -> tuple[tuple[CaConfigMap, ...], float]:
         """Do what is due; return the status, empty where the spec names none, and in how many seconds to look again."""
@@ -96,7 +94,7 @@ class CaPublisher:
             item = await self._bring_in_line(entry, reference, desired, was_current=was_current, shown=shown)
         except KubernetesError as error:
             item = _refused(desired.key.name, error, shown=shown, former=entry.status.ca_config_map)
-        wait = self._period if item.state is CaConfigMapState.CURRENT else AFTER_REFUSAL
+        wait = self._timing.resync if item.state is CaConfigMapState.CURRENT else self._timing.after_refusal
         entry.published.config_map = KnownConfigMap(digest=digest, requested=requested, item=item, again_at=self._now() + wait)
         return item, wait
 
@@ -143,7 +141,7 @@ class CaPublisher:
                 text = f"Removed ConfigMap {former.name}, which spec.caConfigMap no longer names."
                 entry.published.unreported += (SecretChange(reason="ConfigMapRemoved", text=text),)
         except KubernetesError as error:
-            return (_refused(former.name, error, shown=former.name, former=former),), AFTER_REFUSAL
+            return (_refused(former.name, error, shown=former.name, former=former),), self._timing.after_refusal
         return (), inf
 
 

@@ -37,8 +37,6 @@ LOOK = 5.0
 """Seconds between two looks at a rollout, or at whether another's has ended."""
 FAR_LOOK = 60.0
 """Seconds between two looks of those far behind in the line, of which there may be thousands, and at a rollout that is late."""
-AFTER_REFUSAL = 30.0
-"""Seconds until a restart that was refused is tried again, and for which one whose answer was lost may still be on its way."""
 
 _DISABLED = (
     "spec.restart has no effect: the operator runs without --restart-workloads. Add deploy/components/restart-workloads, or "
@@ -247,7 +245,7 @@ class Restarter:
         del progress.gives_up_at[workload]
         if progress.unanswered.pop(workload, 0):
             # It has not arrived; the other workloads have their turn before it is tried again.
-            progress.again_at[workload] = self._now() + AFTER_REFUSAL
+            progress.again_at[workload] = self._now() + self._timing.after_refusal
             return item
         self._metrics.workload_restarts.labels("timed_out").inc()
         return replace(
@@ -282,10 +280,10 @@ class Restarter:
             self._metrics.workload_restarts.labels("failed").inc()
             if sent and not _is_refusal(error):
                 progress.unanswered[workload] = revision
-                progress.gives_up_at[workload] = self._now() + AFTER_REFUSAL
+                progress.gives_up_at[workload] = self._now() + self._timing.after_refusal
             else:
                 del progress.gives_up_at[workload]
-                progress.again_at[workload] = self._now() + AFTER_REFUSAL
+                progress.again_at[workload] = self._now() + self._timing.after_refusal
             return _refused(item, error)
         return self._has_begun(reference, item, progress, revision=revision)
 

@@ -8,12 +8,11 @@ from typing import Protocol
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import references_path
 from dbclusterref.resource.objects import GROUP, PLURAL
+from dbclusterref.timing import Timing
 
 REJECTED_UNREADY = 20.0
 REJECTED_UNHEALTHY = 300.0
 """Seconds of 401 after which /readyz and /healthz fail: a new pod may have credentials that work."""
-PERIOD = 60.0
-"""Seconds between two looks whether what was restricted is allowed by now."""
 SECRET_VERBS = ("get", "list", "watch", "create", "patch", "delete")
 """Every verb that the operator uses on Secrets."""
 SECRET_TRIES = 3
@@ -32,12 +31,19 @@ class Access:
     """What the operator may watch at this time; each change is logged once. `clock` is monotonic, in seconds."""
 
     def __init__(
-        self, api: AccessApi, *, namespaces: Sequence[str], logger: logging.Logger, clock: Callable[[], float]
+        self,
+        api: AccessApi,
+        *,
+        namespaces: Sequence[str],
+        logger: logging.Logger,
+        clock: Callable[[], float],
+        timing: Timing | None = None,
     ) -> None:
         self._api = api
         self._namespaces = tuple(namespaces)
         self._logger = logger
         self._clock = clock
+        self._period = (timing or Timing()).rights
         self._refused: Mapping[str, KubernetesError] = {}
         self._may_watch_secrets = True
         self._secret_tries = 0
@@ -70,7 +76,7 @@ class Access:
     @property
     def is_due(self) -> bool:
         """Return whether it is time to look again."""
-        return self._clock() - self._asked_at > PERIOD
+        return self._clock() - self._asked_at > self._period
 
     def problems(self) -> list[str]:
         """Return why a new pod may do better, a sentence each."""

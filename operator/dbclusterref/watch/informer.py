@@ -68,7 +68,7 @@ class Informer:
         self._own_writes = own_writes
         self._on_start = on_start
         named = tuple(namespaces) or ("",)
-        self._access = Access(kubernetes, namespaces=named, logger=logger, clock=clock)
+        self._access = Access(kubernetes, namespaces=named, logger=logger, clock=clock, timing=timing)
         self._silence = WatchSilence(clock)
         self._lag = LoopLag(clock)
         self._versions = Versions()

@@ -5,7 +5,8 @@ import pytest
 
 from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import references_path
-from dbclusterref.watch.access import PERIOD, REJECTED_UNHEALTHY, REJECTED_UNREADY, SECRET_TRIES, Access
+from dbclusterref.timing import Timing
+from dbclusterref.watch.access import REJECTED_UNHEALTHY, REJECTED_UNREADY, SECRET_TRIES, Access
 from tests.support.fake_time import FakeClock
 
 LOGGER = logging.getLogger("dbclusterref.test")
@@ -171,7 +172,7 @@ async def test_without_the_right_to_ask_the_watch_finds_out(status: int, *, rais
 
 async def test_it_is_looked_at_again_every_minute() -> None:
     bench = Bench()
-    bench.clock.advance(PERIOD + 1)
+    bench.clock.advance(Timing().rights + 1)
     assert bench.access.is_due
     await bench.access.ask_for_rights()
     assert not bench.access.is_due
