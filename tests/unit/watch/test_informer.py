@@ -18,6 +18,7 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.supervisor import Supervisor
 from dbclusterref.timing import Timing
 from dbclusterref.watch.informer import Informer
+from dbclusterref.watch.kopf_adapter import TasksOfOthers
 from dbclusterref.watch.stream_filter import OwnWrites
 from tests.support.empty_cluster import empty_cluster
 from tests.support.kubernetes_client import TOKEN, connect
@@ -144,12 +145,12 @@ async def test_what_runs_beside_the_watches_goes_on_when_they_start_again() -> N
     async with _watching() as bench:
         bench.supervisor.start("watch", bench.informer.run())
         await _until(lambda: bench.informer.is_watching)
-        before = asyncio.all_tasks()
+        kopfs = asyncio.all_tasks().difference(TasksOfOthers())
+        assert {"kopf", "resource observer"} <= {task.get_name() for task in kopfs}
         read = asyncio.create_task(asyncio.Event().wait())
         bench.informer.refused("/apis/dbclusterref.io/v1alpha1/databaseclusterrefs", status=404)
         await _until(lambda: not bench.informer.is_watching)
         await _until(lambda: bench.informer.is_watching)
         assert not read.done()
+        assert all(task.done() for task in kopfs), "of kopf's former tasks none is left"
         read.cancel()
-        left = {task for task in before & asyncio.all_tasks() if "kopf" in str(task.get_coro())}
-        assert left == set(), "of kopf's own tasks none is left"
