@@ -96,10 +96,13 @@ class Store:
         if gone:
             self.drop(identity.key, uid=identity.uid)
             return None
+        has_room_now = known is not None and known.identity == identity and self._has_room_now(known, body)
         # kopf keeps order within one UID only: the former object's last words may come after its successor's first.
         if known and not _supersedes(version, known.resource_version, instead_of=instead_of):
-            return None
-        if known and known.identity == identity and not self._has_room_now(known, body):
+            # What had no room is as it was when others have made room for it.
+            if not (has_room_now and version == known.resource_version):
+                return None
+        elif known and known.identity == identity and not has_room_now:
             return self._take_status(known, Status.from_body(body), version=version)
         if not self._has_place(body, identity=identity, listed=listed):
             return None

@@ -145,8 +145,10 @@ class Resync:
                 key = key_of(body)
                 if key in known:  # of the others there may be any number
                     listed.add(key)
-                if taken := self._store.observe_reference(body, instead_of=known.get(key, ("", ""))[1], listed=True):
-                    missed += key.namespace not in crowded  # there it may have waited for a place
+                before = known.get(key, ("", ""))[1]
+                if taken := self._store.observe_reference(body, instead_of=before, listed=True):
+                    # There it may have waited for a place; and what is as it was has waited for room.
+                    missed += key.namespace not in crowded and version_of(body) != before
                     mark_later(taken)
         self._store.limit.end_listing(namespace)
         for key in known.keys() - listed:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from dbclusterref.errors import KubernetesError
+from dbclusterref.errors import KubernetesError, TooLarge
 from dbclusterref.kube.client import references_path, secrets_path
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
-from dbclusterref.reconcile.store import Store
+from dbclusterref.reconcile.store import FREE_BYTES, NAMESPACE_BYTES, Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.secret.state import REFERENCE_UID
@@ -349,3 +349,18 @@ async def test_a_resource_made_again_while_its_former_was_asked_for_keeps_its_ma
     await bench.resync.run()
     assert bench.marks.forgotten == []
     assert KEY in bench.store
+
+
+async def test_a_listing_serves_what_had_no_room_although_it_is_as_it_was() -> None:
+    bench, size = Bench(), 16_000
+    keys = [ObjectKey("shop", f"db-{number:03}") for number in range(NAMESPACE_BYTES // (size - FREE_BYTES))]
+    for key in keys:
+        bench.put(key=key, uid=key.name, secret={"template": {"k": "x" * size}})
+    await bench.resync.run(first=True)
+    without_room = [entry.identity.key for entry in bench.store if isinstance(entry.invalid, TooLarge)]
+    bench.marks.marked.clear()
+    del bench.api.references[keys[0]]
+    bench.store.drop(keys[0], uid=keys[0].name)
+    await bench.resync.run()
+    assert bench.marks.marked == without_room[:1] != []
+    assert bench.missed == 0, "it waited for room"
