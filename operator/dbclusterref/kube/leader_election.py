@@ -39,6 +39,7 @@ class LeaseApi(Protocol):
 class LeaderElector:
     """Competes for the Lease. `clock` is monotonic, in seconds; `now` is the time of day, which only people read.
 
+    `on_change` is told when this process begins to lead, also after it could not renew in time, and when it has lost the Lease.
     `identity_is_unique`: whoever else had this identity has ended for certain.
     """
 
@@ -90,7 +91,6 @@ class LeaderElector:
         while not await self._try():  # noqa: ASYNC110 - another process holds the Lease: it can only be read again
             await asyncio.sleep(self._timing.retry_period)
         self._logger.info("Leading: this process holds Lease %s as %s.", self._key, self._identity)
-        self._on_change(True)  # noqa: FBT003
         while self.is_leading():
             await asyncio.sleep(self._timing.retry_period)
             await self._try()
@@ -137,7 +137,9 @@ class LeaderElector:
                 await self._look_again()
             self._logger.debug("Lease %s: %s", self._key, error.message)
             return False
-        self._held_until = began + self._timing.renew_deadline
+        was_leading, self._held_until = self.is_leading(), began + self._timing.renew_deadline
+        if not was_leading:  # also where its time was over, and nobody else has taken the Lease since
+            self._on_change(True)  # noqa: FBT003
         return True
 
     async def _look_again(self) -> None:

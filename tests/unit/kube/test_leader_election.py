@@ -306,6 +306,23 @@ async def test_a_short_trouble_is_survived() -> None:
 
 
 @in_fake_time
+@pytest.mark.parametrize("pod", ["", "operator-0_uid"])
+async def test_a_leader_that_could_not_renew_in_time_and_leads_again_tells_its_workers(pod: str) -> None:
+    # They stopped at the end of the former time, and wait for nothing else.
+    server, history = LeaseServer(), History()
+    a = Process("a", server, history, pod=pod)
+    await history.watch(1)
+    server.cut = True
+    while a.leader.is_leading():  # noqa: ASYNC110 - it is a clock
+        await asyncio.sleep(0.05)
+    server.cut = False
+    await history.watch(2 * RETRY_PERIOD)
+    assert a.leader.is_leading()
+    assert a.told == [True, True]
+    await history.end()
+
+
+@in_fake_time
 async def test_renewals_whose_answers_are_lost_neither_split_nor_lose_the_lease() -> None:
     history, a, _ = two_processes()
     await history.watch(5)
