@@ -73,6 +73,8 @@ class Resync:
         self._versions = versions or Versions()
         self._on_restore = on_restore
         self._listed_at: dict[str, str] = {}
+        # Those whose Secret has changed, until they are marked: a listing that breaks off must lose none.
+        self._changed: set[ObjectKey] = set()
 
     async def run(self, *, first: bool = False) -> dict[str, KubernetesError]:
         """List and compare once; `first` where nothing is known yet, so that nothing can have been missed.
@@ -115,21 +117,26 @@ class Resync:
         return refused
 
     async def _compare(self, namespace: str, *, first: bool) -> int:
-        if not self._sees_secrets():
-            return await self._references(namespace)
-        # At first before the resources, whose reconciliation then need not read each Secret by name.
-        compare_secrets = self._all_secrets if first else self._known_or_named_secrets
-        try:
-            changed = await compare_secrets(namespace)
-        except KubernetesError as error:
-            if error.status != 429 and error.status < 500:  # noqa: PLR2004
-                raise
-            await self._references(namespace)
-            raise SecretsUnreadableError(error.message, status=error.status) from None
+        unreadable: SecretsUnreadableError | None = None
+        if sees_secrets := self._sees_secrets():
+            # At first before the resources, whose reconciliation then need not read each Secret by name.
+            compare_secrets = self._all_secrets if first else self._known_or_named_secrets
+            try:
+                await compare_secrets(namespace)
+            except KubernetesError as error:
+                if error.status != 429 and error.status < 500:  # noqa: PLR2004
+                    raise
+                unreadable = SecretsUnreadableError(error.message, status=error.status)
         missed = await self._references(namespace)
-        self._store.drop_unclaimed()
         # Only now: a resource that is gone, too, would have its Secret made again.
-        return missed + self._mark(changed)
+        changed = {key for key in self._changed if namespace in {"", key.namespace}}
+        self._changed -= changed
+        missed += self._mark(changed)
+        if unreadable:
+            raise unreadable
+        if sees_secrets:
+            self._store.drop_unclaimed()
+        return missed
 
     async def _references(self, namespace: str) -> int:
         known = {
@@ -185,20 +192,19 @@ class Resync:
         finally:
             self._mark(found)
 
-    async def _all_secrets(self, namespace: str) -> set[ObjectKey]:
+    async def _all_secrets(self, namespace: str) -> None:
         """Read every Secret; in pages, which is cheaper than by name where most are not known."""
         known = self._known_secrets(namespace)
         listed: set[ObjectKey] = set()
-        changed: set[ObjectKey] = set()
         with self._listing(secrets_path(namespace)) as listed_at:
             async for body in self._api.list_secrets(namespace, listed_at=listed_at):
                 key = key_of(body)
                 if key in known:
                     listed.add(key)
-                changed |= self._store.observe_secret(body, instead_of=known.get(key), in_advance=True)
-        return changed | await self._read_secrets(known.keys() - listed, known=known)
+                self._changed |= self._store.observe_secret(body, instead_of=known.get(key), in_advance=True)
+        await self._read_secrets(known.keys() - listed, known=known)
 
-    async def _known_or_named_secrets(self, namespace: str) -> set[ObjectKey]:
+    async def _known_or_named_secrets(self, namespace: str) -> None:
         known = self._known_secrets(namespace)
         listed: set[ObjectKey] = set()
         doubtful: set[ObjectKey] = set()
@@ -210,22 +216,20 @@ class Resync:
                 listed.add(key)
                 if known.get(key) != version_of(body):
                     doubtful.add(key)
-        return await self._read_secrets((known.keys() - listed) | doubtful, known=known)
+        await self._read_secrets((known.keys() - listed) | doubtful, known=known)
 
     def _known_secrets(self, namespace: str) -> dict[ObjectKey, str]:
         versions = self._store.secret_versions()
         return {key: version for key, version in versions.items() if namespace in {"", key.namespace}}
 
-    async def _read_secrets(self, keys: Collection[ObjectKey], *, known: Collection[ObjectKey]) -> set[ObjectKey]:
-        changed: set[ObjectKey] = set()
+    async def _read_secrets(self, keys: Collection[ObjectKey], *, known: Collection[ObjectKey]) -> None:
         for key in sorted(keys):
             live = self._store.secret(key)
             body_now = await self._api.get_secret(key)
             if body_now is not None:
-                changed |= self._store.observe_secret(body_now, instead_of=live.resource_version if live else None)
+                self._changed |= self._store.observe_secret(body_now, instead_of=live.resource_version if live else None)
             elif key in known:
-                changed |= self._store.secret_is_gone(key)
-        return changed
+                self._changed |= self._store.secret_is_gone(key)
 
     @contextmanager
     def _listing(self, path: str) -> Iterator[Callable[[str], None]]:

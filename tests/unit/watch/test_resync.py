@@ -364,3 +364,33 @@ async def test_a_listing_serves_what_had_no_room_although_it_is_as_it_was() -> N
     await bench.resync.run()
     assert bench.marks.marked == without_room[:1] != []
     assert bench.missed == 0, "it waited for room"
+
+
+@pytest.mark.parametrize("breaks", ["get_secret", "list_references"])
+async def test_a_changed_secret_is_worked_on_although_the_listing_that_found_it_broke_off(breaks: str) -> None:
+    bench = Bench()
+    keys = [ObjectKey("shop", name) for name in ("first", "second")]
+    for key in keys:
+        bench.put(key=key, uid=key.name)
+        bench.api.put_secret(secret_body({"a": "b"}, key=key, labels={MANAGED_BY: FIELD_MANAGER}))
+    await bench.resync.run(first=True)
+    bench.marks.marked.clear()
+    for key in keys:
+        del bench.api.secrets[key]
+    whole = getattr(bench.listing, breaks)
+
+    async def refuse(key: ObjectKey) -> dict[str, object] | None:
+        if key == keys[1]:
+            raise KubernetesError("refused", status=0)
+        return bench.api.secrets.get(key)
+
+    def broken(*_: object, **__: object) -> AsyncIterator[dict[str, object]]:
+        raise KubernetesError("refused", status=0)
+
+    setattr(bench.listing, breaks, refuse if breaks == "get_secret" else broken)
+    with pytest.raises(KubernetesError):
+        await bench.resync.run()
+    assert bench.marks.marked == [], "a resource that is gone, too, would have its Secret made again"
+    setattr(bench.listing, breaks, whole)
+    await bench.resync.run()
+    assert set(bench.marks.marked) == set(keys)
