@@ -150,7 +150,8 @@ class Resync:
         with self._listing(references_path(namespace)) as listed_at, self._marking() as mark_later:
             async for body in self._api.list_references(namespace, listed_at=listed_at):
                 key = key_of(body)
-                if key in known:  # of the others there may be any number
+                # Of others there may be any number. One that was made again may be another shard's: the former is asked for.
+                if key in known and known[key][0] == uid_of(body):
                     listed.add(key)
                 before = known.get(key, ("", ""))[1]
                 if taken := self._store.observe_reference(body, instead_of=before, listed=True):

@@ -394,3 +394,15 @@ async def test_a_changed_secret_is_worked_on_although_the_listing_that_found_it_
     setattr(bench.listing, breaks, whole)
     await bench.resync.run()
     assert set(bench.marks.marked) == set(keys)
+
+
+async def test_a_resource_made_again_in_another_shard_is_given_up() -> None:
+    shard = Shard(index=0, count=2)
+    ours, theirs = (next(uid for uid in map(str, range(9)) if shard.owns(uid) is owned) for owned in (True, False))
+    bench = Bench(shard=shard)
+    bench.put(uid=ours)
+    await bench.resync.run(first=True)
+    bench.put(uid=theirs)
+    await bench.resync.run()
+    assert bench.store.get(KEY) is None
+    assert bench.marks.forgotten == [KEY]
