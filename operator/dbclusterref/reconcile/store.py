@@ -122,15 +122,15 @@ class Store:
         `drop_unclaimed`.
         """
         key = key_of(body)
-        if not self.keeps(body, in_advance=in_advance):
+        known, kept = self._secrets.get(key), self.keeps(body, in_advance=in_advance)
+        if not kept and (known is None or key not in self._by_secret):
             return frozenset()
-        known = self._secrets.get(key)
         if known and not _supersedes(version_of(body), known.resource_version, instead_of=instead_of):
             return frozenset()
         interested = frozenset(self._by_secret.get(key, ()))
-        if gone:
-            if known and known.uid != uid_of(body):
-                return frozenset()
+        if gone and known and known.uid != uid_of(body):
+            return frozenset()
+        if gone or not kept:  # not kept any more: another shard's resource has it now
             self._secrets.pop(key, None)
             return interested
         if known is None and key not in self._by_secret:

@@ -7,6 +7,8 @@ from dbclusterref.errors import TooLarge
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.shard import Shard
+from dbclusterref.secret.state import REFERENCE_UID
 from tests.support.builders import KEY, UUID, Body, a_cluster, reference_body, secret_body
 
 SECRET_KEY = KEY
@@ -287,6 +289,20 @@ def test_a_lost_label_arrives_as_a_deletion_and_marks() -> None:
     store.observe_secret(secret(version=10))
     assert store.observe_secret(secret(version=11), gone=True) == {KEY}
     assert store.secret(SECRET_KEY) is None
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_secret_that_another_shards_resource_has_now_marks_and_is_ours_no_longer(*, gone: bool) -> None:
+    shard = Shard(index=0, count=2)
+    ours, theirs = (next(uid for uid in map(str, range(9)) if shard.owns(uid) is owned) for owned in (True, False))
+    store = Store(shard=shard)
+    store.observe_reference(reference_body(uid=ours))
+    store.observe_secret(secret(version=10))
+    handed_over = secret(version=11)
+    handed_over["metadata"]["annotations"] = {REFERENCE_UID: theirs}
+    assert store.observe_secret(handed_over, gone=gone) == {KEY}
+    assert store.secret(SECRET_KEY) is None
+    assert store.observe_secret(handed_over, gone=gone) == frozenset(), "what is not kept is no change either"
 
 
 def test_a_late_event_does_not_undo_the_answer_to_a_write() -> None:
