@@ -220,6 +220,8 @@ class PublishState:
     """The revision of another process' Secret after which the cluster was read again."""
     made_from: tuple[Reference, PackedSnapshot] | None = field(default=None, repr=False)
     """The spec and the answer that the Secret was last made from: what it is restored from while a newer spec has no answer."""
+    former_names: tuple[str, ...] = ()
+    """Names that the Secret had before, where the status may not say so: what is left there is removed."""
     not_retained: str = ""
     """Why the Secret would go with its resource although the spec retains it."""
     not_fresh_since: float | None = None

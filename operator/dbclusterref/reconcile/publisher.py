@@ -315,18 +315,19 @@ class Publisher:
         return body
 
     async def _remove_former(self, entry: Entry, reference: Reference) -> None:
-        """Remove the Secret of the former `spec.secret.name`, once the new one stands, and only if it is ours."""
-        former = ObjectKey(reference.key.namespace, entry.status.binding_name)
-        if former.name in {"", reference.secret.name}:
-            return
-        live = await self._look(former)
-        self._require_current(entry)
-        if live and reference.identity.uid in live.reference_uids:
-            await self._api.delete_secret(former, uid=live.uid)
-            self._metrics.writes.labels(kind="Secret", result="ok").inc()
-            entry.published.unreported += (changes.of_removal(former.name, successor=reference.secret.name),)
-            self._metrics.secret_writes.labels("removed").inc()
-        self._store.forget_secret(former)
+        """Remove the Secrets of a former `spec.secret.name`, once the new one stands, and only where they are ours."""
+        state = entry.published
+        for name in state.former_names:
+            former = ObjectKey(reference.key.namespace, name)
+            live = await self._look(former)
+            self._require_current(entry)
+            if live and reference.identity.uid in live.reference_uids:
+                await self._api.delete_secret(former, uid=live.uid)
+                self._metrics.writes.labels(kind="Secret", result="ok").inc()
+                state.unreported += (changes.of_removal(name, successor=reference.secret.name),)
+                self._metrics.secret_writes.labels("removed").inc()
+            self._store.forget_secret(former)
+            state.former_names = tuple(one for one in state.former_names if one != name)
 
 
 def _revision_before(entry: Entry, live: LiveSecret | None, *, by_another: bool) -> int:

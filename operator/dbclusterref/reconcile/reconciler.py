@@ -280,7 +280,7 @@ class Reconciler:
             rendition = Rendition.of(reference, snapshot)
         except Cause as raised:
             if account:
-                _record_failure(entry, reference, raised, account=account)
+                _record_failure(entry, reference, raised, account=account, store=self._store)
             else:
                 reads.lost_token()
             guard = account.deletion_guard if account else None
@@ -370,12 +370,12 @@ class Reconciler:
         return timedelta(seconds=monotonic - state.not_fresh_since)
 
 
-def _record_failure(entry: Entry, reference: Reference, cause: Cause, *, account: Account) -> None:
+def _record_failure(entry: Entry, reference: Reference, cause: Cause, *, account: Account, store: Store) -> None:
     """Record what a failed read has taught of the cluster, as far as the namespace may know it."""
     if isinstance(cause, NotGranted):
         # Nothing is restored any more from what was read before.
         entry.reads.lost_access()
-        entry.published.made_from = None
+        store.forget_published(entry)
     elif answer := account.last_answer(reference):
         entry.reads.saw(answer.packed, read_at=answer.read_at)
 

@@ -213,15 +213,11 @@ class Store:
 
     def record_published(self, entry: Entry, reference: Reference, snapshot: PackedSnapshot) -> None:
         """Record what an object's Secret was made from; its resource is told of changes of that Secret from then on."""
-        current = self._entries.get(entry.identity.key)
-        same = current is not None and current.published is entry.published
-        former = current.secret_keys if current and same else frozenset()
-        if current and same:
-            self._unlink(current)
-        entry.published.made_from = (reference, snapshot)
-        if current and same:
-            self._link(current)
-        self._forget_unnamed(former)
+        self._set_made_from(entry, (reference, snapshot))
+
+    def forget_published(self, entry: Entry) -> None:
+        """Forget what an object's Secret was made from, so that nothing is restored from it any more."""
+        self._set_made_from(entry, None)
 
     def secret_versions(self) -> dict[ObjectKey, str]:
         """Return the resource version of each live Secret of ours, as last seen."""
@@ -325,6 +321,20 @@ class Store:
         self._held[key.namespace] += size - self._sizes.pop(key, 0)
         if size:
             self._sizes[key] = size
+
+    def _set_made_from(self, entry: Entry, made_from: tuple[Reference, PackedSnapshot] | None) -> None:
+        current, state = self._entries.get(entry.identity.key), entry.published
+        same = current is not None and current.published is state
+        former = current.secret_keys if current and same else frozenset()
+        if current and same:
+            self._unlink(current)
+        before, name = (made[0].secret.name if made else "" for made in (state.made_from, made_from))
+        names = dict.fromkeys((*state.former_names, before, entry.status.binding_name))
+        state.former_names = tuple(one for one in names if one not in {"", name})
+        state.made_from = made_from
+        if current and same:
+            self._link(current)
+        self._forget_unnamed(former)
 
     def _link(self, entry: Entry) -> None:
         for secret in entry.secret_keys:

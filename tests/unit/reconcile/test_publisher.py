@@ -51,6 +51,23 @@ async def test_a_resource_that_changes_during_the_write_of_its_secret_is_reporte
     assert bench.event_reasons == ["SecretCreated", "SecretUpdated"], "what the former spec wrote is told all the same"
 
 
+async def test_a_secret_whose_name_changes_during_its_write_is_removed_once_the_new_one_stands(bench: Bench) -> None:
+    apply, names = bench.kubernetes.apply_secret, ["second", "third"]
+
+    async def apply_late(manifest: Mapping[str, object], *, force: bool) -> Body:
+        answer = await apply(manifest, force=force)
+        if names:
+            change_spec(bench, secret={"name": names.pop(0)})
+            await settle()
+        return answer
+
+    bench.kubernetes.apply_secret = apply_late  # type: ignore[method-assign]
+    for _ in range(3):
+        await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+    assert bench.kubernetes.secrets.keys() == {TOKEN_SECRET, ObjectKey("shop", "third")}
+
+
 async def test_a_refused_secret_is_shown_also_while_upstream_fails(bench: Bench) -> None:
     await bench.reconcile()
     bench.upstream.trouble["*"] = UpstreamUnavailable("down")

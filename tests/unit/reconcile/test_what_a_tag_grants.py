@@ -7,7 +7,7 @@ import pytest
 from dbclusterref.digitalocean import wire
 from dbclusterref.errors import Forbidden, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER
-from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import CLUSTER_UUID, GRANTED_BY, REFERENCE_UID
 from tests.support.bench import Bench, change_spec
@@ -278,3 +278,28 @@ async def test_a_tag_that_comes_back_writes_nothing_where_the_secret_was_kept() 
     assert bench.ready == (True, "Synced")
     assert bench.status().cluster["name"] == "orders"
     assert bench.kubernetes.secrets[KEY]["metadata"]["resourceVersion"] == version
+
+
+async def test_a_former_name_whose_cluster_is_not_granted_any_more_is_no_longer_its_resources() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    change_spec(bench, clusterUUID=MISSING, secret={"name": "renamed"})
+    await bench.reconcile()
+    assert bench.ready == (False, "AccessDenied")
+    bench.kubernetes.remove_reference(KEY)
+    second = ObjectKey("shop", "second")
+    bench.kubernetes.put_reference(reference_body(key=second, uid="second", apiTokenSecretRef=None, secret={"name": KEY.name}))
+    await bench.reconcile(second)
+    assert bench.says(ConditionType.READY, second) == (False, "SecretConflict")
+
+
+async def test_a_former_name_is_removed_once_another_cluster_is_granted() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    change_spec(bench, clusterUUID=OTHER, secret={"name": "renamed"})
+    await bench.reconcile()
+    assert bench.ready == (False, "AccessDenied")
+    bench.upstream.clusters[OTHER] = a_cluster(id=OTHER, tags=[TAG])
+    await bench.refresh(after=600)
+    assert bench.ready == (True, "Synced")
+    assert KEY not in bench.kubernetes.secrets
