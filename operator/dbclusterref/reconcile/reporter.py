@@ -13,7 +13,7 @@ from dbclusterref.reconcile.conditions import SUSPENDED, SYNCED, Outcome, Publis
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.resource.ca_config_map import CA_CONFIG_MAP_PROBLEMS
-from dbclusterref.resource.objects import ObjectKey, ObjectMeta, version_of
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta, is_newer, version_of
 from dbclusterref.resource.restart import RESTART_PROBLEMS, RestartState
 from dbclusterref.resource.status import ConditionType, Status
 from dbclusterref.timing import Timing
@@ -63,19 +63,20 @@ class Reporter:
         self._metrics.reconciles.labels(reason=_reason(result.outcome)).inc()
         key, old = entry.identity.key, entry.status
         new = next_status(old, result, identity=entry.identity, reference=entry.reference, now=now)
-        if new != old:
-            if entry.status_was_overwritten and (wait := self._overwritten.seconds_to_wait(key, now=self._clock())):
-                return wait
-            if not await self._write(entry, new):
-                return 0.0
-            if entry.status_was_overwritten:
-                self._overwritten.repaired(key, now=self._clock())
-        entry.status_was_overwritten = False
+        was_overwritten = entry.status_was_overwritten
+        if new == old:
+            entry.status_was_overwritten = False
+        elif was_overwritten and (wait := self._overwritten.seconds_to_wait(key, now=self._clock())):
+            return wait
+        elif not await self._write(entry, new):
+            return 0.0
+        elif was_overwritten:
+            self._overwritten.repaired(key, now=self._clock())
         self._announce_changes(entry, old, new, result.outcome, now=now)
         return 0.0
 
     async def _write(self, entry: Entry, new: Status) -> bool:
-        identity, wanted = entry.identity, new.to_body()
+        identity, known, wanted = entry.identity, entry.resource_version, new.to_body()
         try:
             body = await self._api.patch_status(identity.key, uid=identity.uid, status=wanted)
         except KubernetesError as error:
@@ -86,6 +87,9 @@ class Reporter:
                 return False
             raise
         self._metrics.writes.labels(kind="Status", result="ok").inc()
+        if entry.resource_version != known and is_newer(entry.resource_version, than=version_of(body)):
+            return True  # somebody has overwritten it since, and the watch was quicker than this answer
+        entry.status_was_overwritten = False
         # A CRD older than this operator leaves out what it does not know.
         entry.status = new if body.get("status") == wanted else Status.from_body(body)
         if ObjectMeta.from_body(body) == identity:

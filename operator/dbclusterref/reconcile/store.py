@@ -15,7 +15,7 @@ from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import InvalidSpec, TooLarge
 from dbclusterref.reconcile.entry import Entry, read_deletion_policy
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
-from dbclusterref.resource.objects import ObjectKey, ObjectMeta, annotations_of, key_of, uid_of, version_of
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta, annotations_of, is_newer, key_of, uid_of, version_of
 from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resource.status import ConditionType, Status, pack_status
@@ -390,10 +390,5 @@ def _too_large(namespace: str) -> TooLarge:
 
 
 def _supersedes(version: str, known: str, *, instead_of: str | None) -> bool:
-    """Return whether a body takes the place of what is known: it is newer, or was read when that was known already.
-
-    Since Kubernetes 1.35 resource versions are documented to be comparable as numbers.
-    """
-    if known == instead_of:
-        return version != known
-    return not (version.isdigit() and known.isdigit()) or int(version) > int(known)
+    """Return whether a body takes the place of what is known: it is newer, or was read when that was known already."""
+    return version != known if known == instead_of else is_newer(version, than=known)

@@ -110,6 +110,14 @@ def version_of(body: Mapping[str, object]) -> str:
     return str(metadata_of(body).get("resourceVersion", ""))
 
 
+def is_newer(version: str, *, than: str) -> bool:
+    """Return whether a version is newer than another; one that is no number counts as newer.
+
+    Since Kubernetes 1.35 resource versions are documented to be comparable as numbers.
+    """
+    return not (version.isdigit() and than.isdigit()) or int(version) > int(than)
+
+
 def is_labelled(body: Mapping[str, object]) -> bool:
     """Return whether a Secret carries the label by which ours are watched."""
     return as_mapping(metadata_of(body).get("labels")).get(MANAGED_BY) == FIELD_MANAGER

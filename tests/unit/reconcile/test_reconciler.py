@@ -1158,3 +1158,20 @@ async def test_a_secret_that_was_offered_counts_as_adopted(bench: Bench) -> None
     bench.kubernetes.put_secret(offered)
     await bench.reconcile()
     assert writes(bench) == {"adopted": 1}
+
+
+async def test_a_status_that_somebody_overwrites_before_our_own_write_is_answered_is_written_again(bench: Bench) -> None:
+    patch = bench.kubernetes.patch_status
+
+    async def patch_late(key: ObjectKey, *, uid: str, status: Mapping[str, object]) -> Body:
+        answer = await patch(key, uid=uid, status=status)
+        await patch(key, uid=uid, status={})
+        await settle()
+        return answer
+
+    bench.kubernetes.patch_status = patch_late  # type: ignore[method-assign]
+    await bench.bring_in_line(KEY)
+    bench.kubernetes.patch_status = patch  # type: ignore[method-assign]
+    assert KEY in bench.marked
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
