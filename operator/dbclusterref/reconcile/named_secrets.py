@@ -105,6 +105,7 @@ class SecretRounds:
         self._seen_changes = -1
         self._changed_at = self._gone_through_at = float("-inf")
         self._own = tokens.own_state()
+        self._to_tell: dict[ObjectKey, None] = {}
         self._failing = False
 
     async def make(self) -> None:
@@ -154,12 +155,19 @@ class SecretRounds:
         changed = self._secrets.take_changed()
         for key in changed:
             self._tokens.forget(key)
-        if not changed and before == self._own:
-            return
-        self._changed_at = self._now()
-        for reference in self._served():
-            if changed.intersection(_secrets_of(reference)) or (before != self._own and not reference.token_secret):
-                self._look(reference.key)
+        if changed or before != self._own:
+            self._changed_at = self._now()
+            for reference in self._served():
+                if changed.intersection(_secrets_of(reference)) or (before != self._own and not reference.token_secret):
+                    self._to_tell[reference.key] = None
+        # A read under way may have found what was there before, and its end sets when the next one is due.
+        for key in [key for key in self._to_tell if not self._is_read(key)]:
+            del self._to_tell[key]
+            self._look(key)
+
+    def _is_read(self, key: ObjectKey) -> bool:
+        entry = self._store.get(key)
+        return entry is not None and entry.reads.under_way
 
     def _served(self) -> Iterator[Reference]:
         for entry in self._store:

@@ -13,11 +13,11 @@ from dbclusterref.errors import KubernetesError, TokenInvalid
 from dbclusterref.reconcile.named_secrets import AT_LEAST_EVERY, FAILURES
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import ObjectKey
-from tests.support.bench import TOKEN_SECRET, Bench, changed
-from tests.support.builders import TOKEN, Body, a_cluster, reference_body, secret_body
+from tests.support.bench import TOKEN_SECRET, Bench, a_bench, changed
+from tests.support.builders import KEY, TOKEN, Body, a_cluster, reference_body, secret_body
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_kubernetes import FakeKubernetes
-from tests.support.fake_time import LoopClock, in_fake_time
+from tests.support.fake_time import LoopClock, in_fake_time, settle
 
 NEWER = "dop_v1_newer"
 KEYS = [ObjectKey("shop", f"ref-{number}") for number in range(9)]
@@ -79,6 +79,24 @@ async def test_a_changed_token_is_used_within_the_interval_and_the_former_one_no
     await work(bench, queue, seconds=20)
     assert await tokens_sent(bench, queue) == {NEWER}
     assert verdicts(bench) == Counter({SYNCED: 9})
+
+
+async def test_a_token_that_changes_during_a_read_is_used_right_after_it() -> None:
+    bench = a_bench()
+    await bench.reconcile()
+    bench.clock.advance(60)
+    gate = bench.upstream.gate = asyncio.Event()
+    reading = asyncio.create_task(bench.bring_in_line(KEY))
+    await settle()
+    bench.kubernetes.put_secret(secret_body({"token": NEWER}, key=TOKEN_SECRET))
+    bench.clock.advance(60)
+    await bench.rounds.make()
+    gate.set()
+    await reading
+    assert NEWER not in bench.upstream.tokens
+    await bench.rounds.make()
+    await bench.reconcile()
+    assert NEWER in bench.upstream.tokens
 
 
 @in_fake_time
