@@ -170,6 +170,7 @@ class Controller:
             self.mark(key, urgent=urgent)
         else:
             self._queue.schedule(key, at=self._clock() + self._after(key, error))
+            self._visit(key)  # each further try begins with a read, too: a Secret that cannot be decrypted is enough
             self._changed.set()
 
     def _after(self, key: ObjectKey, error: BaseException) -> float:

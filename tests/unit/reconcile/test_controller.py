@@ -518,6 +518,27 @@ def test_a_read_that_fails_beside_upstream_is_tried_again(error: Exception, afte
     run()
 
 
+@pytest.mark.parametrize("error", [KubernetesError("cannot decrypt", status=500), ValueError("bug")], ids=["API server", "bug"])
+def test_a_read_that_fails_each_time_does_not_keep_the_first_pass_from_its_end(error: Exception) -> None:
+    @in_fake_time
+    async def run() -> None:
+        bench = Bench()
+
+        async def fail() -> None:
+            raise error
+
+        bench.reconciler.does[A] = lambda: NextStep(read=PendingRead(namespace="shop", token="t", run=fail))
+        bench.controller.expect([A])
+        bench.controller.start()
+        bench.controller.mark(A)
+        await asyncio.sleep(100)
+        assert len(bench.reconciler.times(A)) > 1
+        assert bench.controller.first_pass_is_done
+        await bench.controller.stop(grace=1)
+
+    run()
+
+
 @in_fake_time
 async def test_a_read_that_never_ends_is_a_problem() -> None:
     bench, upstream = Bench(), Upstream()
