@@ -32,6 +32,8 @@ IDENTITY = "dbclusterref"
 PERIOD = 1.0
 RETRY_MOST = 5.0
 """Between two tries to begin, in seconds, growing up to this while the API server fails."""
+COMPARE_MOST = 60.0
+"""Between two full listings, in seconds, growing up to this while Secrets cannot be listed: all else is listed each time."""
 END_PERIOD = 0.25
 END_TRIES = 12
 """Between two tries to end kopf, in seconds, and how many there are."""
@@ -305,17 +307,21 @@ class Informer:
             return False
 
     async def _keep_comparing(self) -> None:
+        pause = PERIOD
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.resync):
                     await self._compare_now.wait()
-            await asyncio.sleep(PERIOD)  # several watches break and begin together
+            await asyncio.sleep(pause)  # several watches break and begin together
             self._compare_now.clear()
+            before, pause = pause, PERIOD
             if not self.is_watching:
                 continue
             try:
                 await self._resync.run()
             except KubernetesError as error:
+                if isinstance(error, SecretsUnreadableError):
+                    pause = min(before * 2, COMPARE_MOST)
                 self._logger.debug("No full listing now: %s", error.message)
                 self._compare_now.set()
 

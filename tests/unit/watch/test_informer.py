@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from dbclusterref.commands.logs import LOGGER
+from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
@@ -19,8 +20,10 @@ from dbclusterref.supervisor import Supervisor
 from dbclusterref.timing import Timing
 from dbclusterref.watch.informer import Informer
 from dbclusterref.watch.kopf_adapter import TasksOfOthers
+from dbclusterref.watch.resync import SecretsUnreadableError
 from dbclusterref.watch.stream_filter import OwnWrites
 from tests.support.empty_cluster import empty_cluster
+from tests.support.fake_time import in_fake_time
 from tests.support.kubernetes_client import TOKEN, connect
 
 pytestmark = pytest.mark.sockets
@@ -154,3 +157,23 @@ async def test_what_runs_beside_the_watches_goes_on_when_they_start_again() -> N
         assert not read.done()
         assert all(task.done() for task in kopfs), "of kopf's former tasks none is left"
         read.cancel()
+
+
+@in_fake_time
+async def test_a_full_listing_that_keeps_failing_is_tried_more_and_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One Secret that cannot be decrypted is enough, and each try lists all resources.
+    kubernetes = connect("http://nowhere.invalid")
+    bench = _Bench(kubernetes)
+    tries: list[float] = []
+
+    async def fail() -> dict[str, KubernetesError]:
+        tries.append(asyncio.get_running_loop().time())
+        raise SecretsUnreadableError("cannot decrypt", status=500)
+
+    monkeypatch.setattr(bench.informer._resync, "run", fail)
+    bench.informer.is_watching = True
+    comparing = asyncio.create_task(bench.informer._keep_comparing())
+    await asyncio.sleep(Timing().resync + 600)
+    comparing.cancel()
+    assert 10 < len(tries) < 20
+    await kubernetes.close()
