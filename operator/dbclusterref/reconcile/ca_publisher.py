@@ -57,7 +57,9 @@ class CaPublisher:
 
     async def step(self, entry: Entry, reference: Reference) -> tuple[tuple[CaConfigMap, ...], float]:
         """Do what is due; return the status, empty where the spec names none, and in how many seconds to look again."""
-        former, wanted = entry.status.ca_config_map, reference.ca_config_map
+        former, wanted, known = entry.status.ca_config_map, reference.ca_config_map, entry.published.config_map
+        if known and known.item.state is CaConfigMapState.CURRENT and (former is None or former.name == wanted):
+            former = known.item  # written for a former spec, perhaps, whose status no watch has told of yet
         name = former.name if former else wanted
         if not self._enabled:
             entry.published.config_map = None

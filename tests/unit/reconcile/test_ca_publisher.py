@@ -1,6 +1,7 @@
 """`spec.caConfigMap`: the CA beside the Secret, for trust bundles."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from dbclusterref.timing import Timing
 from tests.support.bench import Bench, a_bench, change_spec
 from tests.support.builders import KEY, PEM, UUID, Body, a_cluster
 from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_time import settle
 
 BUNDLE = ObjectKey("shop", "orders-ca")
 OTHER = ObjectKey("shop", "other-ca")
@@ -238,6 +240,25 @@ async def test_a_new_name_is_written_before_the_former_one_is_removed(bench: Ben
     assert writes == ["ConfigMap shop/other-ca", "ConfigMap shop/orders-ca deleted"]
     assert (state(bench), set(bench.kubernetes.config_maps)) == ("other-ca Current", {OTHER})
     assert "ConfigMapRemoved" in bench.event_reasons
+
+
+@pytest.mark.parametrize(("wanted", "left"), [({"name": "other-ca"}, {OTHER}), (None, set())])
+async def test_one_whose_name_changes_during_its_write_is_removed_although_no_status_names_it(
+    bench: Bench, wanted: dict[str, str] | None, left: set[ObjectKey]
+) -> None:
+    apply = bench.kubernetes.apply_config_map
+
+    async def apply_late(manifest: Mapping[str, object]) -> Body:
+        answer = await apply(manifest)
+        bench.kubernetes.apply_config_map = apply  # type: ignore[method-assign]
+        change_spec(bench, caConfigMap=wanted)
+        await settle()
+        return answer
+
+    bench.kubernetes.apply_config_map = apply_late  # type: ignore[method-assign]
+    await bench.bring_in_line(KEY)
+    await bench.bring_in_line(KEY)  # the watch has not told of the former spec's status yet
+    assert bench.kubernetes.config_maps.keys() == left
 
 
 async def test_the_former_one_stays_while_the_new_name_is_taken(bench: Bench) -> None:
