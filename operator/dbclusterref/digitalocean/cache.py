@@ -45,8 +45,13 @@ class ClusterCache:
         return ((uuid, kept.read_at) for uuid, kept in self._answers.items())
 
     def put(self, uuid: str, packed: bytes, *, now: float) -> bytes:
-        """Keep an answer; return the one copy of it. A change, or an answer that was awaited, marks the references."""
+        """Keep an answer, unless a newer one is kept, and return the one copy of what is kept.
+
+        A change, or an answer that was awaited, marks the references.
+        """
         kept = self._answers.get(uuid)
+        if kept and now < kept.read_at:
+            return kept.packed
         changed = uuid in self.waiting or uuid in self.late
         if kept is None or kept.packed != packed:
             changed |= kept is not None

@@ -159,12 +159,12 @@ class Poller:
         return self.keep(await self._reader.cluster(uuid, wanted=wanted))
 
     def keep(self, answer: Answer[DatabaseCluster]) -> ReadCluster:
-        """Keep what a read beside the walk has brought."""
-        uuid = answer.value.uuid
-        packed = self._cache.put(uuid, pack_cluster(answer.value), now=answer.asked_at)
+        """Keep what a read beside the walk has brought; return what is kept, since a page may have brought a newer answer."""
+        uuid, packed = answer.value.uuid, pack_cluster(answer.value)
+        kept = self._cache.put(uuid, packed, now=answer.asked_at)
         if uuid not in self._unlisted:
             self._walk.reread()
-        return ReadCluster(cluster=answer.value, packed=packed)
+        return ReadCluster(cluster=answer.value, packed=kept) if kept == packed else ReadCluster.from_cache(kept)
 
     def plan_again(self) -> None:
         """Record that what is wanted has changed."""

@@ -1,6 +1,6 @@
 import pytest
 
-from dbclusterref.digitalocean.cache import ClusterCache
+from dbclusterref.digitalocean.cache import CachedCluster, ClusterCache
 from dbclusterref.resource.objects import ObjectKey
 
 KEY = ObjectKey("shop", "orders-db")
@@ -62,6 +62,16 @@ def test_what_nobody_wants_is_kept_for_a_while_and_never_overdue(answers: Cluste
 def test_equal_answers_are_one_object(answers: ClusterCache) -> None:
     first = answers.put(UUID, bytes([1, 2]), now=T + 1.0)
     assert answers.put(UUID, bytes([1, 2]), now=T + 2.0) is first
+
+
+def test_an_answer_that_was_asked_for_before_the_one_that_is_kept_changes_nothing(
+    answers: ClusterCache, told: list[ObjectKey]
+) -> None:
+    answers.put(UUID, b"new", now=T + 2.0)
+    assert answers.put(UUID, b"old", now=T + 1.0) == b"new"
+    answers.confirm(UUID, now=T + 1.0)
+    assert answers.get(UUID) == CachedCluster(b"new", T + 2.0)
+    assert told == []
 
 
 def test_an_answer_that_was_never_given_cannot_be_confirmed(answers: ClusterCache) -> None:

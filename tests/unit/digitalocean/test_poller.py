@@ -11,11 +11,13 @@ import pytest
 from dbclusterref.digitalocean.account import Queued
 from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE, CA_MAX_AGE
 from dbclusterref.digitalocean.cache import ClusterCache
-from dbclusterref.digitalocean.demand import Routine
-from dbclusterref.digitalocean.model import ClusterPage
+from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
+from dbclusterref.digitalocean.model import ClusterPage, DatabaseCluster
 from dbclusterref.digitalocean.planner import Plan
 from dbclusterref.digitalocean.poller import LISTING_TRIES, REPLAN, Poller, _Failing, _GivenUp
+from dbclusterref.digitalocean.rate_limit import ObserveReply
 from dbclusterref.digitalocean.reader import Reader
+from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import (
     Cause,
     ClusterNotFound,
@@ -161,6 +163,70 @@ async def test_a_change_reaches_its_reference_without_anybody_asking() -> None:
     assert private is not None
     assert private.password == "pw-2"
     assert found.looks - looks <= 2, "those whose cluster is as it was are left alone"
+
+
+class SlowAnswers(FakeUpstream):
+    """Says how things were when it was asked, so many seconds later."""
+
+    page_takes = cluster_takes = 0.0
+
+    async def get_page(self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply) -> ClusterPage:
+        page = await FakeUpstream.get_page(self, token, after, known=known, observe=observe)
+        await asyncio.sleep(self.page_takes)
+        return page
+
+    async def get_cluster(self, token: str, uuid: str, *, observe: ObserveReply) -> DatabaseCluster:
+        cluster = await FakeUpstream.get_cluster(self, token, uuid, observe=observe)
+        await asyncio.sleep(self.cluster_takes)
+        return cluster
+
+
+async def listed_by_slow_answers() -> tuple[Fleet, SlowAnswers, str]:
+    upstream = SlowAnswers(clusters={uuid: a_cluster(uuid=uuid) for uuid in uuids(10)})
+    found = fleet(upstream, uuids(10), clock=asyncio.get_running_loop().time)
+    await found.run(3 * MINUTE)
+    return found, upstream, uuids(10)[0]
+
+
+async def read_password(found: Fleet, uuid: str, *, wanted: Freshness) -> str:
+    async def no_ca() -> bytes:
+        return b""
+
+    reference = next(reference for reference in found.references.values() if reference.cluster_uuid == uuid)
+    snapshot = await found.account.read(reference, wanted=wanted, known_ca=no_ca)
+    assert isinstance(snapshot, Snapshot)
+    private = snapshot.cluster.endpoints.private
+    assert private is not None
+    return private.password
+
+
+@in_fake_time
+async def test_a_page_that_was_asked_for_before_a_single_read_does_not_undo_its_answer() -> None:
+    found, upstream, uuid = await listed_by_slow_answers()
+    upstream.page_takes = 5.0
+    upstream.clusters[uuids(10)[9]] = a_cluster(uuid=uuids(10)[9], password="pw-2")  # so that the page is parsed
+    found.account._poller.wait_for(uuid)
+    await asyncio.sleep(1)
+    upstream.clusters[uuid] = a_cluster(uuid=uuid, password="pw-2")
+    assert await read_password(found, uuid, wanted=Requested(now())) == "pw-2"
+    await asyncio.sleep(6)
+    assert await read_password(found, uuid, wanted=Routine(now() - MINUTE / 2)) == "pw-2"
+    found.account.close()
+
+
+@in_fake_time
+async def test_a_single_read_that_was_asked_for_before_a_page_gives_what_the_page_has_brought() -> None:
+    found, upstream, uuid = await listed_by_slow_answers()
+    upstream.cluster_takes = 5.0
+    single = asyncio.create_task(read_password(found, uuid, wanted=Requested(now())))
+    await asyncio.sleep(1)
+    upstream.clusters[uuid] = a_cluster(uuid=uuid, password="pw-2")
+    found.account._poller.wait_for(uuid)
+    await asyncio.sleep(1)
+    assert await read_password(found, uuid, wanted=Routine(now() - MINUTE / 2)) == "pw-2"
+    assert await single == "pw-2"
+    assert await read_password(found, uuid, wanted=Routine(now() - MINUTE / 2)) == "pw-2"
+    found.account.close()
 
 
 @in_fake_time
