@@ -302,7 +302,9 @@ class Account:
             if routine and (cause := self._poller.why_not_fresh(uuid)):
                 self._cache.late.add(uuid)
                 raise cause.without_frames()
-            if self._poller.will_bring(uuid, at_once=not routine):
+            kept = self._cache.get(uuid)
+            at_once = isinstance(wanted, Requested) or (kept is not None and kept.read_at <= wanted.doubted_at)
+            if self._poller.will_bring(uuid, at_once=at_once):
                 self._poller.wait_for(uuid)
                 return Queued(seconds=ANSWERS_SOON, what=in_words(("cluster", uuid)))
         wait = self._reader.wait_for_turn(
@@ -326,7 +328,8 @@ class Account:
         if isinstance(wanted, Routine) and self._poller.covers(uuid):
             if self._poller.needs_a_person:
                 return None  # the cause is reported at once
-            if self._now() - kept.read_at < self._cache.demand.interval(uuid) * LATE:
+            is_late = self._now() - kept.read_at >= self._cache.demand.interval(uuid) * LATE
+            if not is_late and kept.read_at > wanted.doubted_at:
                 return kept.packed
         return kept.packed if is_fresh(kept.read_at, wanted) else None
 

@@ -18,9 +18,13 @@ LAPSE = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Routine:
-    """An answer that was asked for after `since` is fresh enough."""
+    """An answer that was asked for after `since` is fresh enough.
+
+    Of a cluster that walks keep fresh an older one is, too, if it was asked for after `doubted_at`.
+    """
 
     since: float
+    doubted_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)

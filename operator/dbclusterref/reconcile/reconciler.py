@@ -171,7 +171,7 @@ class Reconciler:
         reads = entry.reads
         due_in = reads.seconds_until_due(self._clock.monotonic(), requested=entry.refresh_is_new)
         reading = reads.under_way or not due_in
-        if reads.cause is None and reads.packed_snapshot is None:
+        if reads.cause is None and (reads.packed_snapshot is None or reads.is_doubted):
             # Nothing to write yet, and nothing to say: where a read waits for its turn for long, that is a cause.
             return self._start_read(entry, reference) if reading else NextStep(after=due_in)
         if reading and (reads.is_doubted or self._publisher.is_settled(entry, reference)):
@@ -250,13 +250,16 @@ class Reconciler:
         return after_failure(cause, failures=failures, interval=interval, jitter=self._clock.jitter())
 
     def _wanted(self, entry: Entry, reference: Reference) -> Freshness:
-        now = self._clock.monotonic()
+        now, reads = self._clock.monotonic(), entry.reads
         if entry.refresh_is_requested:
-            return Requested(entry.reads.requested(entry.identity.refresh_requested_at, now=now))
-        # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
-        since = max(now - reference.refresh_interval / 2, entry.reads.doubted_at)
+            return Requested(max(reads.requested(entry.identity.refresh_requested_at, now=now), reads.doubted_at))
         # An answer from before a failure does not disprove it.
-        return Routine(since if entry.reads.failed_at is None else max(since, entry.reads.failed_at))
+        failed_at = -inf if reads.failed_at is None else reads.failed_at
+        # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
+        since = max(now - reference.refresh_interval / 2, reads.doubted_at, failed_at)
+        # A page from before a 404 does not show that the cluster is there.
+        doubted_at = reads.doubted_at if reads.not_found_since is None else max(reads.doubted_at, failed_at)
+        return Routine(since, doubted_at=doubted_at)
 
     async def _observe(self, entry: Entry, reference: Reference) -> Observation:
         reads, wanted = entry.reads, self._wanted(entry, reference)

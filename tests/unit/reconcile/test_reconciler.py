@@ -10,6 +10,7 @@ import pytest
 from dbclusterref.digitalocean.account import Queued
 from dbclusterref.digitalocean.cache import LATE
 from dbclusterref.digitalocean.demand import LOOK
+from dbclusterref.digitalocean.planner import Plan
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.metrics import CAUSES
 from dbclusterref.reconcile.conditions import STALE_AT_LEAST
@@ -894,6 +895,63 @@ async def test_one_that_is_resumed_is_read_before_it_is_called_synced(bench: Ben
     await step.read.run()
     await bench.reconcile()
     assert (bench.password, bench.ready, bench.fresh) == ("pw-2", (True, "Synced"), (True, "Synced"))
+
+
+async def resumed_where_walks_keep_its_cluster_fresh(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, suspend=True)
+    await bench.refresh(after=5)
+    bench.rotate("pw-2")
+    bench.clock.advance(5)
+    bench.account._poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
+    change_spec(bench, suspend=False)
+
+
+async def test_one_that_is_resumed_is_not_called_synced_by_what_a_page_said_before(bench: Bench) -> None:
+    await resumed_where_walks_keep_its_cluster_fresh(bench)
+    await bench.reconcile()
+    assert (bench.password, bench.ready, bench.fresh) == ("pw-2", (True, "Synced"), (True, "Synced"))
+
+
+async def test_one_that_is_resumed_is_not_called_synced_while_its_read_waits_for_its_turn(bench: Bench) -> None:
+    await resumed_where_walks_keep_its_cluster_fresh(bench)
+    budget = bench.account._reader.budget
+    budget._left, budget.counted_at = -5.0, bench.clock()
+    wait = await bench.reconcile()
+    assert wait
+    assert wait < SAID_AFTER
+    assert bench.ready == (True, "Suspended"), "of the generation before"
+    await bench.refresh(after=wait)
+    assert (bench.password, bench.ready, bench.fresh) == ("pw-2", (True, "Synced"), (True, "Synced"))
+
+
+async def test_a_cluster_that_was_not_found_is_not_called_synced_by_what_a_page_said_before(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.clock.advance(5)
+    del bench.upstream.clusters[UUID]
+    bench.account._poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    await bench.reconcile()
+    assert bench.fresh == (False, "ClusterNotFound")
+    for _ in range(3):
+        await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER)
+        assert bench.fresh == (False, "ClusterNotFound")
+    assert bench.says(ConditionType.STALLED) == (True, "ClusterNotFound")
+
+
+async def test_a_refresh_that_was_requested_before_the_answer_was_doubted_is_no_answer_to_the_doubt(bench: Bench) -> None:
+    await bench.reconcile()
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    await settle()
+    reads, now = bench.entry().reads, bench.clock()
+    reads.request, reads.doubted_at = ("now", now - 5), now + 1
+    bench.rotate("pw-2")
+    await bench.refresh(after=2)
+    assert (bench.password, bench.fresh) == ("pw-2", (True, "Synced"))
 
 
 async def test_one_that_is_resumed_in_an_outage_is_called_synced_by_no_answer_from_before(bench: Bench) -> None:
