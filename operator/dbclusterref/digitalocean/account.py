@@ -337,7 +337,8 @@ class Account:
         """Read the CA where a refresh is requested; return why that was not possible: the last CA stays in use then."""
         if isinstance(wanted, Requested) and not is_fresh(self._reader.ca_schedule.asked_at(uuid), wanted):
             try:
-                await self._reader.ca(uuid, wanted=wanted)
+                if await self._reader.ca(uuid, wanted=wanted):
+                    self._cache.tell(uuid)
             except Cause as cause:
                 return cause
         return None

@@ -28,7 +28,7 @@ from dbclusterref.errors import (
 )
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
-from tests.support.builders import OTHER_UUID, PEM, TOKEN, UUID, a_cluster, a_pool, a_reference, reference_body
+from tests.support.builders import KEY, OTHER_UUID, PEM, TOKEN, UUID, a_cluster, a_pool, a_reference, reference_body
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_time import FakeClock, a_clock, settle
 
@@ -63,6 +63,10 @@ async def look(
     now = account._now()
     wanted = Requested(now) if requested else Routine(now - max_age)
     return await account.read(a_reference(**spec), wanted=wanted, known_ca=known_ca)
+
+
+async def no_ca() -> bytes:
+    return b""
 
 
 async def read(account: Account, **how: Any) -> Snapshot:
@@ -128,9 +132,6 @@ async def test_a_requested_refresh_takes_no_kept_answer_and_reads_the_ca_and_wha
 async def test_refreshes_that_are_requested_before_a_read_share_it(
     account: Account, upstream: FakeUpstream, clock: FakeClock
 ) -> None:
-    async def no_ca() -> bytes:
-        return b""
-
     requested = Requested(clock())
     clock.advance(1)
     for key in ("a", "b", "c"):
@@ -577,6 +578,29 @@ async def test_an_answer_without_a_ca_is_believed_for_a_while_only(
     upstream.cas[UUID] = PEM
     await own_work(account, clock, seconds=NO_CA_MAX_AGE)
     assert (await read(account)).ca == PEM
+
+
+@pytest.mark.parametrize("pending", [True, False])
+async def test_a_ca_that_a_requested_refresh_brings_marks_the_others_that_use_its_cluster(
+    upstream: FakeUpstream, clock: FakeClock, *, pending: bool
+) -> None:
+    told: list[ObjectKey] = []
+    account = Account(Reader(TOKEN, upstream=upstream, clock=a_clock(clock)), on_change=told.append)
+    upstream.cas[UUID] = OLD_PEM
+    await read(account)
+    if pending:
+        account._reader.ca_schedule.forget(UUID)
+        account._reader.ca_schedule.plan(UUID, at=clock())
+        assert (await read(account)).ca_pending
+    clock.advance(1)
+    upstream.cas[UUID] = PEM
+    other = Reference.from_body(reference_body(key=ObjectKey("shop", "other")))
+    await account.read(other, wanted=Requested(clock()), known_ca=no_ca)
+    assert KEY in told
+    told.clear()
+    clock.advance(1)
+    await account.read(other, wanted=Requested(clock()), known_ca=no_ca)
+    assert told == [], "it is as it was"
 
 
 async def test_a_ca_that_only_one_reference_knows_is_given_to_no_other(account: Account, upstream: FakeUpstream) -> None:
