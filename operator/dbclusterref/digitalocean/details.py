@@ -7,7 +7,7 @@ from math import inf
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
 from dbclusterref.digitalocean.model import Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.replicas import Replicas
-from dbclusterref.errors import Cause, DatabaseNotFound, PoolNotFound, UserNotFound
+from dbclusterref.errors import Cause, DatabaseNotFound, PoolNotFound, UserNotFound, WaitingForCluster
 from dbclusterref.resource.reference import Reference
 
 MISSING_MAX_AGE = 300.0
@@ -26,7 +26,7 @@ DATABASES_MUST_EXIST = frozenset({"pg", "advanced_pg", "mysql", "advanced_mysql"
 What = tuple[str, ...]
 """What is read: its kind, the cluster's UUID, and the name of a detail."""
 Detail = User | Pool | Database | Replicas
-Missing = UserNotFound | PoolNotFound | DatabaseNotFound
+Missing = UserNotFound | PoolNotFound | DatabaseNotFound | WaitingForCluster
 
 
 def listed_user(cluster: DatabaseCluster, name: str) -> User | None:

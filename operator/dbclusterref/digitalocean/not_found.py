@@ -3,23 +3,27 @@
 from shlex import quote
 
 from dbclusterref.digitalocean.model import DatabaseCluster
-from dbclusterref.errors import DatabaseNotFound, PoolNotFound, UserNotFound
+from dbclusterref.errors import DatabaseNotFound, PoolNotFound, UserNotFound, WaitingForCluster
 
 WITHOUT_USERS = frozenset({"redis", "valkey"})
 """Engines that have no database users; no request is needed to know that one is missing."""
 WITHOUT_POOLS = WITHOUT_USERS | {"mysql", "advanced_mysql", "mongodb", "kafka", "opensearch"}
 """Engines that have no connection pools. An unknown engine is asked."""
+BEING_MADE = frozenset({"creating", "forking"})
+"""States of a cluster in which what it is to have may be made after it."""
 MOST_NAMES = 10
 LONGEST_NAME = 128
 
 
-def user_not_found(name: str, *, cluster: DatabaseCluster) -> UserNotFound:
+def user_not_found(name: str, *, cluster: DatabaseCluster) -> UserNotFound | WaitingForCluster:
     """Say that the cluster has no such user, and which it has."""
     if cluster.engine in WITHOUT_USERS:
         return UserNotFound(
             f"spec.user names {name}, but a {cluster.engine} cluster has no database users. Remove spec.user; the Secret then "
             "holds the cluster's own credentials."
         )
+    if cluster.status in BEING_MADE:
+        return _to_come(f"user {name}", cluster=cluster)
     known = _listed([user.name for user in cluster.users])
     there_is = f"It has {known}." if known else "DigitalOcean lists no users of it."
     return UserNotFound(
@@ -28,26 +32,36 @@ def user_not_found(name: str, *, cluster: DatabaseCluster) -> UserNotFound:
     )
 
 
-def pool_not_found(name: str, *, cluster: DatabaseCluster) -> PoolNotFound:
+def pool_not_found(name: str, *, cluster: DatabaseCluster) -> PoolNotFound | WaitingForCluster:
     """Say that the cluster has no such connection pool, and how to list those that it has: the cluster object does not."""
     if cluster.engine in WITHOUT_POOLS:
         return PoolNotFound(
             f"spec.pool names {name}, but a {cluster.engine} cluster has no connection pools: only PostgreSQL has. Remove "
             "spec.pool."
         )
+    if cluster.status in BEING_MADE:
+        return _to_come(f"connection pool {name}", cluster=cluster)
     return PoolNotFound(
         f"Cluster {cluster.name} has no connection pool {name}. `doctl databases pool list {cluster.uuid}` lists those it has. "
         "Correct spec.pool, or create the pool."
     )
 
 
-def database_not_found(name: str, *, cluster: DatabaseCluster) -> DatabaseNotFound:
+def database_not_found(name: str, *, cluster: DatabaseCluster) -> DatabaseNotFound | WaitingForCluster:
     """Say that the cluster has no such database, and which DigitalOcean lists."""
+    if cluster.status in BEING_MADE:
+        return _to_come(f"database {name}", cluster=cluster)
     known = _listed(list(cluster.db_names))
     there_is = f"It has {known}." if known else "DigitalOcean lists no databases of it."
     return DatabaseNotFound(
         f"Cluster {cluster.name} has no database {name}. {there_is} Correct spec.database, or create the database: "
         f"`doctl databases db create {cluster.uuid} {quote(name)}`."
+    )
+
+
+def _to_come(what: str, *, cluster: DatabaseCluster) -> WaitingForCluster:
+    return WaitingForCluster(
+        f"Cluster {cluster.name} is in state {cluster.status} and has no {what} yet; the Secret is written when it has."
     )
 
 

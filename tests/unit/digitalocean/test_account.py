@@ -25,6 +25,7 @@ from dbclusterref.errors import (
     TokenInvalid,
     UpstreamUnavailable,
     UserNotFound,
+    WaitingForCluster,
 )
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
@@ -293,6 +294,22 @@ async def test_of_a_cluster_that_has_no_address_yet_nothing_else_is_asked_for(
     upstream.clusters[UUID] = a_cluster(status="creating", private_connection=None, db_names=None, users=None)
     await read(account, **spec)
     assert kinds(upstream) == ["cluster", "ca"]
+
+
+@pytest.mark.parametrize("spec", [{"user": "late"}, {"pool": "orders-pool"}, {"database": "orders"}], ids=str)
+async def test_what_a_cluster_that_is_being_created_lacks_is_asked_for_again_once_it_is_online(
+    account: Account, upstream: FakeUpstream, clock: FakeClock, spec: dict[str, Any]
+) -> None:
+    upstream.clusters[UUID] = a_cluster(status="creating", db_names=None)
+    for _ in range(2):
+        with pytest.raises(WaitingForCluster):
+            await read(account, **spec)
+    upstream.clusters[UUID] = a_cluster(db_names=None)
+    upstream.users["late"] = User.from_api({"name": "late", "password": "x"}, path="user")
+    upstream.pools["orders-pool"] = a_pool()
+    upstream.databases.add("orders")
+    clock.advance(30)
+    assert (await read(account, **spec)).unread is None
 
 
 async def test_the_database_of_a_pool_is_not_judged(account: Account, upstream: FakeUpstream) -> None:

@@ -3,6 +3,7 @@ import shlex
 import pytest
 
 from dbclusterref.digitalocean.not_found import database_not_found, pool_not_found, user_not_found
+from dbclusterref.errors import PoolNotFound, UserNotFound, WaitingForCluster
 from tests.support.builders import UUID, a_cluster
 
 
@@ -72,3 +73,28 @@ def test_a_missing_pool_is_told_with_the_way_to_find_those_there_are(engine: str
     message = pool_not_found("ap", cluster=a_cluster(engine=engine)).message
     assert message.startswith("Cluster orders has no connection pool ap. ")
     assert f"`doctl databases pool list {UUID}`" in message
+
+
+@pytest.mark.parametrize("status", ["creating", "forking"])
+def test_what_a_cluster_that_is_being_made_lacks_may_come(status: str) -> None:
+    found = a_cluster(status=status)
+    for cause, what in (
+        (user_not_found("app", cluster=found), "user app"),
+        (pool_not_found("app", cluster=found), "connection pool app"),
+        (database_not_found("app", cluster=found), "database app"),
+    ):
+        assert isinstance(cause, WaitingForCluster)
+        assert cause.message == f"Cluster orders is in state {status} and has no {what} yet; the Secret is written when it has."
+
+
+@pytest.mark.parametrize("status", ["", "online", "resizing", "migrating", "a-new-word"])
+def test_what_another_cluster_lacks_is_not_waited_for(status: str) -> None:
+    found = a_cluster(status=status)
+    causes = (user_not_found("a", cluster=found), pool_not_found("a", cluster=found), database_not_found("a", cluster=found))
+    assert all(cause.stalled for cause in causes)
+
+
+def test_what_an_engine_never_has_is_not_waited_for() -> None:
+    found = a_cluster(engine="valkey", status="creating")
+    assert isinstance(user_not_found("app", cluster=found), UserNotFound)
+    assert isinstance(pool_not_found("app", cluster=found), PoolNotFound)
