@@ -88,7 +88,10 @@ class TokenFile:
     def require_usable(self) -> None:
         """Raise SettingsError where there is no token at the start."""
         if not self._tokens():
-            raise SettingsError(f"--metrics-token-file: {self._file} holds no token; write one a line, or leave the flag out.")
+            raise SettingsError(
+                f"--metrics-token-file: {self._file} holds no token, or more than {LONGEST_TOKEN_FILE} bytes; write one a "
+                "line, or leave the flag out."
+            )
 
     def allows(self, authorization: str) -> bool:
         """Return whether an Authorization header holds one of the tokens. Without a readable file nobody is allowed."""
@@ -102,10 +105,12 @@ class TokenFile:
     def _tokens(self) -> list[bytes]:
         try:
             with Path(self._file).open("rb") as file:
-                lines = file.read(LONGEST_TOKEN_FILE).splitlines()
+                content = file.read(LONGEST_TOKEN_FILE + 1)
         except OSError:
             return []
-        return [line.strip() for line in lines if line.strip()]
+        if len(content) > LONGEST_TOKEN_FILE:
+            return []  # its last line would be the beginning of a token, and be believed
+        return [line.strip() for line in content.splitlines() if line.strip()]
 
 
 class _Secured(asyncio.Protocol):

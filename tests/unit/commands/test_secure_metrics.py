@@ -11,7 +11,7 @@ import pytest
 
 from dbclusterref.commands import probes
 from dbclusterref.commands.probes import ProbeServer
-from dbclusterref.commands.secure_metrics import Certificate, TokenFile, serve_secure_metrics
+from dbclusterref.commands.secure_metrics import LONGEST_TOKEN_FILE, Certificate, TokenFile, serve_secure_metrics
 from dbclusterref.errors import SettingsError
 from sandbox.controlplane.certificates import Authority
 
@@ -157,6 +157,16 @@ async def test_what_cannot_be_served_from_the_start_is_a_setting_with_a_remedy(f
             files.tokens.write_text(content)
         with pytest.raises(SettingsError, match="--metrics-token-file"):
             TokenFile(str(files.tokens)).require_usable()
+
+
+def test_of_a_token_file_that_is_too_large_no_part_is_believed(files: Files) -> None:
+    files.tokens.write_text(f"{'x' * (LONGEST_TOKEN_FILE - 4)}\n{TOKEN}\n")
+    tokens = TokenFile(str(files.tokens))
+    assert not tokens.allows(f"Bearer {TOKEN[:3]}"), "the beginning of a token is none"
+    with pytest.raises(SettingsError, match="65536 bytes"):
+        tokens.require_usable()
+    files.tokens.write_text(f"{TOKEN}\n{'x' * (LONGEST_TOKEN_FILE - len(TOKEN) - 1)}")
+    assert tokens.allows(f"Bearer {TOKEN}")
 
 
 async def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(files: Files) -> None:
