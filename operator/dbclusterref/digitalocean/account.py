@@ -297,26 +297,30 @@ class Account:
     def _queued(self, reference: Reference, wanted: Freshness, *, needs_cluster: bool, needed: list[What]) -> Queued | None:
         """Return None where it is this reference's turn. Raises the cause for which it cannot be."""
         uuid, routine = reference.cluster_uuid, isinstance(wanted, Routine)
+        kept, late = self._cache.get(uuid), None
         self._reader.refuse(wanted)
         if needs_cluster:
-            if routine and (cause := self._poller.why_not_fresh(uuid)):
-                self._cache.late.add(uuid)
-                raise cause.without_frames()
-            kept = self._cache.get(uuid)
             at_once = isinstance(wanted, Requested) or (kept is not None and kept.read_at <= wanted.doubted_at)
-            if self._poller.will_bring(uuid, at_once=at_once):
+            if routine and (late := self._poller.why_not_fresh(uuid)):
+                self._cache.late.add(uuid)
+                # What no page shows has its turn all the same: while walks take too long, a page is old before that comes.
+                if kept is None or not isinstance(late, RateLimited) or _pages_show_all(reference, kept):
+                    raise late.without_frames()
+            elif self._poller.will_bring(uuid, at_once=at_once):
                 self._poller.wait_for(uuid)
                 return Queued(seconds=ANSWERS_SOON, what=in_words(("cluster", uuid)))
         wait = self._reader.wait_for_turn(
             reference.key.namespace,
             _place(reference, wanted),
             # New resources, and what a person has asked for, go before what is only to be refreshed.
-            urgent=not routine or uuid not in self._cache,
+            urgent=not routine or kept is None,
             requests=len(needed),
             behind=int(self._poller.page_is_due()),
         )
         if not wait:
             return None
+        if late:
+            raise late.without_frames()
         if needs_cluster:
             self._cache.waiting.add(uuid)
         return Queued(seconds=min(wait, LOOK_AGAIN), what=in_words(needed[0]), why=self._poller.why_unreliable())
@@ -370,6 +374,11 @@ class Account:
                 return schedule.get(uuid) or b"", False
         schedule.plan(uuid, at=now)
         return b"", True
+
+
+def _pages_show_all(reference: Reference, kept: CachedCluster) -> bool:
+    """Return whether all that a Secret is made from is on the listing's pages; whether a database exists is not in it."""
+    return all(what[0] == "database" for what in details_of(reference, unpack_cluster(kept.packed)))
 
 
 def _place(reference: Reference, wanted: Freshness) -> What:

@@ -416,6 +416,27 @@ async def test_a_reference_with_a_pool_looks_at_every_refresh_interval_however_i
     assert account.next_look(a_reference(pool="orders-pool"), with_pool) == 60.0
 
 
+@pytest.mark.parametrize("spec", [{"pool": "orders-pool"}, {"user": "late"}], ids=str)
+async def test_what_no_page_shows_has_its_turn_although_the_walks_take_too_long(
+    account: Account, upstream: FakeUpstream, clock: FakeClock, spec: dict[str, Any]
+) -> None:
+    upstream.pools["orders-pool"] = a_pool()
+    upstream.users["late"] = User.from_api({"name": "late", "password": "x"}, path="user")
+    await read(account, **spec)
+    clock.advance(100)
+    account._poller._plan = Plan(sweep_every=1.0, covers=0.0, per_second=0.0)  # more pages than the budget allows
+    account._poller._planned_at = clock()
+    account._cache.late.add(UUID)
+    use_up(account, clock)
+    for named in ({"user": "app"}, spec):
+        with pytest.raises(RateLimited, match="read less often"):
+            await read(account, **named)
+    assert len(account._reader.queue) == 1, "it has a place, and what a page brings has none"
+    clock.advance(20)
+    assert isinstance(await look(account, **spec), Snapshot)
+    assert len(account._reader.queue) == 0
+
+
 async def test_what_changed_while_a_read_was_under_way_is_looked_at_immediately(account: Account) -> None:
     snapshot = await read(account)
     assert account.next_look(a_reference(), snapshot) == 60.0
