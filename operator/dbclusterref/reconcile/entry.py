@@ -171,8 +171,11 @@ class ReadState:
         That part is asked for again in any case. The others are as fresh as after any read, and cost nothing more.
         """
         failures = self.failures
+        # Only a part failed the last time, too: as after any failure, nothing transient replaces what waits for a person.
+        stays = self.cause if failures and self.failed_at is None and self.waits_for_a_person else None
         self.succeeded(snapshot, due_at=due_at)
-        self.cause, self.failures = cause.without_frames(), failures + 1
+        self.cause = stays if stays and not cause.stalled else cause.without_frames()
+        self.failures = failures + 1
 
     def failed(self, cause: Cause, *, now: float, due_at: float) -> None:
         """Record a read that did not; the last good snapshot stays.

@@ -141,6 +141,30 @@ async def test_replicas_that_cannot_be_read_cost_no_more_reads_of_their_cluster(
     assert asked.count("cluster") <= 3, "at most one for each half of the interval, as without replicas"
 
 
+async def test_replicas_that_are_denied_stay_so_while_other_reads_of_them_fail(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.upstream.trouble["replicas"] = Forbidden("No.")
+    await bench.refresh()
+    bench.forget_writes()
+    for failure in (UpstreamUnavailable("Down."), Forbidden("No."), RateLimited("Slow.", retry_after=1.0), Forbidden("No.")):
+        bench.upstream.trouble["replicas"] = failure
+        await bench.refresh()
+        assert bench.says(ConditionType.STALLED) == (True, "Forbidden")
+    assert bench.kubernetes.writes == []
+    bench.upstream.trouble.clear()
+    await bench.refresh()
+    assert bench.fresh == (True, "Synced")
+
+
+async def test_what_ended_with_the_clusters_own_read_is_no_trouble_of_the_replicas(bench: Bench) -> None:
+    bench.upstream.trouble["cluster"] = Forbidden("No.")
+    await bench.reconcile()
+    bench.upstream.trouble = {"replicas": UpstreamUnavailable("Down.")}
+    await bench.refresh()
+    assert bench.fresh == (False, "UpstreamUnavailable")
+    assert bench.says(ConditionType.STALLED) == (False, "UpstreamUnavailable")
+
+
 async def test_a_requested_refresh_is_acknowledged_only_when_the_replicas_were_read_too(bench: Bench) -> None:
     await bench.reconcile()
     bench.clock.advance(1)
