@@ -345,10 +345,16 @@ def _require_ca(live: LiveSecret, snapshot: Snapshot) -> None:
         raise RateLimited("The Secret stays as it is until its CA certificate can be read: the API token's rate limit is low.")
 
 
-def _digest_without_ca(rendition: Rendition) -> bytes:
-    """Return the digest that the data had before its CA followed: that is not a change for which a pod must restart."""
+def _digest_without_ca(rendition: Rendition) -> bytes | None:
+    """Return the digest that the data had before its CA followed: that is not a change for which a pod must restart.
+
+    None where there is no Secret without the CA: files alone may be asked for.
+    """
     snapshot = replace(rendition.snapshot, ca=b"", ca_pending=True)
-    return render_secret(rendition.reference, snapshot).data_digest
+    try:
+        return render_secret(rendition.reference, snapshot).data_digest
+    except Cause:
+        return None
 
 
 def _contested(key: ObjectKey) -> SecretContested:

@@ -351,6 +351,18 @@ async def test_a_spec_that_suits_no_key_of_the_engine_is_not_tried_again(bench: 
     assert bench.upstream.requests == []
 
 
+async def test_a_secret_of_files_alone_is_written_and_follows_its_cluster(bench: Bench) -> None:
+    change_spec(bench, secret={"keySets": ["Files"], "mountPath": "/etc/db"})
+    await bench.reconcile()
+    assert (bench.ready, bench.status().secret_revision) == ((True, "Synced"), 1)
+    bench.rotate("pw-2")
+    await bench.refresh()
+    assert (bench.ready, bench.status().secret_revision) == ((True, "Synced"), 2)
+    data = bench.kubernetes.data()
+    assert set(data) == {"ca.crt", "pg_service.conf"}
+    assert "pw-2" in data["pg_service.conf"]
+
+
 async def test_a_restart_writes_nothing_about_a_cluster_that_is_known_to_be_missing(bench: Bench) -> None:
     del bench.upstream.clusters[UUID]
     await bench.reconcile()
