@@ -72,6 +72,8 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
     values = placeholders(reference, snapshot)
     _require_complete(engine, values, reference=reference, snapshot=snapshot)
     data, left_out = _data(reference, engine=engine, values=values)
+    if not data and left_out:
+        raise IncompleteCredentials(f"The Secret is written when the cluster has a value for one of: {_listed(left_out)}.")
     if not data:
         raise InvalidSpec(
             f"spec.secret.keySets leaves nothing to write: there are no such keys for the engine {snapshot.cluster.engine}; "

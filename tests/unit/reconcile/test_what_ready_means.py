@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dbclusterref.digitalocean.demand import Routine
 from dbclusterref.errors import (
     DatabaseNotFound,
     Forbidden,
@@ -21,7 +22,7 @@ from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import REVISION
 from tests.support.bench import RENAMED, Bench, a_bench, change_spec, set_value
-from tests.support.builders import KEY, TOKEN_SECRET, UUID, a_cluster, a_pool, reference_body, secret_body
+from tests.support.builders import KEY, PEM, TOKEN_SECRET, UUID, a_cluster, a_pool, reference_body, secret_body
 from tests.support.fake_time import settle
 
 READY, FRESH, STALLED, RECONCILING = ConditionType
@@ -361,6 +362,20 @@ async def test_a_secret_of_files_alone_is_written_and_follows_its_cluster(bench:
     data = bench.kubernetes.data()
     assert set(data) == {"ca.crt", "pg_service.conf"}
     assert "pw-2" in data["pg_service.conf"]
+
+
+async def test_a_secret_of_files_alone_is_written_once_the_cluster_has_its_ca(bench: Bench) -> None:
+    bench.upstream.cas[UUID] = b""
+    change_spec(bench, secret={"keySets": ["Files"], "mountPath": "/etc/db"})
+    await bench.reconcile()
+    assert (bench.ready, bench.says(STALLED)) == ((False, "IncompleteCredentials"), (False, "IncompleteCredentials"))
+    assert "pg_service.conf" in bench.status().conditions[ConditionType.READY].message
+    bench.upstream.cas[UUID] = PEM
+    bench.clock.advance(1)
+    assert await bench.account._reader.ca(UUID, wanted=Routine(bench.clock()))
+    await bench.refresh()
+    assert bench.ready == (True, "Synced")
+    assert "pg_service.conf" in bench.kubernetes.data()
 
 
 async def test_a_restart_writes_nothing_about_a_cluster_that_is_known_to_be_missing(bench: Bench) -> None:
