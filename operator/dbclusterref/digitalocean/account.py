@@ -127,7 +127,7 @@ class Account:
         kept_ca = self._reader.ca_schedule.get(uuid)
         # What one reference knows is not kept for others: it may come from a Secret that its users can write.
         ca = kept_ca or await known_ca()
-        first = kept_ca is None and not ca
+        first = kept_ca is None and not ca and not (found and has_no_address_yet(found.cluster))
         ca_follows = first and found is not None and self._ca_follows(reference, wanted)
         needed = self._reads_needed(reference, found, wanted, needs_ca=first and not ca_follows)
         if needed:
@@ -210,8 +210,11 @@ class Account:
         unchecked = None
         if "database" in asked_for:
             unchecked = await self._reader.database(uuid, reference.database, of=packed, wanted=wanted)
-        unread = await self._read_requested_ca(uuid, wanted)
-        ca, pending = await self._find_ca(uuid, known=known_ca, follows=ca_follows)
+        unread, ca, pending = None, known_ca, False
+        if not has_no_address_yet(cluster):
+            # Before, there may be no CA either, and that answer would be believed for an hour.
+            unread = await self._read_requested_ca(uuid, wanted)
+            ca, pending = await self._find_ca(uuid, known=known_ca, follows=ca_follows)
         if unread and not ca:
             raise unread
         if self._reader.ca_schedule.is_overdue(uuid, now=self._now()):

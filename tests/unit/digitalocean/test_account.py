@@ -293,7 +293,18 @@ async def test_of_a_cluster_that_has_no_address_yet_nothing_else_is_asked_for(
 ) -> None:
     upstream.clusters[UUID] = a_cluster(status="creating", private_connection=None, db_names=None, users=None)
     await read(account, **spec)
-    assert kinds(upstream) == ["cluster", "ca"]
+    assert kinds(upstream) == ["cluster"]
+
+
+async def test_a_ca_that_comes_with_a_clusters_address_is_in_the_first_answer_that_has_both(
+    account: Account, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    upstream.clusters[UUID], upstream.cas[UUID] = a_cluster(status="creating", private_connection=None), b""
+    for requested in (False, True):
+        await read(account, requested=requested)
+        clock.advance(30)
+    upstream.clusters[UUID], upstream.cas[UUID] = a_cluster(), PEM
+    assert (await read(account)).ca == PEM
 
 
 @pytest.mark.parametrize("spec", [{"user": "late"}, {"pool": "orders-pool"}, {"database": "orders"}], ids=str)
