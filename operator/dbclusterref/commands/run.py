@@ -1,6 +1,7 @@
 """The operator put together and run: everything is wired here, and nothing anywhere else."""
 
 import asyncio
+import ctypes
 import gc
 import os
 import random
@@ -8,6 +9,7 @@ import signal
 import socket
 from asyncio import sslproto
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 
 import httpx
@@ -52,6 +54,10 @@ GRACE = 3.0
 """Seconds that writes under way have to end after SIGTERM."""
 HOUSEKEEPING = 5.0
 TLS_BUFFER = 16 * 1024
+M_MMAP_THRESHOLD = -3
+"""As in mallopt(3)."""
+LARGE_BLOCK = 128 * 1024
+"""Bytes from which on memory is given back to the system when it is freed."""
 LOST_LEASE = 3
 """Exit status of a leader that lost its Lease: the kubelet restarts it, as a standby."""
 REVISION = "DBCLUSTERREF_REVISION"
@@ -86,6 +92,9 @@ def _save_memory() -> None:
     gc.freeze()
     # asyncio fills a buffer of 256 KiB for each TLS connection, and there is one for each worker: ARCHITECTURE.md has the gain.
     sslproto.SSLProtocol.max_size = TLS_BUFFER
+    # glibc stops mapping large blocks separately after the first one was freed: the heap then keeps what a huge Secret took.
+    with suppress(OSError, AttributeError):  # another C library has no mallopt
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
 class _Operator:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-LARGE_AT_ONCE = 2 * 1024 * 1024
+LARGE_AT_ONCE = 1024 * 1024
 """Bytes of the large Secrets that are rendered, compared and written at the same time."""
 SMALL = 32 * 1024
 """Bytes of a Secret that is not large: one for each worker is no trouble."""

@@ -20,7 +20,7 @@ from dbclusterref.supervisor import Supervisor
 from dbclusterref.timing import Timing
 from dbclusterref.watch.access import Access
 from dbclusterref.watch.heartbeat import LoopLag, WatchSilence
-from dbclusterref.watch.kopf_adapter import NoMemories, TasksOfOthers, make_registry, make_settings, scope
+from dbclusterref.watch.kopf_adapter import NoMemories, TasksOfOthers, WatchedChanges, make_registry, make_settings, scope
 from dbclusterref.watch.resync import Resync, SecretsUnreadableError
 from dbclusterref.watch.stream_filter import OwnWrites, StreamFilter
 from dbclusterref.watch.versions import Versions
@@ -232,11 +232,13 @@ class Informer:
         watches = [path(namespace) for namespace in served for path in kinds]
         self._silence.expect(*watches)
         connection = self._kubernetes.connection
-        stream_filter = StreamFilter(watches=watches, observer=self, is_own_write=self._own_writes.is_own)
+        changes = WatchedChanges(store=self._store, controller=self._controller)
+        stream_filter = StreamFilter(
+            watches=watches, observer=self, is_own_write=self._own_writes.is_own, take_large=changes.take_large
+        )
         tasks = await kopf.spawn_tasks(
             registry=make_registry(
-                store=self._store,
-                controller=self._controller,
+                changes=changes,
                 server=connection.server,
                 session=partial(connection.session, stream_filter, response_class=stream_filter.response_class),
                 with_secrets=self.sees_secrets,

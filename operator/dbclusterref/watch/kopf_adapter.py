@@ -1,6 +1,7 @@
-"""kopf's part: which objects are watched and how; each handler records one object and marks the resources it concerns."""
+"""kopf's part: which objects are watched and how; what is told of one is recorded, and marks the resources it concerns."""
 
 import asyncio
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,21 @@ from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.store import Store
-from dbclusterref.resource.objects import FIELD_MANAGER, GROUP, MANAGED_BY, PLURAL, VERSION, key_of
+from dbclusterref.resource.objects import (
+    FIELD_MANAGER,
+    GROUP,
+    MANAGED_BY,
+    PLURAL,
+    VERSION,
+    annotations_of,
+    key_of,
+    metadata_of,
+)
+from dbclusterref.secret.state import REFERENCE_UID
 from dbclusterref.timing import Timing
 
 GONE = "DELETED"
+_IDENTITY = frozenset({"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"})
 
 
 class NoDiffs(kopf.DiffBaseStorage):
@@ -72,10 +84,56 @@ class TasksOfOthers(Collection[asyncio.Task[Any]]):
         return sum(1 for _ in self)
 
 
+class WatchedChanges:
+    """Records what the watches tell of."""
+
+    def __init__(self, *, store: Store, controller: Controller) -> None:
+        self._store = store
+        self._controller = controller
+
+    def reference(self, event: Mapping[str, Any]) -> None:
+        """Record a change of a resource."""
+        body = event["object"]
+        gone = event["type"] == GONE
+        key = self._store.observe_reference(body, gone=gone)
+        if gone and self._store.get(former := key_of(body)) is None:
+            self._controller.forget(former)
+        if key:
+            self._controller.mark(key, urgent=True)
+
+    def secret(self, event: Mapping[str, Any]) -> None:
+        """Record a change of a Secret."""
+        for key in self._store.observe_secret(event["object"], gone=event["type"] == GONE):
+            self._controller.mark(key, urgent=True)
+
+    def take_large(self, watch: str, line: bytes) -> bytes:
+        """Record what a large line of a watch tells of; return what kopf is to be given in its place, b"" for nothing.
+
+        A deletion goes through kopf, without its content: an earlier change of the same object may still be there.
+        """
+        try:
+            event = json.loads(line)
+            if event["type"] == GONE:
+                return json.dumps({"type": GONE, "object": _without_content(event["object"])}).encode()
+            if event["type"] not in {"ADDED", "MODIFIED"}:
+                return line
+            (self.secret if watch.endswith("/secrets") else self.reference)(event)
+        except Exception:  # noqa: BLE001 - kopf is given the same, and logs its handler's failure
+            return line
+        return b""
+
+
+def _without_content(body: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a deletion is recorded by."""
+    owner = annotations_of(body).get(REFERENCE_UID)
+    kept = {name: value for name, value in metadata_of(body).items() if name in _IDENTITY}
+    metadata = {**kept, "annotations": {REFERENCE_UID: owner} if owner else {}}
+    return {"apiVersion": body.get("apiVersion"), "kind": body.get("kind"), "metadata": metadata}
+
+
 def make_registry(
     *,
-    store: Store,
-    controller: Controller,
+    changes: WatchedChanges,
     server: str,
     session: Callable[[], aiohttp.ClientSession],
     with_secrets: bool = True,
@@ -92,21 +150,14 @@ def make_registry(
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def reference_seen(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
-        body = event["object"]
-        gone = event["type"] == GONE
-        key = store.observe_reference(body, gone=gone)
-        if gone and store.get(former := key_of(body)) is None:
-            controller.forget(former)
-        if key:
-            controller.mark(key, urgent=True)
+        changes.reference(event)
 
     if not with_secrets:
         return registry
 
     @kopf.on.event("", "v1", "secrets", registry=registry)
     async def secret_seen(event: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
-        for key in store.observe_secret(event["object"], gone=event["type"] == GONE):
-            controller.mark(key, urgent=True)
+        changes.secret(event)
 
     return registry
 

@@ -1,12 +1,14 @@
-"""What kopf receives of the API server's answers: no listings, and of the watches no changes that our own writes made.
+"""What kopf receives of the API server's answers: no listings, and of the watches no own writes and no large objects.
 
 kopf takes half a millisecond for each object that it is given. What exists is listed by `resync`, in pages of bounded size;
-kopf begins its watch where that listing ended. What our own writes made is known from their answers.
+kopf begins its watch where that listing ended. What our own writes made is known from their answers. And kopf keeps an object
+for a while, parsed, to see whether another version of it follows: a dozen Secrets of a megabyte that are deleted at once would
+be in memory together. So large ones are taken in here, one at a time.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Protocol
 
@@ -17,6 +19,9 @@ from dbclusterref.resource.objects import uid_of, version_of
 
 MOST = 1000
 """Own writes that are waited for at once; beyond that the oldest is forgotten, and counts as a change when it comes."""
+
+LARGE = 2**15
+"""Bytes of a watch's line beyond which it does not go through kopf."""
 
 _CHANGES = (b'{"type":"ADDED",', b'{"type":"MODIFIED",')
 _VERSION = re.compile(rb'"resourceVersion":"(\d+)"')
@@ -71,12 +76,23 @@ class WatchObserver(Protocol):
 
 
 class StreamFilter:
-    """A middleware and a response class for the aiohttp session that kopf is given. `watches` are the paths of its watches."""
+    """A middleware and a response class for the aiohttp session that kopf is given. `watches` are the paths of its watches.
 
-    def __init__(self, *, watches: Collection[str], observer: WatchObserver, is_own_write: Callable[[bytes], bool]) -> None:
+    `take_large` is given a watch's path and a large line, and returns what kopf is given in its place, b"" for nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        watches: Collection[str],
+        observer: WatchObserver,
+        is_own_write: Callable[[bytes], bool],
+        take_large: Callable[[str, bytes], bytes] = lambda _, line: line,
+    ) -> None:
         self._watches = watches
         self.observer = observer
-        self.is_own_write = is_own_write
+        self._is_own_write = is_own_write
+        self._take_large = take_large
 
     @property
     def response_class(self) -> type[aiohttp.ClientResponse]:
@@ -106,6 +122,14 @@ class StreamFilter:
     def watch_of(self, path: str) -> str:
         """Return the watch that a request belongs to, "" for none; the server's URL may have a path of its own before it."""
         return next((watch for watch in self._watches if path.endswith(watch)), "")
+
+    def for_kopf(self, watch: str, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Return what of a watch's lines kopf is given."""
+        for line in lines:
+            if not self._is_own_write(line):
+                left = self._take_large(watch, line) if len(line) > LARGE else line
+                if left:
+                    yield left
 
     async def listing(self, watch: str) -> dict[str, object]:
         """Return the listing that kopf is given: nothing, as of the version of our own listing."""
@@ -154,9 +178,10 @@ class _FilteredStream:
             end = rest.rfind(b"\n")
             if end < 0:
                 continue
-            lines = bytes(rest[:end]).split(b"\n")
+            with memoryview(rest) as view:
+                whole = view[:end].tobytes()  # a slice of the bytearray would be one more copy
             del rest[: end + 1]
-            if changes := [line for line in lines if not self._filter.is_own_write(line)]:
+            if changes := [*self._filter.for_kopf(self._watch, whole.split(b"\n"))]:
                 yield b"\n".join([*changes, b""])
         if rest:
             yield bytes(rest)

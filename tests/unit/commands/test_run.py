@@ -63,3 +63,31 @@ def test_a_tls_connection_has_the_small_buffer() -> None:
     # asyncio does not document it: this fails where the buffer comes from somewhere else.
     said = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True).stdout.split()
     assert said == [str(256 * 1024), str(TLS_BUFFER)]
+
+
+_FREES = """
+import resource
+from pathlib import Path
+from dbclusterref.commands import run
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20
+
+run._save_memory()
+large = bytearray(2_000_000)  # once it is freed, blocks as large as this come from the heap by default
+del large
+before, kept = resident(), []
+for size in range(200_000, 1_900_000, 100_000):
+    blocks = []
+    for _ in range(20):
+        blocks.append(b"x" * size)
+        kept.append(b"y" * 20_000)  # lies in the heap above them, which cannot shrink then
+    del blocks
+print(resident() - before - sum(map(len, kept)) // 2**20)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc here")
+def test_what_large_blocks_took_is_given_back() -> None:
+    said = subprocess.run([sys.executable, "-c", _FREES], capture_output=True, text=True, check=True).stdout
+    assert int(said) <= 2, "MiB"

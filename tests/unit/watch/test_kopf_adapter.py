@@ -1,18 +1,29 @@
 import itertools
+import json
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import aiohttp
 import kopf
+import pytest
 
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.controller import Controller
 from dbclusterref.reconcile.reconciler import NextStep
 from dbclusterref.reconcile.store import Store
-from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, PLURAL, ObjectKey
+from dbclusterref.resource.objects import FIELD_MANAGER, GROUP, MANAGED_BY, PLURAL, ObjectKey
+from dbclusterref.secret.state import REFERENCE_UID
 from dbclusterref.supervisor import Supervisor
-from dbclusterref.watch.kopf_adapter import EndlessBackoff, NoDiffs, NoMemories, make_registry, make_settings, scope
+from dbclusterref.watch.kopf_adapter import (
+    EndlessBackoff,
+    NoDiffs,
+    NoMemories,
+    WatchedChanges,
+    make_registry,
+    make_settings,
+    scope,
+)
 from tests.support.builders import KEY, Body, reference_body, secret_body
 from tests.support.fake_time import in_fake_time, settle
 
@@ -35,8 +46,11 @@ class Bench:
             supervisor=Supervisor(metrics=metrics, logger=logger),
             logger=logger,
         )
+        self.changes = WatchedChanges(store=self.store, controller=self.controller)
         self.registry = make_registry(
-            store=self.store, controller=self.controller, server="http://server", session=aiohttp.ClientSession
+            changes=self.changes,
+            server="http://server",
+            session=aiohttp.ClientSession,
         )
 
     async def reconcile(self, key: ObjectKey) -> NextStep:
@@ -100,6 +114,44 @@ async def test_a_secret_that_is_gone_marks_the_resource_too() -> None:
     await bench.see("secrets", gone, "DELETED")
     assert bench.store.secret(KEY) is None
     assert await bench.worked() == [KEY]
+
+
+def line(kind: str, body: Body) -> bytes:
+    return json.dumps({"type": kind, "object": body}).encode()
+
+
+@in_fake_time
+async def test_a_large_object_is_recorded_without_kopf() -> None:
+    bench = Bench()
+    assert bench.changes.take_large(f"/apis/{GROUP}/v1alpha1/{PLURAL}", line("ADDED", reference_body())) == b""
+    assert bench.store.get(KEY) is not None
+    assert bench.changes.take_large("/api/v1/secrets", line("MODIFIED", our_secret())) == b""
+    assert bench.store.secret(KEY) is not None
+    assert await bench.worked() == [KEY]
+
+
+@in_fake_time
+async def test_of_a_large_object_that_is_gone_kopf_is_given_what_it_is_known_by() -> None:
+    # An earlier change of the same object may still be in kopf: a deletion that overtook it would be undone.
+    bench = Bench()
+    for watch, plural, body in (
+        (f"/apis/{GROUP}/v1alpha1/{PLURAL}", PLURAL, reference_body(version=9)),
+        ("/api/v1/secrets", "secrets", our_secret()),
+    ):
+        body["metadata"]["annotations"] = {"large": "x" * 99_000, REFERENCE_UID: "uid-1"}
+        await bench.see(plural, body, "ADDED")
+        left = bench.changes.take_large(watch, line("DELETED", body | {"data": {"large": "x" * 99_000}}))
+        assert len(left) < 500
+        event = json.loads(left)
+        event["object"]["metadata"]["resourceVersion"] = "10"
+        await bench.see(plural, event["object"], event["type"])
+    assert bench.store.get(KEY) is None
+    assert bench.store.secret(KEY) is None
+
+
+@pytest.mark.parametrize("line", [b"{", b'{"type":"ERROR","object":{}}', b'{"type":"ADDED","object":{"metadata":{}}}'])
+def test_what_is_no_change_of_an_object_is_left_to_kopf(line: bytes) -> None:
+    assert Bench().changes.take_large("/api/v1/secrets", line) is line
 
 
 def test_kopf_is_given_nothing_to_write_with() -> None:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from dbclusterref.kube.connection import METADATA_ALONE
-from dbclusterref.watch.stream_filter import StreamFilter
+from dbclusterref.watch.stream_filter import LARGE, StreamFilter
 from tests.support.fake_time import settle
 
 pytestmark = pytest.mark.sockets
@@ -34,6 +34,8 @@ class Server:
     heard: list[str] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
+    left: dict[bytes, bytes] = field(default_factory=dict)
+    """What is left for kopf of each large line."""
 
     def began(self, path: str, *, since: str) -> None:
         self.heard.append(path)
@@ -74,7 +76,12 @@ class Server:
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        stream_filter = StreamFilter(watches=["/secrets"], observer=self, is_own_write=lambda line: line == b"own")
+        stream_filter = StreamFilter(
+            watches=["/secrets"],
+            observer=self,
+            is_own_write=lambda line: line == b"own",
+            take_large=lambda watch, line: self.left[line] if watch == "/secrets" else line,
+        )
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         try:
             async with aiohttp.ClientSession(
@@ -95,6 +102,13 @@ async def test_a_watch_is_heard_without_own_writes_however_it_is_cut_into_pieces
     whole = b"\n".join([*LINES, b""])
     pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
     assert await heard(Server(pieces=pieces)) == b"foreign\nanother\n"
+
+
+async def test_a_large_line_is_taken_in_and_kopf_is_given_what_that_leaves() -> None:
+    large = [letter * (LARGE + 1) for letter in (b"a", b"b")]
+    server = Server(pieces=[b"\n".join([b"foreign", *large, b"another", b""])])
+    server.left = {large[0]: b"", large[1]: b"in its place"}
+    assert await heard(server) == b"foreign\nin its place\nanother\n"
 
 
 async def test_a_line_without_an_end_is_passed_on_when_the_watch_ends() -> None:
