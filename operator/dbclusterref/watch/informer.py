@@ -227,6 +227,7 @@ class Informer:
         self._compare_now.clear()
         self._refusals.clear()
         self._broken.clear()
+        self._to_compare.clear()
         served = self._access.served
         kinds = [references_path, *([secrets_path] if self.sees_secrets else [])]
         watches = [path(namespace) for namespace in served for path in kinds]

@@ -43,8 +43,11 @@ class SecretsUnreadableError(KubernetesError):
     """Secrets cannot be listed although resources can: one that cannot be decrypted is enough."""
 
 
-class _WentBackError(Exception):
+class _WentBackError(KubernetesError):
     """A listing is of an older version than one before."""
+
+    def __init__(self) -> None:
+        super().__init__("The Kubernetes API returned an older list than before.", status=0)
 
 
 class Resync:

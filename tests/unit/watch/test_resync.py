@@ -241,6 +241,24 @@ async def test_after_a_restored_backup_what_is_listed_is_believed_though_it_is_o
     assert bench.restored == 1, "versions count from there on"
 
 
+async def test_versions_that_go_back_once_more_are_a_trouble_that_passes() -> None:
+    # A watch of before begins again meanwhile, at the version it had.
+    bench = Bench()
+    await bench.resync.run(first=True)
+    bench.listing.version = "50"
+    list_secrets = bench.listing.list_secrets
+
+    def listing(namespace: str, **how: Any) -> AsyncIterator[dict[str, object]]:
+        bench.resync._versions.saw(references_path(""), "100")
+        return list_secrets(namespace, **how)
+
+    bench.listing.list_secrets = listing  # type: ignore[method-assign]
+    with pytest.raises(KubernetesError):
+        await bench.resync.run()
+    bench.listing.list_secrets = list_secrets  # type: ignore[method-assign]
+    await bench.resync.run()
+
+
 async def test_an_older_object_in_a_listing_that_did_not_go_back_is_believed_too() -> None:
     # A backup that was restored so long ago that versions have caught up.
     bench = Bench()
