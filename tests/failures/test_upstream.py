@@ -394,7 +394,7 @@ def fleet(world: World, tenant: Tenant) -> Fleet:
         tenant.refer(uuid, name=name, refreshInterval="10s")
     for name in found.names:
         tenant.wait_for("Synced", name=name)
-    wait_until(lambda: len(pages(world, tenant)) >= 4, what="the second walk over the listing")
+    wait_until(lambda: len(pages(world, tenant)) >= 4, within=90, what="the second walk over the listing")
     return found
 
 
