@@ -214,6 +214,7 @@ def test_a_resource_deleted_while_its_watch_expired_is_found_out(
     assert world.proxy.acted(fault) == 1
     world.proxy.clear()
     tenant.ready(cluster["id"], name="later")
+    assert "please report it" not in world.operator.log.read_text(), "nothing of it is a bug"
 
 
 def test_a_change_that_no_watch_tells_of_is_found_by_the_full_listing(world: World, tenant: Tenant, cluster: Json) -> None:

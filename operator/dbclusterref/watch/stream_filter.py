@@ -126,6 +126,10 @@ class StreamFilter:
     def for_kopf(self, watch: str, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Return what of a watch's lines kopf is given."""
         for line in lines:
+            if not line.endswith(b"}"):
+                # Something cut it short. kopf would end by it; after a broken connection it begins again where it was.
+                self.observer.broke(watch)
+                raise aiohttp.ClientPayloadError("a line of a watch is incomplete")
             if not self._is_own_write(line):
                 left = self._take_large(watch, line) if len(line) > LARGE else line
                 if left:
@@ -183,8 +187,8 @@ class _FilteredStream:
             del rest[: end + 1]
             if changes := [*self._filter.for_kopf(self._watch, whole.split(b"\n"))]:
                 yield b"\n".join([*changes, b""])
-        if rest:
-            yield bytes(rest)
+        for line in self._filter.for_kopf(self._watch, [bytes(rest)] if rest else []):
+            yield line
 
     async def _pieces(self, size: int) -> AsyncIterator[bytes]:
         try:

@@ -17,7 +17,7 @@ from tests.support.fake_time import settle
 
 pytestmark = pytest.mark.sockets
 
-LINES = [b"own", b"foreign", b"own", b"own", b"another"]
+LINES = [b"{own}", b"{foreign}", b"{own}", b"{own}", b"{another}"]
 WATCH = "/secrets?watch=true"
 
 
@@ -79,7 +79,7 @@ class Server:
         stream_filter = StreamFilter(
             watches=["/secrets"],
             observer=self,
-            is_own_write=lambda line: line == b"own",
+            is_own_write=lambda line: line == b"{own}",
             take_large=lambda watch, line: self.left[line] if watch == "/secrets" else line,
         )
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
@@ -101,22 +101,30 @@ async def heard(server: Server) -> bytes:
 async def test_a_watch_is_heard_without_own_writes_however_it_is_cut_into_pieces(size: int) -> None:
     whole = b"\n".join([*LINES, b""])
     pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
-    assert await heard(Server(pieces=pieces)) == b"foreign\nanother\n"
+    assert await heard(Server(pieces=pieces)) == b"{foreign}\n{another}\n"
 
 
 async def test_a_large_line_is_taken_in_and_kopf_is_given_what_that_leaves() -> None:
-    large = [letter * (LARGE + 1) for letter in (b"a", b"b")]
-    server = Server(pieces=[b"\n".join([b"foreign", *large, b"another", b""])])
-    server.left = {large[0]: b"", large[1]: b"in its place"}
-    assert await heard(server) == b"foreign\nin its place\nanother\n"
+    large = [letter * LARGE + b"}" for letter in (b"a", b"b")]
+    server = Server(pieces=[b"\n".join([b"{foreign}", *large, b"{another}", b""])])
+    server.left = {large[0]: b"", large[1]: b"{in its place}"}
+    assert await heard(server) == b"{foreign}\n{in its place}\n{another}\n"
 
 
-async def test_a_line_without_an_end_is_passed_on_when_the_watch_ends() -> None:
-    assert await heard(Server(pieces=[b"foreign\nbroken o", b"ff"])) == b"foreign\nbroken off"
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n{foreign}\n"])
+async def test_a_line_that_was_cut_short_ends_the_watch_as_a_broken_connection_does(end: bytes) -> None:
+    server = Server(pieces=[b"{foreign}\n", b'{"type": "ADDED", "object": {"meta' + end])
+    with pytest.raises(aiohttp.ClientPayloadError):  # kopf begins again; it would end by what is no JSON
+        await heard(server)
+    assert server.told == [("/secrets", ""), ("/secrets", "broke")]
+
+
+async def test_a_whole_line_without_its_end_is_passed_on_when_the_watch_ends() -> None:
+    assert await heard(Server(pieces=[b"{foreign}\n", b"{another}"])) == b"{foreign}\n{another}"
 
 
 async def test_a_watch_is_alive_from_when_it_begins_and_with_each_own_write() -> None:
-    server = Server(pieces=[b"own\n"], gate=asyncio.Event())
+    server = Server(pieces=[b"{own}\n"], gate=asyncio.Event())
     assert server.gate
     async with server.session() as session, session.get(WATCH) as reply:
         assert server.heard == ["/secrets"]
@@ -152,17 +160,17 @@ async def test_a_second_listing_waits_until_kopf_is_ended() -> None:
 
 
 async def test_a_watch_is_told_with_the_version_it_begins_at() -> None:
-    server = Server(pieces=[b"foreign\n"])
+    server = Server(pieces=[b"{foreign}\n"])
     async with server.session() as session, session.get(f"{WATCH}&resourceVersion=41"):
         assert server.told == [("/secrets", "41")]
 
 
 async def test_a_watch_that_breaks_off_is_told_and_one_that_ends_is_not() -> None:
-    server = Server(pieces=[b"foreign\n"], breaks=True)
+    server = Server(pieces=[b"{foreign}\n"], breaks=True)
     with pytest.raises(aiohttp.ClientError):
         await heard(server)
     assert server.told == [("/secrets", ""), ("/secrets", "broke")]
-    ending = Server(pieces=[b"foreign\n"])
+    ending = Server(pieces=[b"{foreign}\n"])
     await heard(ending)
     assert ending.told == [("/secrets", "")]
 
