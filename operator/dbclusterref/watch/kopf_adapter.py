@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class TasksOfOthers(Collection[asyncio.Task[Any]]):
     must go on: a read of DigitalOcean, say, and what a library has started for it. kopf's are those whose code is kopf's.
     """
 
-    _FOLDER = str(Path(kopf.__file__).parent)
+    _FOLDER = f"{Path(kopf.__file__).parent}{os.sep}"
 
     def __contains__(self, task: object) -> bool:
         """Return whether a task, which may be one that begins later, is not kopf's."""

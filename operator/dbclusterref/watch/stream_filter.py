@@ -126,7 +126,7 @@ class StreamFilter:
     def for_kopf(self, watch: str, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Return what of a watch's lines kopf is given."""
         for line in lines:
-            if not line.endswith(b"}"):
+            if (content := line.strip()) and not content.endswith(b"}"):
                 # Something cut it short. kopf would end by it; after a broken connection it begins again where it was.
                 self.observer.broke(watch)
                 raise aiohttp.ClientPayloadError("a line of a watch is incomplete")

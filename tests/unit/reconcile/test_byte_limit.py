@@ -86,3 +86,12 @@ async def test_work_that_is_cancelled_just_before_another_gives_back_is_cancelle
     assert waiting.task.cancelled()
     assert order == ["last"]
     await last.end()
+
+
+async def test_of_secrets_of_the_largest_size_one_is_worked_on_at_a_time() -> None:
+    limit, order, largest = ByteLimit(), list[str](), 1024 * 1024
+    first, second = (Work(limit, order, name, size) for name, size in (("a", largest), ("b", largest)))
+    await settle()
+    assert order == ["a"]
+    await first.end()
+    await second.end()

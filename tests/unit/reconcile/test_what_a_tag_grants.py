@@ -280,12 +280,17 @@ async def test_a_tag_that_comes_back_writes_nothing_where_the_secret_was_kept() 
     assert bench.kubernetes.secrets[KEY]["metadata"]["resourceVersion"] == version
 
 
-async def test_a_former_name_whose_cluster_is_not_granted_any_more_is_no_longer_its_resources() -> None:
+async def renamed_for_a_cluster_that_is_not_granted(uuid: str) -> Bench:
     bench = a_bench(tags=[TAG])
     await bench.reconcile()
-    change_spec(bench, clusterUUID=MISSING, secret={"name": "renamed"})
+    change_spec(bench, clusterUUID=uuid, secret={"name": "renamed"})
     await bench.reconcile()
     assert bench.ready == (False, "AccessDenied")
+    return bench
+
+
+async def test_a_former_name_whose_cluster_is_not_granted_any_more_is_no_longer_its_resources() -> None:
+    bench = await renamed_for_a_cluster_that_is_not_granted(MISSING)
     bench.kubernetes.remove_reference(KEY)
     second = ObjectKey("shop", "second")
     bench.kubernetes.put_reference(reference_body(key=second, uid="second", apiTokenSecretRef=None, secret={"name": KEY.name}))
@@ -294,11 +299,7 @@ async def test_a_former_name_whose_cluster_is_not_granted_any_more_is_no_longer_
 
 
 async def test_a_former_name_is_removed_once_another_cluster_is_granted() -> None:
-    bench = a_bench(tags=[TAG])
-    await bench.reconcile()
-    change_spec(bench, clusterUUID=OTHER, secret={"name": "renamed"})
-    await bench.reconcile()
-    assert bench.ready == (False, "AccessDenied")
+    bench = await renamed_for_a_cluster_that_is_not_granted(OTHER)
     bench.upstream.clusters[OTHER] = a_cluster(id=OTHER, tags=[TAG])
     await bench.refresh(after=600)
     assert bench.ready == (True, "Synced")

@@ -1,7 +1,9 @@
+import asyncio
 import itertools
 import json
 import logging
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
@@ -19,6 +21,7 @@ from dbclusterref.watch.kopf_adapter import (
     EndlessBackoff,
     NoDiffs,
     NoMemories,
+    TasksOfOthers,
     WatchedChanges,
     make_registry,
     make_settings,
@@ -152,6 +155,20 @@ async def test_of_a_large_object_that_is_gone_kopf_is_given_what_it_is_known_by(
 @pytest.mark.parametrize("line", [b"{", b'{"type":"ERROR","object":{}}', b'{"type":"ADDED","object":{"metadata":{}}}'])
 def test_what_is_no_change_of_an_object_is_left_to_kopf(line: bytes) -> None:
     assert Bench().changes.take_large("/api/v1/secrets", line) is line
+
+
+@pytest.mark.parametrize(
+    ("file", "others"), [("kopf/_core/x.py", False), ("kopf_extra/x.py", True), ("elsewhere/kopf/x.py", True)]
+)
+async def test_a_task_is_kopfs_by_the_package_that_its_code_is_in(file: str, *, others: bool) -> None:
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    packages = Path(kopf.__file__).parents[1]
+    work.__code__ = work.__code__.replace(co_filename=str(packages / file))
+    task = asyncio.create_task(work())
+    assert (task in TasksOfOthers()) is others
+    task.cancel()
 
 
 def test_kopf_is_given_nothing_to_write_with() -> None:

@@ -119,6 +119,12 @@ async def test_a_line_that_was_cut_short_ends_the_watch_as_a_broken_connection_d
     assert server.told == [("/secrets", ""), ("/secrets", "broke")]
 
 
+async def test_a_blank_line_is_no_line_that_was_cut_short() -> None:
+    server = Server(pieces=[b"{foreign}\n\n \n{another}\r\n"])
+    assert (await heard(server)).split() == [b"{foreign}", b"{another}"]
+    assert server.told == [("/secrets", "")]
+
+
 async def test_a_whole_line_without_its_end_is_passed_on_when_the_watch_ends() -> None:
     assert await heard(Server(pieces=[b"{foreign}\n", b"{another}"])) == b"{foreign}\n{another}"
 
