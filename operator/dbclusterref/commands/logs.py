@@ -57,5 +57,3 @@ def configure_logging(*, log_format: str, level: str) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
         # What goes wrong with its watches is logged by the informer, once and not at each try.
         logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
-        # What is wrong with a kubeconfig is said once, in our own words.
-        logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)

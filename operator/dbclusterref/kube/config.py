@@ -87,6 +87,7 @@ async def load_configuration(environ: Mapping[str, str], *, context: str = "") -
     configuration.client_session_kwargs = {"trust_env": False}
     configuration.connection_pool_maxsize = MAX_CONNECTIONS
     path, in_pod = _where(environ, context=context)
+    _silence_warnings_of_the_library()
     try:
         if in_pod:
             load_incluster_config(client_configuration=configuration, try_refresh_token=False)
@@ -103,10 +104,13 @@ async def load_configuration(environ: Mapping[str, str], *, context: str = "") -
 
 def _where(environ: Mapping[str, str], *, context: str) -> tuple[str | None, bool]:
     """Return the kubeconfig, None for the usual one, and whether the pod's ServiceAccount is used instead."""
-    # What is wrong with a kubeconfig is said once, in our own words.
-    logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)
     path = environ.get("KUBECONFIG") or None
     return path, path is None and not context and bool(environ.get("KUBERNETES_SERVICE_HOST"))
+
+
+def _silence_warnings_of_the_library() -> None:
+    """What is wrong with a kubeconfig is said once, in our own words, also where the log was not configured."""
+    logging.getLogger("kubernetes.aio.config").setLevel(logging.ERROR)
 
 
 def _unusable(path: str | None, error: Exception, *, context: str) -> SettingsError:
@@ -156,6 +160,7 @@ def context_namespace(environ: Mapping[str, str], *, context: str = "") -> str:
     path, in_pod = _where(environ, context=context)
     if in_pod:
         return own_namespace(environ, default="default")
+    _silence_warnings_of_the_library()
     try:
         contexts, current = list_kube_config_contexts(config_file=path)
         chosen = next(one for one in contexts if one["name"] == context) if context else current

@@ -1,6 +1,8 @@
 import json
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 
 from dbclusterref.errors import SettingsError
-from dbclusterref.kube.config import EARLY, RETRY, TOKEN_AGE, TokenSource, load_configuration
+from dbclusterref.kube.config import EARLY, RETRY, TOKEN_AGE, TokenSource, context_namespace, load_configuration
 from tests.support.fake_time import FakeClock
 
 
@@ -160,3 +162,33 @@ async def test_proxy_and_server_name_of_a_kubeconfig_are_taken_over(tmp_path: Pa
     cluster = {"proxy-url": "http://proxy:3128", "tls-server-name": "kubernetes.example"}
     configuration = await load_configuration(kubeconfig(tmp_path, {"token": "t"}, **cluster))
     assert (configuration.proxy, configuration.tls_server_name) == ("http://proxy:3128", "kubernetes.example")
+
+
+# --- what the library logs
+
+
+@pytest.fixture
+def of_the_library() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("kubernetes.aio.config")
+    before = logger.level
+    logger.setLevel(logging.NOTSET)
+    yield logger
+    logger.setLevel(before)
+
+
+def test_a_namespace_that_no_kubeconfig_is_read_for_changes_no_log_level(of_the_library: logging.Logger) -> None:
+    assert context_namespace({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "POD_NAMESPACE": "mine"}) == "mine"
+    assert of_the_library.level == logging.NOTSET
+
+
+async def test_a_missing_kubeconfig_is_said_once_by_the_error_alone(
+    tmp_path: Path, of_the_library: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ = {"KUBECONFIG": str(tmp_path / "none")}
+    with caplog.at_level(logging.WARNING):
+        with pytest.raises(SettingsError, match="no usable Kubernetes configuration"):
+            await load_configuration(environ)
+        of_the_library.setLevel(logging.NOTSET)
+        with pytest.raises(SettingsError, match="no usable Kubernetes configuration"):
+            context_namespace(environ)
+    assert caplog.messages == []
