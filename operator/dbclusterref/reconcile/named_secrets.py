@@ -65,10 +65,12 @@ class ObservedSecrets:
         self._changed.clear()
         return changed
 
-    def keep_only(self, named: Mapping[ObjectKey, object]) -> None:
-        """Forget the Secrets that no reference names any more."""
-        for key in self._seen.keys() - named.keys():
+    def keep_only(self, named: Mapping[ObjectKey, object]) -> frozenset[ObjectKey]:
+        """Forget the Secrets that no reference names any more; return them."""
+        unnamed = frozenset(self._seen.keys() - named.keys())
+        for key in unnamed:
             del self._seen[key]
+        return unnamed
 
     def _saw(self, key: ObjectKey, state: int, at: float) -> None:
         before = self._seen.get(key)
@@ -113,7 +115,9 @@ class SecretRounds:
         if self._seen_changes != self._store.changes:
             self._seen_changes, self._changed_at = self._store.changes, self._now()
             self._named = self._find_named()
-            self._secrets.keep_only(self._named)
+            # A reference that is back within seconds must read the Secret: only what was read is looked at again.
+            for key in self._secrets.keep_only(self._named):
+                self._tokens.forget(key)
         await self._look_at([key for key, every in self._named.items() if self._secrets.is_due(key, every=every)])
         self._tell_of_changes()
         now = self._now()

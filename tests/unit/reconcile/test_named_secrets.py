@@ -202,6 +202,38 @@ async def test_references_that_are_rarely_read_have_their_token_looked_at_all_th
 
 
 @in_fake_time
+@pytest.mark.parametrize("what", ["deleted", "suspended", "moved"])
+async def test_a_reference_that_comes_back_while_its_token_is_still_kept_has_the_secret_looked_at(what: str) -> None:
+    bench, queue = await served_by_walks()
+    other, came_back = ObjectKey("shop", "other-token"), KEYS[0]
+    bench.kubernetes.put_secret(secret_body({"token": TOKEN}, key=other))
+    for key in KEYS[1:]:
+        bench.kubernetes.put_reference(changed(bench.kubernetes.references[key], apiTokenSecretRef={"name": other.name}))
+    await work(bench, queue, seconds=60)
+    entry, before = bench.entry(came_back), bench.kubernetes.references[came_back]
+    assert entry.reference
+    await bench.tokens.find(entry.reference)
+    match what:
+        case "deleted":
+            bench.kubernetes.remove_reference(came_back)
+            bench.kubernetes.remove_secret(came_back)
+        case "suspended":
+            bench.kubernetes.put_reference(changed(before, suspend=True))
+        case "moved":
+            bench.kubernetes.put_reference(changed(before, apiTokenSecretRef={"name": other.name}))
+    await settle()
+    await bench.rounds.make()
+    metadata = before["metadata"] | ({"uid": "made-again"} if what == "deleted" else {"generation": 9})
+    bench.kubernetes.put_reference({**before, "metadata": metadata})
+    await settle()
+    await work(bench, queue, seconds=60)
+    assert verdicts(bench) == Counter({SYNCED: 9})
+    bench.kubernetes.remove_secret(TOKEN_SECRET)
+    await work(bench, queue, seconds=20)
+    assert bench.fresh_of(came_back) == (False, "TokenSecretMissing")
+
+
+@in_fake_time
 async def test_an_api_server_in_trouble_is_asked_a_few_times_a_round_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     bench, queue = await served_by_walks()
     for number, key in enumerate(KEYS):
