@@ -48,7 +48,7 @@ SECRETS: Mapping[str, Sequence[tuple[Holds, timedelta]]] = {
     "no Secret": ((Holds.MISSING, YOUNG), (Holds.MISSING, OLD)),
     "good Secret": ((Holds.THIS_SPEC, YOUNG),),
     "good Secret, but not fresh for long": ((Holds.THIS_SPEC, OLD),),
-    "Secret of a former spec": ((Holds.FORMER_SPEC, YOUNG), (Holds.FORMER_SPEC, OLD)),
+    "Secret of a former spec": tuple(product((Holds.FORMER_SPEC, Holds.RENAMED), (YOUNG, OLD))),
     "Secret changed by others, or theirs": tuple(product((Holds.CHANGED, Holds.FOREIGN), (YOUNG, OLD))),
 }
 """What a column is about; `for long` is three refresh intervals, and at least five minutes."""

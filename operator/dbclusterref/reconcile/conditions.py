@@ -69,6 +69,7 @@ class Holds(Enum):
     FORMER_SPEC = "still holds what an earlier version of the spec asked for"
     CHANGED = "was changed by another client"
     MISSING = "does not exist"
+    RENAMED = "does not exist yet; the one of the former name stays"
     FOREIGN = "is not managed by this resource"
 
 

@@ -268,13 +268,13 @@ class Entry:
     readable_policy: DeletionPolicy | None = None
     """Without a spec that can be read: what its deletionPolicy says, where that alone can."""
     bound: ObjectKey | None = None
-    """Without a spec that can be read: the Secret that the status names."""
+    """The Secret that the status names, where the spec names another one or cannot be read."""
 
     def __post_init__(self) -> None:
         """Begin with what an earlier process has learned for this very spec."""
         status = self.status
         self.reads.believe(status, generation=self.identity.generation)
-        if self.reference is None and status.binding_name:
+        if status.binding_name not in {"", self.reference and self.reference.secret.name}:
             self.bound = ObjectKey(self.identity.key.namespace, status.binding_name)
 
     @property
@@ -299,7 +299,7 @@ class Entry:
 
     @property
     def secret_keys(self) -> frozenset[ObjectKey]:
-        """Return the names of the Secrets that this resource answers for: the one it asks for, and the one it has."""
+        """Return the names of the Secrets that this resource answers for: the one it asks for, and those it has."""
         made_from = self.published.made_from
         keys = (self.reference and self.reference.secret_key, self.bound, made_from and made_from[0].secret_key)
         return frozenset(key for key in keys if key)

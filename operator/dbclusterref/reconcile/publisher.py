@@ -145,7 +145,7 @@ class Publisher:
         live = await self._live(key) if key.name else None
         self._require_current(entry)
         if live is None:
-            return Holds.MISSING
+            return Holds.RENAMED if await self._has_former(entry) else Holds.MISSING
         if not (live.belongs_to(reference) if reference else entry.identity.uid in live.reference_uids):
             return Holds.FOREIGN
         if state.data_digest and live.data_digest != state.data_digest:
@@ -179,6 +179,11 @@ class Publisher:
 
     async def _live(self, key: ObjectKey) -> LiveSecret | None:
         return self._store.secret(key) if self._sees_secrets() else await self._look(key)
+
+    async def _has_former(self, entry: Entry) -> bool:
+        live = await self._live(entry.bound) if entry.reference and entry.bound else None
+        self._require_current(entry)
+        return live is not None and entry.identity.uid in live.reference_uids
 
     async def _render_and_apply(self, entry: Entry, reference: Reference, packed: PackedSnapshot) -> Published:
         snapshot = packed.unpacked()

@@ -332,6 +332,8 @@ class Store:
         names = dict.fromkeys((*state.former_names, before, entry.status.binding_name))
         state.former_names = tuple(one for one in names if one not in {"", name})
         state.made_from = made_from
+        if current is entry and made_from:
+            entry.bound = None  # one of the former names now
         if current and same:
             self._link(current)
         self._forget_unnamed(former)

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 import pytest
 
+from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import TooLarge
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.store import MOST_TO_REFUSE, Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from tests.support.bench import Bench, a_bench
-from tests.support.builders import KEY, UID, Body, reference_body, secret_body
+from tests.support.builders import KEY, UID, Body, a_snapshot, reference_body, secret_body
 
 MOST = 3
 
@@ -233,6 +234,26 @@ def test_the_secret_of_a_spec_that_cannot_be_read_is_the_one_in_its_status() -> 
     assert store.secret_is_gone(ObjectKey("shop", "bound")) == {KEY}
     store.drop(KEY, uid=UID)
     assert store.secret_is_gone(ObjectKey("shop", "bound")) == frozenset()
+
+
+def test_the_secret_of_a_former_name_is_kept_until_the_new_one_is_written() -> None:
+    store = Store()
+    body = reference_body(secret={"name": "renamed"}) | {"status": {"binding": {"name": KEY.name}}}
+    for name in (KEY.name, "stranger"):
+        store.observe_secret(secret(name), in_advance=True)
+    store.observe_reference(body)
+    store.drop_unclaimed()
+    assert kept(store) == {KEY.name}
+    entry = store.get(KEY)
+    assert entry is not None
+    assert entry.reference is not None
+    store.record_published(entry, entry.reference, PackedSnapshot.of(a_snapshot()))
+    assert kept(store) == set()
+    store.observe_secret(secret(KEY.name, version=2))
+    assert kept(store) == set(), "whoever has that name now"
+    assert entry.published.former_names == (KEY.name,)
+    store.drop(KEY, uid=UID)
+    assert store.secret_is_gone(ObjectKey("shop", "renamed")) == frozenset()
 
 
 # --- the whole

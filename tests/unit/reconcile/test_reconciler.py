@@ -859,6 +859,24 @@ async def test_a_rename_that_could_not_be_written_keeps_the_former_secret(bench:
     assert set(bench.kubernetes.secrets) == {TOKEN_SECRET, RENAMED}
 
 
+async def test_a_rename_that_waits_for_an_answer_after_a_restart_says_that_the_former_secret_stays(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, secret={"name": RENAMED.name})
+    after = bench.restarted()
+    after.upstream.trouble["*"] = UpstreamUnavailable("No.")
+    await after.reconcile()
+    message = after.status().conditions[ConditionType.READY].message
+    assert message == "No. Secret renamed does not exist yet; the one of the former name stays."
+    assert after.status().binding_name == KEY.name
+    after.kubernetes.remove_secret(KEY)
+    await after.reconcile()
+    assert after.status().conditions[ConditionType.READY].message == "No. Secret renamed does not exist."
+    after.upstream.trouble.clear()
+    await after.refresh()
+    assert after.status().binding_name == RENAMED.name
+    assert set(after.kubernetes.secrets) == {TOKEN_SECRET, RENAMED}
+
+
 # --- suspended, invalid, deleted -------------------------------------------------------------------------------------------
 
 

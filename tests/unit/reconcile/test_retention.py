@@ -154,6 +154,25 @@ async def test_the_secret_of_the_former_name_is_released_too(bench: Bench) -> No
     assert owners(bench) == []
 
 
+@pytest.mark.parametrize("state", ["suspended", "denied"])
+async def test_the_secret_of_the_former_name_is_released_too_after_a_restart(state: str) -> None:
+    bench = granted_bench()
+    await bench.reconcile()
+    denied(bench)
+    if state == "denied":
+        await bench.refresh()
+    change_spec(bench, suspend=state == "suspended", secret={"name": RENAMED.name})
+    await bench.refresh()
+    assert (bench.ready[1], owners(bench)) == ("Suspended" if state == "suspended" else "AccessDenied", [UID])
+    bench = bench.restarted()
+    change_spec(bench, secret={"name": RENAMED.name, **RETAIN})
+    await bench.reconcile()
+    assert owners(bench) == []
+    change_spec(bench, secret={"name": RENAMED.name})
+    await bench.reconcile()
+    assert owners(bench) == [UID]
+
+
 async def test_a_change_of_the_content_meanwhile_is_never_undone(bench: Bench) -> None:
     await bench.reconcile()
     change_spec(bench, suspend=True, secret=RETAIN)

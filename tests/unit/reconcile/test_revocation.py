@@ -9,7 +9,7 @@ from dbclusterref.errors import Cause, Forbidden, KubernetesError, RateLimited, 
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import CLUSTER_UUID, GRANTED_BY, REFERENCE_UID
-from tests.support.bench import Bench
+from tests.support.bench import RENAMED, Bench, change_spec
 from tests.support.builders import KEY, OTHER_UUID, UUID, Body, a_cluster, reference_body
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_kubernetes import FakeKubernetes
@@ -52,6 +52,21 @@ async def test_the_tag_that_revokes_removes_the_secret_and_says_so_once() -> Non
         await bench.refresh(after=300)
     assert bench.kubernetes.writes == []
     assert bench.event_reasons == []
+
+
+async def test_the_secret_of_a_former_name_is_removed_too_and_the_status_names_none() -> None:
+    bench = await granted()
+    tag(bench)
+    await bench.refresh()
+    change_spec(bench, secret={"name": RENAMED.name})
+    await bench.refresh()
+    assert (bench.ready, bench.status().binding_name) == ((False, "AccessDenied"), KEY.name)
+    tag(bench, REVOKED)
+    await bench.refresh(after=600)
+    assert (bench.kubernetes.secrets, bench.status().binding_name) == ({}, "")
+    bench.kubernetes.calls.clear()
+    await bench.refresh(after=600)
+    assert "get_secret" not in bench.kubernetes.calls
 
 
 async def test_a_later_grant_writes_a_new_secret() -> None:

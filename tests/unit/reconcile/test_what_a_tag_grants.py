@@ -10,8 +10,8 @@ from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import CLUSTER_UUID, GRANTED_BY, REFERENCE_UID
-from tests.support.bench import Bench, change_spec
-from tests.support.builders import KEY, UUID, a_cluster, reference_body
+from tests.support.bench import RENAMED, Bench, change_spec
+from tests.support.builders import KEY, UUID, a_cluster, reference_body, secret_body
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.fake_time import FakeClock
@@ -283,7 +283,7 @@ async def test_a_tag_that_comes_back_writes_nothing_where_the_secret_was_kept() 
 async def renamed_for_a_cluster_that_is_not_granted(uuid: str) -> Bench:
     bench = a_bench(tags=[TAG])
     await bench.reconcile()
-    change_spec(bench, clusterUUID=uuid, secret={"name": "renamed"})
+    change_spec(bench, clusterUUID=uuid, secret={"name": RENAMED.name})
     await bench.reconcile()
     assert bench.ready == (False, "AccessDenied")
     return bench
@@ -304,3 +304,46 @@ async def test_a_former_name_is_removed_once_another_cluster_is_granted() -> Non
     await bench.refresh(after=600)
     assert bench.ready == (True, "Synced")
     assert KEY not in bench.kubernetes.secrets
+
+
+async def test_a_former_name_is_removed_once_the_cluster_is_granted_also_after_a_restart() -> None:
+    bench = await renamed_for_a_cluster_that_is_not_granted(OTHER)
+    bench.upstream.clusters[OTHER] = a_cluster(id=OTHER, tags=[TAG])
+    after = bench.restarted()
+    await after.refresh(after=600)
+    assert after.ready == (True, "Synced")
+    assert set(after.kubernetes.secrets) == {RENAMED}
+    assert after.status().binding_name == RENAMED.name
+
+
+async def test_a_rename_of_a_cluster_that_has_lost_its_tag_removes_the_former_name_also_after_a_restart() -> None:
+    bench = a_bench(tags=[TAG])
+    await bench.reconcile()
+    await revoke(bench)
+    change_spec(bench, secret={"name": RENAMED.name})
+    await bench.refresh()
+    after = bench.restarted()
+    tag(after, TAG)
+    await after.refresh(after=600)
+    assert after.ready == (True, "Synced")
+    assert set(after.kubernetes.secrets) == {RENAMED}
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["same process", "restarted"])
+async def test_the_status_names_the_former_secret_for_as_long_as_it_is_there(*, restarted: bool) -> None:
+    bench = await renamed_for_a_cluster_that_is_not_granted(MISSING)
+    bench = bench.restarted() if restarted else bench
+    await bench.refresh(after=600)
+    assert bench.status().binding_name == KEY.name
+    assert (bench.status().cluster, bench.status().endpoints) == ({}, {})
+    bench.kubernetes.remove_secret(KEY)
+    await bench.refresh(after=600)
+    assert bench.status().binding_name == ""
+
+
+async def test_a_former_secret_that_somebody_else_has_taken_is_named_no_longer() -> None:
+    bench = await renamed_for_a_cluster_that_is_not_granted(MISSING)
+    bench.kubernetes.remove_secret(KEY)
+    bench.kubernetes.put_secret(secret_body({"theirs": "x"}, key=KEY, labels={MANAGED_BY: FIELD_MANAGER}))
+    await bench.refresh(after=600)
+    assert bench.status().binding_name == ""
