@@ -270,6 +270,28 @@ class Entry:
     bound: ObjectKey | None = None
     """The Secret that the status names, where the spec names another one or cannot be read."""
 
+    @classmethod
+    def of(
+        cls,
+        identity: ObjectMeta,
+        reference: Reference | None,
+        invalid: InvalidSpec | TooLarge | None,
+        *,
+        status: Status,
+        version: str,
+        policy: DeletionPolicy | None,
+    ) -> "Entry":
+        """Make the entry of a resource as it was read; `policy` where the rest of its spec cannot be."""
+        return cls(
+            identity=identity,
+            reference=reference,
+            invalid=invalid,
+            packed_status=pack_status(status),
+            summary=status.summary,
+            resource_version=version,
+            readable_policy=policy,
+        )
+
     def __post_init__(self) -> None:
         """Begin with what an earlier process has learned for this very spec."""
         status = self.status

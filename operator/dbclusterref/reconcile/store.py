@@ -15,20 +15,17 @@ from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import InvalidSpec, TooLarge
 from dbclusterref.reconcile.entry import Entry, read_deletion_policy
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
+from dbclusterref.reconcile.refusals import Refusals
 from dbclusterref.resource.objects import ObjectKey, ObjectMeta, annotations_of, is_newer, key_of, uid_of, version_of
-from dbclusterref.resource.reference import DeletionPolicy, Reference
+from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.shard import Shard
-from dbclusterref.resource.status import ConditionType, Status, pack_status
+from dbclusterref.resource.status import Status
 from dbclusterref.secret.state import REFERENCE_UID, LiveSecret
 
 FREE_BYTES = 1024
 """Of a spec, as JSON: what counts towards its namespace's share of memory is what is beyond."""
 NAMESPACE_BYTES = 4 * 1024 * 1024
 """What the specs of one namespace may have beyond that together; the resources that come after are not served."""
-MOST_TOLD = 2000
-"""Resources without a place of which the version is kept in which their status says so."""
-MOST_TO_REFUSE = 500
-"""Resources of one namespace without a place that wait for their status; the others follow with the next listing."""
 
 
 class Store:
@@ -47,12 +44,10 @@ class Store:
     ) -> None:
         self._shard = shard or Shard()
         self.limit = limit or NamespaceLimit()
-        self._on_refused = on_refused
+        self._refusals = Refusals(self.limit, on_refused=on_refused)
         self.changes = 0
         """How many times a resource's spec has come, changed or gone."""
         self._entries: dict[ObjectKey, Entry] = {}
-        self._to_refuse: dict[str, dict[ObjectKey, Entry]] = {}
-        self._told: dict[str, str] = {}
         self._secrets: dict[ObjectKey, LiveSecret] = {}
         # Tuples: nearly always there is one, and a set of one is four times as large.
         self._by_secret: dict[ObjectKey, tuple[ObjectKey, ...]] = {}
@@ -74,7 +69,7 @@ class Store:
 
     def get(self, key: ObjectKey) -> Entry | None:
         """Return a resource, if it is known."""
-        return self._entries.get(key) or self._waiting_at(key)
+        return self._entries.get(key) or self._refusals.get(key)
 
     def secret(self, key: ObjectKey) -> LiveSecret | None:
         """Return a live Secret of ours, as last seen."""
@@ -147,7 +142,7 @@ class Store:
 
     def forget_versions(self) -> None:
         """Forget how new everything known is, so that whatever is read next is believed."""
-        self._told.clear()
+        self._refusals.forget_versions()
         for entry in self._entries.values():
             entry.resource_version = ""
         self._secrets = {key: replace(live, resource_version="") for key, live in self._secrets.items()}
@@ -169,9 +164,9 @@ class Store:
         if known and known.identity.uid == uid:
             self._remove(known)
             self.limit.release(known.identity)
-        refused = self._waiting_at(key)
+        refused = self._refusals.get(key)
         if refused and refused.identity.uid == uid:
-            self._stop_refusing(refused)
+            self._refusals.stop(refused)
 
     def drop_unclaimed(self) -> None:
         """Drop the Secrets that no resource names: anyone who may write Secrets can make as many as etcd holds."""
@@ -180,25 +175,11 @@ class Store:
 
     def is_refused(self, entry: Entry) -> bool:
         """Return whether a resource has no place, and its status is to say so."""
-        return self._waiting_at(entry.identity.key) is entry
+        return self._refusals.get(entry.identity.key) is entry
 
     def told(self, entry: Entry) -> None:
         """Drop a resource that has no place, once its status says so."""
-        self._told[entry.identity.uid] = entry.resource_version
-        if len(self._told) > MOST_TOLD:
-            del self._told[next(iter(self._told))]
-        self._stop_refusing(entry)
-
-    def _waiting_at(self, key: ObjectKey) -> Entry | None:
-        return self._to_refuse.get(key.namespace, {}).get(key)
-
-    def _stop_refusing(self, entry: Entry) -> None:
-        key = entry.identity.key
-        waiting = self._to_refuse.get(key.namespace, {})
-        if waiting.get(key) is entry:
-            del waiting[key]
-            if not waiting:
-                del self._to_refuse[key.namespace]
+        self._refusals.told(entry)
 
     def is_current(self, entry: Entry) -> bool:
         """Return whether an entry is still current: asked after each wait, before anything is done for it."""
@@ -251,38 +232,17 @@ class Store:
             if former:
                 self._remove(former)
             policy = read_deletion_policy(body)
-            self._refuse(identity, status=Status.from_body(body), version=version_of(body), listed=listed, policy=policy)
-        elif refused := self._waiting_at(identity.key):
-            self._stop_refusing(refused)
+            self._refusals.refuse(
+                identity, status=Status.from_body(body), version=version_of(body), listed=listed, policy=policy
+            )
+        elif refused := self._refusals.get(identity.key):
+            self._refusals.stop(refused)
         if displaced:
             younger = self._entries[displaced.key]
             self._remove(younger)
             policy, version = younger.deletion_policy, younger.resource_version
-            self._refuse(displaced, status=younger.status, version=version, listed=listed, policy=policy)
+            self._refusals.refuse(displaced, status=younger.status, version=version, listed=listed, policy=policy)
         return has_place
-
-    def _refuse(
-        self, identity: ObjectMeta, *, status: Status, version: str, listed: bool, policy: DeletionPolicy | None
-    ) -> None:
-        key, cause = identity.key, self.limit.why(identity.key.namespace)
-        waiting = self._to_refuse.get(key.namespace, {})
-        stalled = status.conditions.get(ConditionType.STALLED)
-        is_told = (
-            stalled is not None
-            and (stalled.reason, stalled.message) == (cause.reason, cause.message)
-            and stalled.observed_generation == identity.generation
-        )
-        if listed or (key not in waiting and not is_told):
-            self.limit.count_refused(key.namespace, listed=listed)
-        if is_told and key in waiting:
-            self._stop_refusing(waiting[key])  # another process has told it: this one is a standby
-        # A listing that began before its status was written shows it without.
-        is_told = is_told or not _supersedes(version, self._told.get(identity.uid, ""), instead_of=None)
-        if is_told or identity.deleting or (key not in waiting and len(waiting) >= MOST_TO_REFUSE):
-            return
-        entry = _make_entry(identity, None, cause, status=status, version=version, policy=policy)
-        self._to_refuse.setdefault(key.namespace, {})[key] = entry
-        self._on_refused(key)
 
     def _replace(self, entry: Entry, *, known: Entry | None) -> None:
         self.changes += 1
@@ -357,27 +317,7 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str, to
     except InvalidSpec as cause:
         invalid = cause
     policy = None if reference else read_deletion_policy(body)
-    return _make_entry(identity, reference, invalid, status=Status.from_body(body), version=version, policy=policy)
-
-
-def _make_entry(
-    identity: ObjectMeta,
-    reference: Reference | None,
-    invalid: InvalidSpec | TooLarge | None,
-    *,
-    status: Status,
-    version: str,
-    policy: DeletionPolicy | None,
-) -> Entry:
-    return Entry(
-        identity=identity,
-        reference=reference,
-        invalid=invalid,
-        packed_status=pack_status(status),
-        summary=status.summary,
-        resource_version=version,
-        readable_policy=policy,
-    )
+    return Entry.of(identity, reference, invalid, status=Status.from_body(body), version=version, policy=policy)
 
 
 def _size_of(body: Mapping[str, object]) -> int:

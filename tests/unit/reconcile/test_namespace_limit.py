@@ -9,7 +9,8 @@ import pytest
 from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import TooLarge
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
-from dbclusterref.reconcile.store import MOST_TO_REFUSE, Store
+from dbclusterref.reconcile.refusals import MOST_TO_REFUSE
+from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from tests.support.bench import Bench, a_bench
