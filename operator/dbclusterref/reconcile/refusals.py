@@ -45,6 +45,8 @@ class Refusals:
         if is_told or identity.deleting or (key not in waiting and len(waiting) >= MOST_TO_REFUSE):
             return
         entry = Entry.of(identity, None, cause, status=status, version=version, policy=policy)
+        # A spec that has changed leaves the text in the status as it was written.
+        entry.status_was_overwritten = identity.uid in self._told and not is_said
         self._waiting.setdefault(key.namespace, {})[key] = entry
         self._on_refused(key)
 
@@ -56,13 +58,19 @@ class Refusals:
         self.stop(entry)
 
     def stop(self, entry: Entry) -> None:
-        """Drop a resource that is gone or has a place, or whose status is no longer to be written."""
+        """Drop a resource whose status is no longer to be written."""
         key = entry.identity.key
         waiting = self._waiting.get(key.namespace, {})
         if waiting.get(key) is entry:
             del waiting[key]
             if not waiting:
                 del self._waiting[key.namespace]
+
+    def has_place(self, identity: ObjectMeta) -> None:
+        """Drop what is known of a resource that has a place."""
+        self._told.pop(identity.uid, None)
+        if entry := self.get(identity.key):
+            self.stop(entry)
 
     def forget_versions(self) -> None:
         """Forget in which versions statuses say so."""

@@ -235,8 +235,8 @@ class Store:
             self._refusals.refuse(
                 identity, status=Status.from_body(body), version=version_of(body), listed=listed, policy=policy
             )
-        elif refused := self._refusals.get(identity.key):
-            self._refusals.stop(refused)
+        else:
+            self._refusals.has_place(identity)
         if displaced:
             younger = self._entries[displaced.key]
             self._remove(younger)
