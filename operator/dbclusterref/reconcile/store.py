@@ -87,26 +87,18 @@ class Store:
         if not self._shard.owns(identity.uid):
             return None
         version = version_of(body)
-        known = self._entries.get(identity.key)
         if gone:
             self.drop(identity.key, uid=identity.uid)
             return None
-        has_room_now = known is not None and known.identity == identity and self._has_room_now(known, body)
+        known = self._entries.get(identity.key)
         # kopf keeps order within one UID only: the former object's last words may come after its successor's first.
-        if known and not _supersedes(version, known.resource_version, instead_of=instead_of):
+        is_newer = known is None or _supersedes(version, known.resource_version, instead_of=instead_of)
+        if known and known.identity == identity:
+            if not self._has_room_now(known, body):
+                return self._take_status(known, Status.from_body(body), version=version) if is_newer else None
             # What had no room is as it was when others have made room for it.
-            if not (has_room_now and version == known.resource_version):
-                return None
-        elif known and known.identity == identity and not has_room_now:
-            return self._take_status(known, Status.from_body(body), version=version)
-        if not self._has_place(body, identity=identity, listed=listed):
-            return None
-        size = _size_of(body)
-        too_large = None if self._has_room(identity.key, size) else _too_large(identity.key.namespace)
-        entry = _entry(body, identity=identity, version=version, too_large=too_large)
-        self._replace(entry, known=self._entries.get(identity.key))
-        self._count(identity.key, size if entry.reference else 0)
-        return identity.key
+            is_newer = is_newer or version == known.resource_version
+        return self._take_spec(body, identity=identity, version=version, listed=listed) if is_newer else None
 
     def observe_secret(
         self, body: Mapping[str, object], *, gone: bool = False, instead_of: str | None = None, in_advance: bool = False
@@ -212,6 +204,16 @@ class Store:
     def forget_secret(self, key: ObjectKey) -> None:
         """Drop what is known of a Secret, so that it is read again."""
         self._secrets.pop(key, None)
+
+    def _take_spec(self, body: Mapping[str, object], *, identity: ObjectMeta, version: str, listed: bool) -> ObjectKey | None:
+        if not self._has_place(body, identity=identity, listed=listed):
+            return None
+        size = _size_of(body)
+        too_large = None if self._has_room(identity.key, size) else _too_large(identity.key.namespace)
+        entry = _entry(body, identity=identity, version=version, too_large=too_large)
+        self._replace(entry, known=self._entries.get(identity.key))
+        self._count(identity.key, size if entry.reference else 0)
+        return identity.key
 
     def _take_status(self, known: Entry, status: Status, *, version: str) -> ObjectKey | None:
         known.resource_version = version
