@@ -70,6 +70,7 @@ class Holds(Enum):
     CHANGED = "was changed by another client"
     MISSING = "does not exist"
     RENAMED = "does not exist yet; the one of the former name stays"
+    UNREADABLE = "cannot be read: the operator lacks the right to get it"
     FOREIGN = "is not managed by this resource"
 
 

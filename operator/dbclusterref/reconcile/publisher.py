@@ -142,8 +142,12 @@ class Publisher:
         await self._retention.settle(entry)
         reference, state = entry.reference, entry.published
         key = reference.secret_key if reference else ObjectKey(entry.identity.key.namespace, entry.status.binding_name)
-        live = await self._live(key) if key.name else None
-        self._require_current(entry)
+        try:
+            live = await self._live(key) if key.name else None
+        except SecretRefused:
+            return Holds.UNREADABLE
+        finally:
+            self._require_current(entry)
         if live is None:
             return Holds.RENAMED if await self._has_former(entry) else Holds.MISSING
         if not (live.belongs_to(reference) if reference else entry.identity.uid in live.reference_uids):
@@ -181,8 +185,14 @@ class Publisher:
         return self._store.secret(key) if self._sees_secrets() else await self._look(key)
 
     async def _has_former(self, entry: Entry) -> bool:
-        live = await self._live(entry.bound) if entry.reference and entry.bound else None
-        self._require_current(entry)
+        if not entry.reference or not entry.bound:
+            return False
+        try:
+            live = await self._live(entry.bound)
+        except SecretRefused:
+            return True  # as far as anyone knows: its name is lost once the status does not have it
+        finally:
+            self._require_current(entry)
         return live is not None and entry.identity.uid in live.reference_uids
 
     async def _render_and_apply(self, entry: Entry, reference: Reference, packed: PackedSnapshot) -> Published:

@@ -227,7 +227,9 @@ def test_suspension_leaves_ready_as_it_was() -> None:
     assert status.conditions[READY].message == "Secret orders-db is left as it is; the condition Fresh says why."
 
 
-@pytest.mark.parametrize("holds", [Holds.MISSING, Holds.RENAMED, Holds.CHANGED, Holds.FORMER_SPEC, Holds.FOREIGN])
+@pytest.mark.parametrize(
+    "holds", [Holds.MISSING, Holds.RENAMED, Holds.UNREADABLE, Holds.CHANGED, Holds.FORMER_SPEC, Holds.FOREIGN]
+)
 @pytest.mark.parametrize("old", [Status(), SYNCED], ids=["before", "after"])
 def test_suspension_without_a_good_secret_is_stalled(old: Status, holds: Holds) -> None:
     status = after((Suspended(), NOON + MINUTE), old=old, holds=holds)

@@ -251,3 +251,44 @@ async def test_many_clusters_that_vanish_at_once_are_not_believed_and_counted(be
     counted = bench.metrics.registry.get_sample_value("dbclusterref_disbelieved_not_found_total")
     assert counted == len(keys)
     assert UUID not in bench.upstream.clusters
+
+
+def may_not_read(bench: Bench, secret: ObjectKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the right to watch Secrets away, and the right to read this one."""
+    publisher, get = bench.reconciler._publisher, bench.kubernetes.get_secret
+
+    async def denied(key: ObjectKey) -> Body | None:
+        if key == secret:
+            raise KubernetesError("no", status=403)
+        return await get(key)
+
+    monkeypatch.setattr(bench.kubernetes, "get_secret", denied)
+    for holder in (publisher, publisher._retention):
+        monkeypatch.setattr(holder, "_sees_secrets", lambda: False)
+
+
+@pytest.mark.parametrize(("spec", "reason"), [({"suspend": True}, "Suspended"), ({"secret": "x"}, "InvalidSpec")])
+async def test_a_secret_that_is_not_written_and_may_not_be_read_hides_no_cause(
+    bench: Bench, spec: Body, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.reconcile()
+    bench = bench.restarted()
+    may_not_read(bench, KEY, monkeypatch)
+    change_spec(bench, **spec)
+    await bench.reconcile()
+    assert bench.ready == (False, reason)
+    assert bench.status().binding_name == KEY.name
+    if reason == "Suspended":
+        message = bench.status().conditions[ConditionType.READY].message
+        assert "Secret orders-db cannot be read: the operator lacks the right to get it." in message
+
+
+async def test_a_former_secret_that_may_not_be_read_is_not_taken_for_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.reconcile()
+    change_spec(bench, suspend=True, secret={"name": RENAMED.name})
+    bench = bench.restarted()
+    may_not_read(bench, KEY, monkeypatch)
+    await bench.reconcile()
+    assert "does not exist yet; the one of the former name stays" in bench.status().conditions[ConditionType.READY].message
