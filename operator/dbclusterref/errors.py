@@ -72,6 +72,12 @@ class UpstreamUnavailable(Transient):
         self.answered = answered
 
 
+class ReplicasNotListed(Transient):
+    """There is no list of read-only replicas for this cluster (404, 422): its engine has none, or something is wrong."""
+
+    reason = "UpstreamUnavailable"
+
+
 class IncompleteCredentials(Transient):
     """DigitalOcean's answer lacks something that a working Secret needs."""
 

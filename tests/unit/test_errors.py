@@ -7,6 +7,7 @@ from dbclusterref.errors import Blocked, Cause, KubernetesError, SettingsError, 
 REASONS = {
     "WaitingForCluster": ("WaitingForCluster", False),
     "RateLimited": ("RateLimited", False),
+    "ReplicasNotListed": ("UpstreamUnavailable", False),
     "UpstreamUnavailable": ("UpstreamUnavailable", False),
     "IncompleteCredentials": ("IncompleteCredentials", False),
     "UnconfirmedNotFound": ("ClusterNotFound", False),

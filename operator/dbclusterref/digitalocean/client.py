@@ -24,7 +24,7 @@ from dbclusterref.digitalocean import wire
 from dbclusterref.digitalocean.grants import GrantTag
 from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders
-from dbclusterref.digitalocean.replicas import Replicas
+from dbclusterref.digitalocean.replicas import Replicas, not_listed
 from dbclusterref.errors import (
     Cause,
     DatabaseNotFound,
@@ -213,9 +213,8 @@ class DigitalOcean:
 
     @_without_frames
     async def get_replicas(self, token: str, uuid: str, *, observe: ObserveReply) -> Replicas:
-        """Read the cluster's read-only replicas, those that serve."""
-        missing = UpstreamUnavailable("DigitalOcean's API has no list of read-only replicas for this cluster (404); retrying.")
-        reply = await self._get(token, f"/v2/databases/{uuid}/replicas", observe=observe, not_found=missing)
+        """Read the cluster's read-only replicas, those that serve. Raises ReplicasNotListed where there is no list."""
+        reply = await self._get(token, f"/v2/databases/{uuid}/replicas", observe=observe, not_found=not_listed())
         if reply.replicas is wire.ABSENT:
             raise wire.missing("replicas")
         return Replicas.from_json(reply.replicas)

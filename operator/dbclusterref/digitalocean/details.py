@@ -7,13 +7,21 @@ from math import inf
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
 from dbclusterref.digitalocean.model import Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.replicas import Replicas
-from dbclusterref.errors import Cause, DatabaseNotFound, PoolNotFound, UserNotFound, WaitingForCluster
+from dbclusterref.errors import (
+    Cause,
+    DatabaseNotFound,
+    PoolNotFound,
+    ReplicasNotListed,
+    UserNotFound,
+    WaitingForCluster,
+)
 from dbclusterref.resource.reference import Reference
 
 MISSING_MAX_AGE = 300.0
 """Seconds for which a pool or user is believed to be missing, unless its cluster changes or a refresh is requested.
 
-A database is also believed to be there as long: nothing in the Secret comes from that read.
+A database is also believed to be there as long: nothing in the Secret comes from that read. So is what an engine without
+replicas answers in place of their list.
 """
 UNLISTED_MAX_AGE = 3600.0
 """The same for a user that its cluster's own list lacks: a new user would change the list."""
@@ -26,7 +34,7 @@ DATABASES_MUST_EXIST = frozenset({"pg", "advanced_pg", "mysql", "advanced_mysql"
 What = tuple[str, ...]
 """What is read: its kind, the cluster's UUID, and the name of a detail."""
 Detail = User | Pool | Database | Replicas
-Missing = UserNotFound | PoolNotFound | DatabaseNotFound | WaitingForCluster
+Missing = UserNotFound | PoolNotFound | DatabaseNotFound | WaitingForCluster | ReplicasNotListed
 
 
 def listed_user(cluster: DatabaseCluster, name: str) -> User | None:
@@ -85,6 +93,11 @@ class _Kept:
     believed_for: float
     used_at: float
 
+    @property
+    def is_believed(self) -> bool:
+        """Return whether it holds for `believed_for`, however fresh an answer is wanted."""
+        return isinstance(self.value, Database | Cause)
+
 
 class KeptDetails:
     """The details that were read, each for as long as its cluster is as it was."""
@@ -107,7 +120,7 @@ class KeptDetails:
         if kept is None or kept.cluster != of:
             return None
         kept.used_at = now
-        if isinstance(kept.value, Database | Cause) and not isinstance(wanted, Requested):
+        if kept.is_believed and not isinstance(wanted, Requested):
             wanted = Routine(now - kept.believed_for)
         return _found(kept.value) if is_fresh(kept.asked_at, wanted) else None
 
@@ -118,6 +131,11 @@ class KeptDetails:
             return False
         kept.used_at = self._now()
         return True
+
+    def may_be_as_old_as(self, what: What, *, otherwise: float) -> float:
+        """Return how many seconds the answer that is kept holds: `otherwise`, where it is no better than any other."""
+        kept = self._kept.get(what)
+        return kept.believed_for if kept and kept.is_believed else otherwise
 
     def asked_at(self, what: What) -> float:
         """Return when the answer that is kept was asked for, in monotonic seconds; minus infinity for never."""

@@ -23,6 +23,7 @@ from dbclusterref.errors import (
     DatabaseNotFound,
     PoolNotFound,
     RateLimited,
+    ReplicasNotListed,
     TokenInvalid,
     UpstreamUnavailable,
     UserNotFound,
@@ -201,16 +202,27 @@ class Reader:
             raise
         return None
 
-    async def replicas(self, uuid: str, *, wanted: Freshness) -> Replicas:
-        """Read the cluster's read-only replicas, unless the answer kept is fresh."""
-        read = partial(self._upstream.get_replicas, self._token, uuid, observe=self._on_reply)
+    async def replicas(self, uuid: str, *, always_listed: bool, wanted: Freshness) -> Replicas:
+        """Read the cluster's read-only replicas, unless the answer kept is fresh; that there is no list is kept as well.
+
+        `always_listed`: clusters of that engine have a list, and where it is missing it is asked for again.
+        """
+
+        async def read() -> Detail | Missing:
+            try:
+                return await self._upstream.get_replicas(self._token, uuid, observe=self._on_reply)
+            except ReplicasNotListed as cause:
+                if always_listed:
+                    raise
+                return cause.without_frames()
+
         return await self._detail(Replicas, ("replicas", uuid), read, of=b"", wanted=wanted)
 
     async def _detail(
         self,
         kind: type[D],
         what: What,
-        read: Callable[[], Awaitable[Detail]],
+        read: Callable[[], Awaitable[Detail | Missing]],
         *,
         of: bytes,
         wanted: Freshness,

@@ -9,8 +9,8 @@ from dbclusterref.digitalocean.details import What, in_words
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.rate_limit import queued
 from dbclusterref.digitalocean.reader import Reader
-from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Address
-from dbclusterref.errors import Cause, TokenInvalid
+from dbclusterref.digitalocean.replicas import WITH_REPLICAS, WITHOUT_REPLICAS, Address
+from dbclusterref.errors import Cause, ReplicasNotListed, TokenInvalid
 from dbclusterref.resource.reference import Reference
 
 LATE_INTERVALS = 3
@@ -45,9 +45,13 @@ class ReplicaReads:
             if not self._may_read(reference, wanted, behind=behind):
                 told = isinstance(wanted, Requested) or self._is_late(reference, known)
                 return known, queued(in_words(_what(reference))) if told else None
-            replicas = await self._reader.replicas(reference.cluster_uuid, wanted=wanted)
+            always_listed = engine in WITH_REPLICAS
+            replicas = await self._reader.replicas(reference.cluster_uuid, always_listed=always_listed, wanted=wanted)
         except TokenInvalid:
             raise
+        except ReplicasNotListed as cause:
+            # An engine that this operator does not know may have no replicas. Those it had do not end with a 404.
+            return known, cause if known or engine in WITH_REPLICAS else None
         except Cause as cause:
             return known, cause
         return replicas.addresses(region=region), None
@@ -57,7 +61,8 @@ class ReplicaReads:
         if not _are_asked_for(reference, engine):
             return 0.0
         # A read was due at half an interval, and has not come: its place in the queue is kept only for a while.
-        waits = self._age(reference) >= reference.refresh_interval / 2
+        kept_for = self._reader.details.may_be_as_old_as(_what(reference), otherwise=reference.refresh_interval / 2)
+        waits = self._age(reference) >= kept_for
         return min(LOOK_AGAIN, reference.refresh_interval) if waits else reference.refresh_interval
 
     def _may_read(self, reference: Reference, wanted: Freshness, *, behind: int) -> bool:

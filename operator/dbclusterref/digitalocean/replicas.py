@@ -9,9 +9,12 @@ from msgspec.json import Decoder
 
 from dbclusterref.digitalocean import wire
 from dbclusterref.digitalocean.model import Connection
+from dbclusterref.errors import ReplicasNotListed
 
 WITHOUT_REPLICAS = frozenset({"redis", "valkey", "mongodb", "kafka", "opensearch"})
 """Engines that have no read-only replicas; they are not asked for. An unknown engine is."""
+WITH_REPLICAS = frozenset({"pg", "mysql"})
+"""Engines that always have a list of them. Of any other one DigitalOcean may answer that there is none."""
 MOST_REPLICAS = 32
 """More are left out: an application's list of hosts, and the status that shows it, stay short."""
 
@@ -40,6 +43,11 @@ class Address:
         """Return `host:port`, with an IPv6 host in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}" if self.port else host
+
+
+def not_listed() -> ReplicasNotListed:
+    """Say that DigitalOcean answered 404, or 422, in place of the list."""
+    return ReplicasNotListed("DigitalOcean's API has no list of read-only replicas for this cluster; retrying.")
 
 
 def listed(addresses: Iterable[Address]) -> str:

@@ -35,6 +35,7 @@ from dbclusterref.errors import (
     Forbidden,
     PoolNotFound,
     RateLimited,
+    ReplicasNotListed,
     TokenInvalid,
     UnconfirmedNotFound,
     UpstreamUnavailable,
@@ -154,7 +155,7 @@ async def test_the_replicas_that_serve_are_read(edge: Edge) -> None:
 async def test_a_list_of_replicas_that_is_refused_or_missing_is_no_empty_one(edge: Edge) -> None:
     valkey = edge.control.create_cluster(name="cache", engine="valkey")["id"]
     for uuid in (valkey, NOBODY):
-        with pytest.raises(UpstreamUnavailable, match="no list of read-only replicas"):
+        with pytest.raises(ReplicasNotListed, match="no list of read-only replicas"):
             await edge.api.get_replicas(TOKEN, uuid, observe=edge.observe)
 
 

@@ -39,7 +39,7 @@ async def test_every_kind_of_read_is_counted_and_respects_a_pause(reader: Reader
             "user": lambda: reader.user(UUID, "app", of=b"", listed=False, wanted=wanted),
             "pool": lambda: reader.pool(UUID, "pool", of=b"", wanted=wanted),
             "database": lambda: reader.database(UUID, "orders", of=b"", wanted=wanted),
-            "replicas": lambda: reader.replicas(UUID, wanted=wanted),
+            "replicas": lambda: reader.replicas(UUID, always_listed=True, wanted=wanted),
         }
         return reads[kind]()
 

@@ -4,7 +4,7 @@ from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.replica_reads import LATE_INTERVALS, ReplicaReads
-from dbclusterref.digitalocean.replicas import Address
+from dbclusterref.digitalocean.replicas import Address, not_listed
 from dbclusterref.errors import Cause, Forbidden, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.reference import Reference
 from tests.support.builders import TOKEN, UUID, a_reference, replica_body
@@ -88,6 +88,46 @@ async def test_where_the_list_cannot_be_read_the_known_replicas_serve_on(
     upstream.trouble.clear()
     clock.advance(90)
     assert await read(reads) == ((READ_1,), None)
+
+
+async def test_an_engine_that_turns_out_to_have_no_list_has_no_replicas_and_is_asked_for_it_rarely(
+    reads: ReplicaReads, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    upstream.trouble["replicas"] = not_listed()
+    for _ in range(5):
+        assert await read(reads, engine="brand_new", known=()) == ((), None)
+        assert reads.next_look(asking(), engine="brand_new") == 60.0, "nothing waits for its turn"
+        clock.advance(60)
+    assert len(upstream.requests) == 1
+    upstream.trouble.clear()
+    clock.advance(1)
+    assert await read(reads, engine="brand_new", known=()) == ((READ_1,), None), "it has one now"
+
+
+async def test_a_list_that_an_unknown_engine_had_is_not_believed_to_be_gone(
+    reads: ReplicaReads, upstream: FakeUpstream, clock: FakeClock
+) -> None:
+    await read(reads, engine="brand_new", known=())
+    clock.advance(60)
+    upstream.trouble["replicas"] = not_listed()
+    for _ in range(2):
+        replicas, unread = await read(reads, engine="brand_new", known=(READ_1,))
+        assert replicas == (READ_1,)
+        assert unread is not None
+        assert unread.message == not_listed().message
+        clock.advance(301)
+
+
+@pytest.mark.parametrize("engine", ["pg", "mysql"])
+async def test_an_engine_that_is_known_to_have_replicas_is_asked_again_soon_where_the_list_is_missing(
+    reads: ReplicaReads, upstream: FakeUpstream, clock: FakeClock, engine: str
+) -> None:
+    upstream.trouble["replicas"] = not_listed()
+    _, unread = await read(reads, engine=engine, known=())
+    assert unread is not None
+    upstream.trouble.clear()
+    clock.advance(1)
+    assert await read(reads, engine=engine, known=()) == ((READ_1,), None)
 
 
 async def test_a_rejected_token_is_told_since_another_may_be_at_hand(reads: ReplicaReads, upstream: FakeUpstream) -> None:

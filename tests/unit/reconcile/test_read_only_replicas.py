@@ -2,7 +2,8 @@
 
 import pytest
 
-from dbclusterref.errors import Forbidden, RateLimited, UpstreamUnavailable
+from dbclusterref.digitalocean.replicas import not_listed
+from dbclusterref.errors import Forbidden, RateLimited, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
 from dbclusterref.resource.status import ConditionType
 from tests.support.bench import Bench, a_bench, change_spec
@@ -139,6 +140,36 @@ async def test_replicas_that_cannot_be_read_cost_no_more_reads_of_their_cluster(
     asked = [kind for kind, _ in bench.upstream.requests]
     assert asked.count("replicas") > 3
     assert asked.count("cluster") <= 3, "at most one for each half of the interval, as without replicas"
+
+
+async def test_a_cluster_of_an_unknown_engine_without_replicas_is_served_with_its_primary(bench: Bench) -> None:
+    bench.rotate("pw-1", engine="brand_new")
+    bench.upstream.trouble["replicas"] = not_listed()
+    await bench.reconcile()
+    assert bench.kubernetes.data()["password"] == "pw-1"
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (True, "Synced"))
+    for number in range(2, 10):
+        bench.forget_writes()
+        bench.rotate(f"pw-{number}", engine="brand_new")
+        await bench.refresh()
+        assert bench.kubernetes.data()["password"] == f"pw-{number}"
+        assert (bench.ready, bench.fresh) == ((True, "Synced"), (True, "Synced"))
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    await bench.refresh(after=1.0)
+    assert bench.status().last_handled_refresh_at == "now"
+
+
+async def test_a_cluster_of_an_unknown_engine_that_is_gone_is_still_not_found(bench: Bench) -> None:
+    bench.rotate("pw-1", engine="brand_new")
+    bench.upstream.trouble["replicas"] = not_listed()
+    await bench.reconcile()
+    bench.upstream.trouble["cluster"] = UnconfirmedNotFound("No such cluster.")
+    await bench.refresh()
+    await bench.refresh()
+    assert bench.ready == (False, "ClusterNotFound")
+    assert bench.kubernetes.data()["password"] == "pw-1"
 
 
 async def test_replicas_that_are_denied_stay_so_while_other_reads_of_them_fail(bench: Bench) -> None:
