@@ -5,15 +5,16 @@ Where many clusters are wanted, the account's own task (`poller`) walks the list
 changed. A caller never waits in here for its turn: it is told when to look again, so that no token delays another.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from dbclusterref.digitalocean.ca_reads import CaReads
 from dbclusterref.digitalocean.cache import LATE, CachedCluster, ClusterCache
+from dbclusterref.digitalocean.database_check import DatabaseChecks
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import LOOK, Freshness, Requested, Routine, is_fresh
 from dbclusterref.digitalocean.details import What, details_of, has_no_address_yet, in_words, listed_user, named_in
-from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
+from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, Rank
 from dbclusterref.digitalocean.grants import GrantTag, not_granted
 from dbclusterref.digitalocean.model import DatabaseCluster
 from dbclusterref.digitalocean.poller import Poller
@@ -25,8 +26,6 @@ from dbclusterref.errors import Cause, Forbidden, NotGranted, RateLimited, Uncon
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 
-FIRST_CA_WAIT = 60.0
-"""Seconds that a first Secret may wait for its CA's turn, so that it is written once. Where that is longer, the CA follows."""
 ANSWERS_SOON = 5.0
 """Seconds until a caller that waits for a page looks again; the page's arrival marks it earlier."""
 
@@ -62,7 +61,9 @@ class Account:
         self._reader = reader
         self._cache = ClusterCache(on_change=on_change)
         self._poller = Poller(reader, self._cache)
+        self._ca_reads = CaReads(reader, self._cache)
         self._replica_reads = ReplicaReads(reader)
+        self._database_checks = DatabaseChecks(reader)
         self._grant_tag = grant_tag
         self._on_own_answer = on_own_answer
         self.deletion_guard = DeletionGuard()
@@ -90,20 +91,21 @@ class Account:
         known_ca: KnownCa,
         known_replicas: tuple[Address, ...] = (),
         was_granted: bool = False,
+        was_served: bool = False,
     ) -> Snapshot | Queued:
         """Read all that the reference's Secret is made from, as far as what is known is not fresh enough.
 
         Every request of every kind waits for its turn in one queue, in which namespaces take turns. `known_ca` returns the CA
         in this very reference's Secret, for as long as upstream has not been asked for it. `known_replicas` are those that
-        serve on where their list cannot be read. `was_granted` says that the reference has been allowed to see the cluster.
-        Raises the cause where a read fails.
+        serve on where their list cannot be read. `was_granted` says that the reference has been allowed to see the cluster, and
+        `was_served` that a Secret was made for this very spec. Raises the cause where a read fails.
         """
         try:
             self.used_at = self._now()
             found = None if was_granted or self._may_see(reference) else await self._look_first(reference, wanted)
             if isinstance(found, Queued):
                 return found
-            read = await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca)
+            read = await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca, was_served=was_served)
             if isinstance(read, Queued) or has_no_address_yet(read.cluster):
                 return read
             engine, region, behind = read.cluster.engine, read.cluster.region, int(self._poller.page_is_due())
@@ -115,7 +117,7 @@ class Account:
             self._poller.keep_going()
 
     async def _read_or_queue(
-        self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: KnownCa
+        self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: KnownCa, was_served: bool
     ) -> Snapshot | Queued:
         now, uuid = self._now(), reference.cluster_uuid
         self._record_interest(reference, now)
@@ -128,8 +130,12 @@ class Account:
         # What one reference knows is not kept for others: it may come from a Secret that its users can write.
         ca = kept_ca or await known_ca()
         first = kept_ca is None and not ca and not (found and has_no_address_yet(found.cluster))
-        ca_follows = first and found is not None and self._ca_follows(reference, wanted)
-        needed = self._reads_needed(reference, found, wanted, needs_ca=first and not ca_follows)
+        ca_follows = (
+            first
+            and found is not None
+            and self._ca_reads.follow(uuid, lane=reference.key.namespace, place=_place(reference, wanted))
+        )
+        needed = self._reads_needed(reference, found, wanted, needs_ca=first and not ca_follows, was_served=was_served)
         if needed:
             if queued := self._queued(reference, wanted, needs_cluster=found is None, needed=needed):
                 # A crowd that comes meanwhile ends the wait for a first CA.
@@ -137,7 +143,7 @@ class Account:
         else:
             self._reader.queue.leave(reference.key.namespace, _place(reference, wanted))
         with self._reader.reserve(max(len(needed), 1)):
-            return await self._read(reference, found, wanted=wanted, known_ca=ca, ca_follows=ca_follows)
+            return await self._read(reference, found, wanted=wanted, known_ca=ca, ca_follows=ca_follows, was_served=was_served)
 
     def _may_see(self, reference: Reference) -> bool:
         """Return whether a token of the reference's own, or what was last read of the cluster, lets it see the cluster."""
@@ -164,7 +170,7 @@ class Account:
         if (routine := isinstance(wanted, Routine)) and poller.many_are_waiting():
             poller.wait_for_walk(uuid, key)
             return Queued(seconds=ANSWERS_SOON, what=what)
-        if wait := self._reader.wait_for_turn(key.namespace, place, urgent=True, behind=int(poller.page_is_due())):
+        if wait := self._reader.wait_for_turn(key.namespace, place, rank=Rank.URGENT, behind=int(poller.page_is_due())):
             if routine:
                 poller.wait_for_walk(uuid, key)
             return Queued(seconds=min(wait, LOOK_AGAIN), what=what, why=poller.why_unreliable())
@@ -194,7 +200,14 @@ class Account:
         return not_granted(reference.cluster_uuid, namespace=namespace, tag=self._grant_tag.of(namespace), revoked=revoked)
 
     async def _read(
-        self, reference: Reference, found: ReadCluster | None, *, wanted: Freshness, known_ca: bytes, ca_follows: bool
+        self,
+        reference: Reference,
+        found: ReadCluster | None,
+        *,
+        wanted: Freshness,
+        known_ca: bytes,
+        ca_follows: bool,
+        was_served: bool,
     ) -> Snapshot:
         uuid = reference.cluster_uuid
         found = found or await self._poller.read_individually(uuid, wanted=wanted)
@@ -209,12 +222,14 @@ class Account:
             pool = await self._reader.pool(uuid, reference.pool, of=packed, wanted=wanted)
         unchecked = None
         if "database" in asked_for:
-            unchecked = await self._reader.database(uuid, reference.database, of=packed, wanted=wanted)
+            unchecked = await self._database_checks.check(
+                reference, of=packed, wanted=wanted, was_served=was_served, behind=int(self._poller.page_is_due())
+            )
         unread, ca, pending = None, known_ca, False
         if not has_no_address_yet(cluster):
             # Before, there may be no CA either, and that answer would be believed for an hour.
-            unread = await self._read_requested_ca(uuid, wanted)
-            ca, pending = await self._find_ca(uuid, known=known_ca, follows=ca_follows)
+            unread = await self._ca_reads.read_requested(uuid, wanted)
+            ca, pending = await self._ca_reads.find(uuid, known=known_ca, follows=ca_follows)
         if unread and not ca:
             raise unread
         if self._reader.ca_schedule.is_overdue(uuid, now=self._now()):
@@ -238,9 +253,11 @@ class Account:
             return 0.0
         # No page of the listing shows a pool, or a user that the cluster does not list.
         listed = not snapshot.pool and (not snapshot.user or listed_user(snapshot.cluster, snapshot.user.name) is not None)
-        if soon := self._replica_reads.next_look(reference, engine=snapshot.cluster.engine):
-            return soon
-        return max(LOOK, reference.refresh_interval) if listed and self._poller.covers(uuid) else reference.refresh_interval
+        routine = max(LOOK, reference.refresh_interval) if listed and self._poller.covers(uuid) else reference.refresh_interval
+        replicas = self._replica_reads.next_look(reference, engine=snapshot.cluster.engine)
+        if all(what[0] != "database" for what in details_of(reference, snapshot.cluster)):
+            return min(routine, replicas)
+        return min(routine, replicas, self._database_checks.next_look(reference, of=packed_cluster(snapshot)))
 
     def keep_going(self) -> None:
         """Make sure that the account's own task runs while it has anything to do."""
@@ -282,7 +299,7 @@ class Account:
             self._poller.plan_again()
 
     def _reads_needed(
-        self, reference: Reference, found: ReadCluster | None, wanted: Freshness, *, needs_ca: bool
+        self, reference: Reference, found: ReadCluster | None, wanted: Freshness, *, needs_ca: bool, was_served: bool
     ) -> list[What]:
         """Return what a read would ask for: reads that are under way already, and fresh enough, are shared."""
         uuid, needed, details = reference.cluster_uuid, list[What](), self._reader.details
@@ -295,6 +312,8 @@ class Account:
             needed += (what for what in asked_for if details.get(what, of=found.packed, wanted=wanted) is None)
         if needs_ca or (isinstance(wanted, Requested) and not is_fresh(self._reader.ca_schedule.asked_at(uuid), wanted)):
             needed.append(("ca", uuid))
+        if self._database_checks.follows(reference, was_served=was_served):
+            needed = [what for what in needed if what[0] != "database"]
         return [what for what in needed if not self._reader.is_under_way(what, since=wanted.since)]
 
     def _queued(self, reference: Reference, wanted: Freshness, *, needs_cluster: bool, needed: list[What]) -> Queued | None:
@@ -316,7 +335,7 @@ class Account:
             reference.key.namespace,
             _place(reference, wanted),
             # New resources, and what a person has asked for, go before what is only to be refreshed.
-            urgent=not routine or kept is None,
+            rank=Rank.URGENT if not routine or kept is None else Rank.ROUTINE,
             requests=len(needed),
             behind=int(self._poller.page_is_due()),
         )
@@ -339,44 +358,6 @@ class Account:
             if not is_late and kept.read_at > wanted.doubted_at:
                 return kept.packed
         return kept.packed if is_fresh(kept.read_at, wanted) else None
-
-    async def _read_requested_ca(self, uuid: str, wanted: Freshness) -> Cause | None:
-        """Read the CA where a refresh is requested; return why that was not possible: the last CA stays in use then."""
-        if isinstance(wanted, Requested) and not is_fresh(self._reader.ca_schedule.asked_at(uuid), wanted):
-            try:
-                if await self._reader.ca(uuid, wanted=wanted):
-                    self._cache.tell(uuid)
-            except Cause as cause:
-                return cause
-        return None
-
-    def _ca_follows(self, reference: Reference, wanted: Freshness) -> bool:
-        """Return whether a cluster that a page brought is answered without its CA, which the account's own task then reads."""
-        now, place, budget, schedule = self._now(), _place(reference, wanted), self._reader.budget, self._reader.ca_schedule
-        # Decided before, and true of each refresh until the CA is there: a new password does not wait for it.
-        if schedule.is_planned(reference.cluster_uuid) or now < budget.stay_away_until:
-            return True
-        # Where most of a crowd would wait too long, nobody does: the requests are for the pages that keep all of it fresh.
-        crowd = len(self._cache.demand) - len(schedule) > budget.burst + budget.pace * FIRST_CA_WAIT
-        spare = budget.background if crowd else 0.0
-        wait = self._reader.turn_comes_in(reference.key.namespace, place, urgent=False, spare=spare)
-        return wait > (0.0 if crowd else FIRST_CA_WAIT)
-
-    async def _find_ca(self, uuid: str, *, known: bytes, follows: bool) -> tuple[bytes, bool]:
-        """Return the CA, and whether upstream has yet to be asked for it."""
-        schedule, now = self._reader.ca_schedule, self._now()
-        kept = schedule.get(uuid)
-        if kept is not None:
-            return kept or known, False
-        if known:
-            schedule.plan_recheck(uuid, now=now)
-            return schedule.shared(known), False
-        if not follows:
-            with contextlib.suppress(RateLimited):
-                await self._reader.ca(uuid, wanted=Routine(now))
-                return schedule.get(uuid) or b"", False
-        schedule.plan(uuid, at=now)
-        return b"", True
 
 
 def _pages_show_all(reference: Reference, kept: CachedCluster) -> bool:

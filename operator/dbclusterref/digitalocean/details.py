@@ -132,10 +132,12 @@ class KeptDetails:
         kept.used_at = self._now()
         return True
 
-    def may_be_as_old_as(self, what: What, *, otherwise: float) -> float:
-        """Return how many seconds the answer that is kept holds: `otherwise`, where it is no better than any other."""
+    def holds(self, what: What, *, of: bytes, max_age: float) -> bool:
+        """Return whether it was asked for while the cluster was as it is now, and not so many seconds ago as to ask again."""
         kept = self._kept.get(what)
-        return kept.believed_for if kept and kept.is_believed else otherwise
+        if kept is None or kept.cluster != of:
+            return False
+        return self._now() - kept.asked_at < (kept.believed_for if kept.is_believed else max_age)
 
     def asked_at(self, what: What) -> float:
         """Return when the answer that is kept was asked for, in monotonic seconds; minus infinity for never."""

@@ -8,12 +8,21 @@ import math
 from bisect import bisect_left
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 LOOK_AGAIN = 60.0
 """Seconds after which a caller in the queue looks again in any case: the limit may have grown, and the queue shrunk."""
 ABSENT = 2 * LOOK_AGAIN
 """A place whose caller has not looked for this long is given up: its resource was deleted, or its spec has changed."""
 PRUNE_EVERY = 15.0
+
+
+class Rank(IntEnum):
+    """In which order the places of one lane are served."""
+
+    URGENT = 0
+    ROUTINE = 1
+    LAST = 2
 
 
 @dataclass(slots=True)
@@ -45,17 +54,24 @@ class _Line:
 
 @dataclass(slots=True)
 class _Lane:
-    """One namespace's places: those somebody waits for come before routine ones."""
+    """One namespace's places: those somebody waits for come before routine ones, and those nothing waits for after them."""
 
     turn: float
     urgent: _Line = field(default_factory=_Line)
     routine: _Line = field(default_factory=_Line)
+    last: _Line = field(default_factory=_Line)
 
     def __len__(self) -> int:
-        return len(self.urgent.numbers) + len(self.routine.numbers)
+        # Every read in the queue asks for it, of each lane.
+        return len(self.urgent.numbers) + len(self.routine.numbers) + len(self.last.numbers)
 
-    def index(self, what: Hashable, *, urgent: bool) -> int:
-        return self.urgent.index(what) if urgent else len(self.urgent.numbers) + self.routine.index(what)
+    @property
+    def lines(self) -> tuple[_Line, _Line, _Line]:
+        """The lines by their rank."""
+        return self.urgent, self.routine, self.last
+
+    def index(self, what: Hashable, *, rank: Rank) -> int:
+        return sum(len(line.numbers) for line in self.lines[:rank]) + self.lines[rank].index(what)
 
 
 class FairQueue:
@@ -72,11 +88,11 @@ class FairQueue:
         """Return how many places there are in all lanes."""
         return sum(map(len, self._lanes.values()))
 
-    def position(self, lane: str, what: Hashable, *, urgent: bool, now: float) -> int:
+    def position(self, lane: str, what: Hashable, *, rank: Rank, now: float) -> int:
         """Return how many places are served before this one, or before a new one where it is not in the queue."""
         self._prune(now)
         own = self._lanes.get(lane) or _Lane(self._turn_of(lane))
-        position = index = own.index(what, urgent=urgent)
+        position = index = own.index(what, rank=rank)
         earlier = True
         for name, other in self._lanes.items():
             if name == lane:
@@ -88,21 +104,23 @@ class FairQueue:
             position += min(max(served, 0), len(other))
         return position
 
-    def join(self, lane: str, what: Hashable, *, urgent: bool, now: float) -> None:
+    def join(self, lane: str, what: Hashable, *, rank: Rank, now: float) -> None:
         """Add a place at the end of its lane, or keep it."""
         entry = self._lanes.get(lane)
         if entry is None:
             entry = self._lanes[lane] = _Lane(self._turn_of(lane))
-        line, other = (entry.urgent, entry.routine) if urgent else (entry.routine, entry.urgent)
-        other.leave(what)
-        line.join(what, number=self._drawn, now=now)
+        chosen = entry.lines[rank]
+        for line in entry.lines:
+            if line is not chosen:
+                line.leave(what)
+        chosen.join(what, number=self._drawn, now=now)
         self._drawn += 1
 
     def leave(self, lane: str, what: Hashable) -> None:
         """Remove a place, if there is one."""
         if entry := self._lanes.get(lane):
-            entry.urgent.leave(what)
-            entry.routine.leave(what)
+            for line in entry.lines:
+                line.leave(what)
             self._close_if_empty(lane)
 
     def serve(self, lane: str, what: Hashable, *, requests: int) -> None:
@@ -134,6 +152,6 @@ class FairQueue:
             return
         self._pruned_at = now
         for name, lane in list(self._lanes.items()):
-            lane.urgent.prune(now)
-            lane.routine.prune(now)
+            for line in lane.lines:
+                line.prune(now)
             self._close_if_empty(name)

@@ -349,7 +349,6 @@ class Poller:
             # A lane of its own: one CA at a time waits here, and would be the last of its namespace each time.
             f"{followers[0].namespace} ca",
             ("ca", uuid),
-            urgent=False,
             weight=CA_WEIGHT,
             behind=int(self.page_is_due()),
             spare=self._reader.budget.background if alone else 0.0,

@@ -11,7 +11,7 @@ from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.ca_schedule import CaSchedule
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
 from dbclusterref.digitalocean.details import Detail, KeptDetails, Missing, What
-from dbclusterref.digitalocean.fair_queue import FairQueue
+from dbclusterref.digitalocean.fair_queue import FairQueue, Rank
 from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
 from dbclusterref.digitalocean.not_found import database_not_found, pool_not_found, user_not_found
 from dbclusterref.digitalocean.rate_limit import RATE_LIMITED, ObserveReply, RateLimitHeaders, TokenBucket
@@ -107,26 +107,34 @@ class Reader:
     # turns
 
     def wait_for_turn(
-        self, lane: str, place: What, *, urgent: bool, requests: int = 1, weight: int = 1, behind: int = 0, spare: float = 0.0
+        self,
+        lane: str,
+        place: What,
+        *,
+        rank: Rank = Rank.ROUTINE,
+        requests: int = 1,
+        weight: int = 1,
+        behind: int = 0,
+        spare: float = 0.0,
     ) -> float:
         """Return how long to wait until so many requests may go, `behind` others and with `spare` left; 0 for now.
 
         Each request counts `weight` times for the lane's share.
         A caller that has to wait keeps its place in the queue, and one whose turn it is leaves it.
         """
-        wait = self.turn_comes_in(lane, place, urgent=urgent, requests=requests, behind=behind, spare=spare)
+        wait = self.turn_comes_in(lane, place, rank=rank, requests=requests, behind=behind, spare=spare)
         if wait:
-            self.queue.join(lane, place, urgent=urgent, now=self._now())
+            self.queue.join(lane, place, rank=rank, now=self._now())
         else:
             self.queue.serve(lane, place, requests=requests * weight)
         return wait
 
     def turn_comes_in(
-        self, lane: str, place: What, *, urgent: bool, requests: int = 1, behind: int = 0, spare: float = 0.0
+        self, lane: str, place: What, *, rank: Rank = Rank.ROUTINE, requests: int = 1, behind: int = 0, spare: float = 0.0
     ) -> float:
         """Return what `wait_for_turn` would, and leave the queue as it is."""
         now = self._now()
-        ahead = behind + self.queue.position(lane, place, urgent=urgent, now=now)
+        ahead = behind + self.queue.position(lane, place, rank=rank, now=now)
         # Nobody is in front: a budget too small for all of them at once must do.
         others = ahead + requests - 1 if ahead else min(requests, self.budget.burst) - 1
         return self.budget.seconds_until(now, spare=max(others, spare))
@@ -185,22 +193,10 @@ class Reader:
         read = partial(self._upstream.get_pool, self._token, uuid, name, observe=self._on_reply)
         return await self._detail(Pool, ("pool", uuid, name), read, of=of, wanted=wanted)
 
-    async def database(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Cause | None:
-        """Read whether there is a database, unless the answer kept is fresh; return why that is unknown of one that was there.
-
-        Nothing in a Secret comes from this read: where it fails, a new password does not wait for it.
-        """
-        what = ("database", uuid, name)
+    async def database(self, uuid: str, name: str, *, of: bytes, wanted: Freshness) -> Database:
+        """Read whether there is a database, unless the answer kept is fresh."""
         read = partial(self._upstream.get_database, self._token, uuid, name, observe=self._on_reply)
-        try:
-            await self._detail(Database, what, read, of=of, wanted=wanted)
-        except (DatabaseNotFound, TokenInvalid):
-            raise
-        except Cause as cause:
-            if self.details.was_found(what):
-                return cause
-            raise
-        return None
+        return await self._detail(Database, ("database", uuid, name), read, of=of, wanted=wanted)
 
     async def replicas(self, uuid: str, *, always_listed: bool, wanted: Freshness) -> Replicas:
         """Read the cluster's read-only replicas, unless the answer kept is fresh; that there is no list is kept as well.

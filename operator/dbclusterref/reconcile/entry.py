@@ -345,7 +345,16 @@ class Entry:
         if isinstance(cause, NotGranted):
             return False
         # Of a cluster that is not granted nobody is told these.
-        if self.reads.packed_snapshot or isinstance(cause, ClusterNotFound | Forbidden | UnconfirmedNotFound):
+        return isinstance(cause, ClusterNotFound | Forbidden | UnconfirmedNotFound) or self._made_a_secret
+
+    @property
+    def was_served(self) -> bool:
+        """Return whether a Secret was made for this very spec, and nothing found since then waits for a person."""
+        return self._made_a_secret and not self.reads.waits_for_a_person
+
+    @property
+    def _made_a_secret(self) -> bool:
+        if self.reads.packed_snapshot:
             return True
         ready = self.status.conditions.get(ConditionType.READY)
         of_this_spec = ready is not None and ready.observed_generation == self.identity.generation

@@ -306,6 +306,7 @@ class Reconciler:
                 known_replicas=entry.known_replicas,
                 known_ca=lambda: self._publisher.known_ca(entry, reference),
                 was_granted=was_granted,
+                was_served=entry.was_served,
             )
 
         try:

@@ -1,9 +1,12 @@
+from math import inf
+
 import pytest
 
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
-from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN
+from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, Rank
+from dbclusterref.digitalocean.own_turn import LATE_INTERVALS
 from dbclusterref.digitalocean.reader import Reader
-from dbclusterref.digitalocean.replica_reads import LATE_INTERVALS, ReplicaReads
+from dbclusterref.digitalocean.replica_reads import ReplicaReads
 from dbclusterref.digitalocean.replicas import Address, not_listed
 from dbclusterref.errors import Cause, Forbidden, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.reference import Reference
@@ -37,7 +40,7 @@ async def read(
     wanted: Freshness | None = None,
     known: tuple[Address, ...] = KNOWN,
 ) -> tuple[tuple[Address, ...], Cause | None]:
-    wanted = wanted or Routine(reads._now() - 30)
+    wanted = wanted or Routine(reads._reader.clock.monotonic() - 30)
     return await reads.read(reference or asking(), engine=engine, region="ams3", wanted=wanted, known=known, behind=0)
 
 
@@ -63,14 +66,14 @@ async def test_a_list_is_read_once_for_all_and_kept_within_the_interval(
 @pytest.mark.parametrize("engine", ["redis", "valkey", "mongodb", "kafka", "opensearch"])
 async def test_engines_without_replicas_are_not_asked(reads: ReplicaReads, upstream: FakeUpstream, engine: str) -> None:
     assert await read(reads, engine=engine) == ((), None)
-    assert reads.next_look(asking(), engine=engine) == 0.0
+    assert reads.next_look(asking(), engine=engine) == inf
     assert upstream.requests == []
 
 
 async def test_nobody_is_asked_for_what_the_spec_does_not_name(reads: ReplicaReads, upstream: FakeUpstream) -> None:
     plain = asking(endpoints=("Private", "Standby", "Public", "PublicStandby"))
     assert await read(reads, reference=plain) == ((), None)
-    assert reads.next_look(plain, engine="pg") == 0.0
+    assert reads.next_look(plain, engine="pg") == inf
     assert upstream.requests == []
 
 
@@ -148,7 +151,8 @@ async def test_a_read_that_waits_for_its_turn_holds_up_nothing_and_is_told_once_
     assert await read(reads) == (KNOWN, None)
     assert reads.next_look(reference, engine="pg") == LOOK_AGAIN
     assert upstream.requests == []
-    assert reads._reader.queue.position("shop", ("replicas", UUID, "Routine"), urgent=False, now=clock()) == 0, "it has a place"
+    place = ("replicas", UUID, "Routine")
+    assert reads._reader.queue.position("shop", place, rank=Rank.ROUTINE, now=clock()) == 0, "it has a place"
     clock.advance(LATE_INTERVALS * interval)
     use_up(reads, clock)
     replicas, unread = await read(reads)

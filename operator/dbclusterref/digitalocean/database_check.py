@@ -1,0 +1,61 @@
+"""Whether the database of `spec.database` exists: asked for beside the cluster, since not every database is on its list.
+
+Nothing in a Secret comes from that answer. So a database that was there is checked in a turn of its own, after the cluster's
+answer, and where that turn does not come or the read fails, a rotated password is written all the same.
+"""
+
+from dbclusterref.digitalocean.demand import Freshness
+from dbclusterref.digitalocean.details import MISSING_MAX_AGE, What, in_words
+from dbclusterref.digitalocean.fair_queue import Rank
+from dbclusterref.digitalocean.own_turn import LATE_INTERVALS, OwnTurn
+from dbclusterref.digitalocean.rate_limit import queued
+from dbclusterref.digitalocean.reader import Reader
+from dbclusterref.errors import Cause, TokenInvalid
+from dbclusterref.resource.reference import Reference
+
+
+class DatabaseChecks:
+    """The checks, for the references whose cluster does not list their database."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._turn = OwnTurn(reader)
+
+    def follows(self, reference: Reference, *, was_served: bool) -> bool:
+        """Return whether the Secret is written before the check: the database was there when it was last asked for.
+
+        `was_served` says that it was so for an earlier process.
+        """
+        what = _what(reference)
+        return self._reader.details.was_found(what) or (was_served and what not in self._reader.details)
+
+    async def check(self, reference: Reference, *, of: bytes, wanted: Freshness, was_served: bool, behind: int) -> Cause | None:
+        """Check the database of a cluster, `of`; return why that was not possible for one that was there.
+
+        Raises DatabaseNotFound, or the cause for which it is not known whether a database ever was there.
+        """
+        what, lane = _what(reference), reference.key.namespace
+        follows = self.follows(reference, was_served=was_served)
+        try:
+            # Behind every read that a Secret is made from: a place in front of those would be served by none of them.
+            if follows and not self._turn.may_read(what, of=of, lane=lane, rank=Rank.LAST, wanted=wanted, behind=behind):
+                late = MISSING_MAX_AGE + LATE_INTERVALS * reference.refresh_interval
+                told = self._turn.is_late(what, wanted=wanted, after=late, since_restart=True)
+                return queued(in_words(what)) if told else None
+            await self._reader.database(reference.cluster_uuid, reference.database, of=of, wanted=wanted)
+        except TokenInvalid:
+            raise
+        except Cause as cause:
+            # What it was before the answer no longer counts once that says that it is missing.
+            if self.follows(reference, was_served=was_served):
+                return cause
+            raise
+        return None
+
+    def next_look(self, reference: Reference, *, of: bytes) -> float:
+        """Return in how many seconds a check that waits should be looked at again; infinity where none does."""
+        return self._turn.next_look(_what(reference), of=of, interval=reference.refresh_interval)
+
+
+def _what(reference: Reference) -> What:
+    return ("database", reference.cluster_uuid, reference.database)

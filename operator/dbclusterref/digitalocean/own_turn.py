@@ -1,0 +1,49 @@
+"""A turn of its own for a read that no Secret waits for: after the cluster's answer, in the same line and budget as others."""
+
+from math import inf
+
+from dbclusterref.digitalocean.demand import Freshness, Requested
+from dbclusterref.digitalocean.details import What
+from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, Rank
+from dbclusterref.digitalocean.reader import Reader
+
+LATE_INTERVALS = 3
+"""Refresh intervals for which such a read may wait for its turn before the status says so."""
+
+
+class OwnTurn:
+    """Whose turn it is among the reads of one kind, and which of them are late."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._details = reader.details
+        self._now = reader.clock.monotonic
+        self._opened_at = self._now()
+
+    def may_read(self, what: What, *, of: bytes, lane: str, rank: Rank, wanted: Freshness, behind: int) -> bool:
+        """Return whether the answer is there, being read, or may be read now; it waits in the queue otherwise.
+
+        `behind` is how many requests go first, and `rank` the place of a read that nobody has requested.
+        Raises the cause for which no request would be made, or which is the answer.
+        """
+        place = (*what, type(wanted).__name__)
+        if self._details.get(what, of=of, wanted=wanted) or self._reader.is_under_way(what, since=wanted.since):
+            self._reader.queue.leave(lane, place)
+            return True
+        self._reader.refuse(wanted)
+        rank = Rank.URGENT if isinstance(wanted, Requested) else rank
+        return not self._reader.wait_for_turn(lane, place, rank=rank, behind=behind)
+
+    def is_late(self, what: What, *, wanted: Freshness, after: float, since_restart: bool) -> bool:
+        """Return whether to say that a read waits: a requested one at once, any other `after` so many seconds.
+
+        They count since the last answer, and `since_restart` where an earlier process may have had one.
+        """
+        asked_at = self._details.asked_at(what)
+        since = max(asked_at, self._opened_at) if since_restart else asked_at
+        return isinstance(wanted, Requested) or self._now() - since > after
+
+    def next_look(self, what: What, *, of: bytes, interval: float) -> float:
+        """Return in how many seconds a read that waits should be looked at again; infinity where none does."""
+        # A read was due at half an interval, and has not come: its place in the queue is kept only for a while.
+        return inf if self._details.holds(what, of=of, max_age=interval / 2) else min(LOOK_AGAIN, interval)
