@@ -1,6 +1,7 @@
 """DigitalOcean's API in memory, behind the operator's own client protocol."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from dbclusterref.digitalocean.model import ClusterPage, Database, DatabaseCluster, Pool, User
@@ -32,6 +33,7 @@ class FakeUpstream:
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    on_request: Callable[[], object] = lambda: None
     per_page: int = 200
     last_page_leads_to: str | None = None
     remaining: int = 4999
@@ -88,6 +90,7 @@ class FakeUpstream:
     async def _enter(self, kind: str, token: str, uuid: str, *, observe: ObserveReply) -> None:
         self.requests.append((kind, uuid))
         self.tokens.append(token)
+        self.on_request()
         if self.gate:
             await self.gate.wait()
         error = self.trouble.get(kind) or self.trouble.get("*")

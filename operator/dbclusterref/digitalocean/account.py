@@ -310,7 +310,7 @@ class Account:
         else:
             asked_for = details_of(reference, found.cluster)
             needed += (what for what in asked_for if details.get(what, of=found.packed, wanted=wanted) is None)
-        if needs_ca or (isinstance(wanted, Requested) and not is_fresh(self._reader.ca_schedule.asked_at(uuid), wanted)):
+        if needs_ca or (isinstance(wanted, Requested) and not wanted.is_fresh_ca(self._reader.ca_schedule.asked_at(uuid))):
             needed.append(("ca", uuid))
         if self._database_checks.follows(reference, was_served=was_served):
             needed = [what for what in needed if what[0] != "database"]

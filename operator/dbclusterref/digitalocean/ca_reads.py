@@ -3,7 +3,7 @@
 import contextlib
 
 from dbclusterref.digitalocean.cache import ClusterCache
-from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, is_fresh
+from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
 from dbclusterref.digitalocean.details import What
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.errors import Cause, RateLimited
@@ -22,7 +22,7 @@ class CaReads:
 
     async def read_requested(self, uuid: str, wanted: Freshness) -> Cause | None:
         """Read the CA where a refresh is requested; return why that was not possible: the last CA stays in use then."""
-        if isinstance(wanted, Requested) and not is_fresh(self._reader.ca_schedule.asked_at(uuid), wanted):
+        if isinstance(wanted, Requested) and not wanted.is_fresh_ca(self._reader.ca_schedule.asked_at(uuid)):
             try:
                 if await self._reader.ca(uuid, wanted=wanted):
                     self._cache.tell(uuid)

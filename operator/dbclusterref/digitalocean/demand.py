@@ -29,9 +29,18 @@ class Routine:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """Somebody requested a refresh at `since`: everything the Secret is made from is read again, the CA included."""
+    """Somebody requested a refresh: everything the Secret is made from is read again, the CA included.
+
+    An answer that was asked for after `since` is fresh enough, and a CA after `ca_since` where that is another time: while a
+    part of the refresh cannot be read, the cluster is read as often as otherwise.
+    """
 
     since: float
+    ca_since: float | None = None
+
+    def is_fresh_ca(self, asked_at: float) -> bool:
+        """Return whether a CA that was asked for then is fresh enough."""
+        return asked_at > (self.since if self.ca_since is None else self.ca_since)
 
 
 Freshness = Routine | Requested

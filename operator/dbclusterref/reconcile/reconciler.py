@@ -251,12 +251,14 @@ class Reconciler:
 
     def _wanted(self, entry: Entry, reference: Reference) -> Freshness:
         now, reads = self._clock.monotonic(), entry.reads
+        # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
+        shared = now - reference.refresh_interval / 2
         if entry.refresh_is_requested:
-            return Requested(max(reads.requested(entry.identity.refresh_requested_at, now=now), reads.doubted_at))
+            requested = max(reads.requested(entry.identity.refresh_requested_at, now=now), reads.doubted_at)
+            return Requested(max(requested, shared), ca_since=requested)
         # An answer from before a failure does not disprove it.
         failed_at = -inf if reads.failed_at is None else reads.failed_at
-        # Half an interval: references to one cluster share reads, at the price of an answer up to that much older.
-        since = max(now - reference.refresh_interval / 2, reads.doubted_at, failed_at)
+        since = max(shared, reads.doubted_at, failed_at)
         # A page from before a 404 does not show that the cluster is there.
         doubted_at = reads.doubted_at if reads.not_found_since is None else max(reads.doubted_at, failed_at)
         return Routine(since, doubted_at=doubted_at)

@@ -4,7 +4,7 @@ import pytest
 
 from dbclusterref.errors import Cause, Forbidden, RateLimited, TokenInvalid, UpstreamUnavailable
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
-from tests.support.bench import Bench, a_bench
+from tests.support.bench import Bench, a_bench, change_spec
 from tests.support.builders import KEY, PEM, UUID, a_pool, reference_body
 from tests.support.fake_time import settle
 
@@ -73,6 +73,30 @@ async def test_a_requested_refresh_whose_ca_cannot_be_read_publishes_the_rest_an
     await bench.refresh(after=wait)
     assert bench.fresh == (True, "Synced")
     assert bench.status().last_handled_refresh_at == "now"
+
+
+@pytest.mark.parametrize("part", ["ca", "replicas", "database"])
+async def test_a_password_that_is_rotated_while_a_part_of_a_requested_refresh_cannot_be_read_is_written(
+    bench: Bench, part: str
+) -> None:
+    change_spec(bench, database="orders", secret={"endpoints": ["Private", "Replicas"]})
+    bench.upstream.databases.add("orders")
+    await bench.reconcile()
+    bench.upstream.trouble[part] = UpstreamUnavailable("down")
+    await ask_for_refresh(bench)
+    requested_at = bench.clock()
+    bench.upstream.on_request = lambda: bench.clock.advance(0.01)  # an answer takes its time
+    await bench.reconcile()
+    for number in range(2, 5):
+        bench.rotate(f"pw-{number}")
+        await bench.refresh(after=70.0)
+        assert bench.password == f"pw-{number}"
+        assert bench.status().last_handled_refresh_at == ""
+    bench.upstream.trouble.clear()
+    await bench.refresh(after=70.0)
+    assert bench.status().last_handled_refresh_at == "now"
+    asked = [kind for kind, _ in bench.upstream.requests].count
+    assert asked("cluster") <= (bench.clock() - requested_at) / 30 + 3, "no more often than by any other refresh"
 
 
 async def test_a_requested_refresh_brings_a_pools_new_password_although_its_cluster_is_unchanged(bench: Bench) -> None:
