@@ -60,8 +60,8 @@ class Account:
         self._now = reader.clock.monotonic
         self._reader = reader
         self._cache = ClusterCache(on_change=on_change)
-        self._poller = Poller(reader, self._cache)
         self._ca_reads = CaReads(reader, self._cache)
+        self._poller = Poller(reader, self._cache, self._ca_reads)
         self._replica_reads = ReplicaReads(reader)
         self._database_checks = DatabaseChecks(reader)
         self._grant_tag = grant_tag
@@ -169,7 +169,7 @@ class Account:
             raise self._not_granted(reference)
         if (routine := isinstance(wanted, Routine)) and poller.many_are_waiting():
             poller.wait_for_walk(uuid, key)
-            return Queued(seconds=ANSWERS_SOON, what=what)
+            return Queued(seconds=ANSWERS_SOON, what=what, why=poller.why_it_takes_long())
         if wait := self._reader.wait_for_turn(key.namespace, place, rank=Rank.URGENT, behind=int(poller.page_is_due())):
             if routine:
                 poller.wait_for_walk(uuid, key)
@@ -330,7 +330,8 @@ class Account:
                     raise late.without_frames()
             elif self._poller.will_bring(uuid, at_once=at_once):
                 self._poller.wait_for(uuid)
-                return Queued(seconds=ANSWERS_SOON, what=in_words(("cluster", uuid)))
+                why = self._poller.why_it_takes_long()
+                return Queued(seconds=ANSWERS_SOON, what=in_words(("cluster", uuid)), why=why)
         wait = self._reader.wait_for_turn(
             reference.key.namespace,
             _place(reference, wanted),

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dbclusterref.backoff import after_failure
-from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE
+from dbclusterref.digitalocean.ca_reads import CaReads
 from dbclusterref.digitalocean.cache import ClusterCache
 from dbclusterref.digitalocean.cursor import Cursor
 from dbclusterref.digitalocean.demand import Freshness, Routine
@@ -35,8 +35,6 @@ SOON = 0.001
 CHECK_LATE = 15.0
 WALK_SHARE = 0.8
 """Share of the pace that pages may take while single reads wait for their turn."""
-CA_WEIGHT = 4
-"""While others wait, a CA counts as so many requests: connection details go first."""
 AFTER_DEATH = 5.0
 """Seconds until the task is started again after an unexpected end."""
 ALIVE_AGAIN = 60.0
@@ -47,6 +45,10 @@ KEEPS_DYING = 3
 _SLOWED = (
     "The API token's rate limit at DigitalOcean is low, so clusters are read less often than spec.refreshInterval. Raise it, "
     "or use fewer tools with one token."
+)
+_PAGE_BY_PAGE = (
+    "The operator is reading this API token's clusters from DigitalOcean, page by page, and has not come to this one yet. No "
+    "action required."
 )
 
 
@@ -74,9 +76,10 @@ class _GivenUp:
 class Poller:
     """Walks the listing into `cache`. Its requests share the reader's queue with everybody else's."""
 
-    def __init__(self, reader: Reader, cache: ClusterCache) -> None:
+    def __init__(self, reader: Reader, cache: ClusterCache, ca_reads: CaReads) -> None:
         self._reader = reader
         self._cache = cache
+        self._ca_reads = ca_reads
         self._now = reader.clock.monotonic
         self._chance = reader.clock.jitter
         self._walk = Cursor()
@@ -88,7 +91,6 @@ class Poller:
         self._unlisted: frozenset[str] = frozenset()
         self._late_checked_at = 0.0
         self._next_page_at = 0.0
-        self._next_ca_at = 0.0
         self._deaths = 0
         self._last_death = ""
         self._restart_at = 0.0
@@ -152,6 +154,12 @@ class Poller:
         if isinstance(self._listing, _Failing):
             return self._listing.cause
         return RateLimited(_SLOWED) if uuid in self._cache.late and self._is_stretched() else None
+
+    def why_it_takes_long(self) -> Cause | None:
+        """Return the cause to show for a long wait for a page; None where the rate limit holds the pages back."""
+        now = self._now()
+        held_back = max(self._next_page_at - now, self._reader.budget.seconds_until(now)) > 0
+        return self.why_unreliable() or (None if held_back else UpstreamUnavailable(_PAGE_BY_PAGE))
 
     async def read_individually(self, uuid: str, *, wanted: Freshness) -> ReadCluster:
         """Read one cluster beside the walk."""
@@ -249,9 +257,9 @@ class Poller:
         wait = self._seconds_until_page(now)
         if wait is not None:
             steps.append((max(wait, self._reader.budget.seconds_until(now)), self._read_page))
-        at = self._reader.ca_schedule.next_at()
-        if at is not None and self._cache.demand:
-            steps.append((max(at - now, self._next_ca_at - now, 0.0), self._read_next_ca))
+        wait = self._ca_reads.seconds_until_next(now)
+        if wait is not None:
+            steps.append((wait, self._read_next_ca))
         return min(steps, key=lambda step: step[0], default=None)
 
     def _seconds_until_page(self, now: float) -> float | None:
@@ -337,32 +345,7 @@ class Poller:
             self._cache.tell_all()
 
     async def _read_next_ca(self) -> None:
-        schedule, now = self._reader.ca_schedule, self._now()
-        uuid = schedule.peek()
-        followers = self._cache.demand.followers(uuid)
-        if not followers:
-            schedule.pop()
-            schedule.forget(uuid)
-            return
-        alone = not len(self._reader.queue)
-        wait = self._reader.wait_for_turn(
-            # A lane of its own: one CA at a time waits here, and would be the last of its namespace each time.
-            f"{followers[0].namespace} ca",
-            ("ca", uuid),
-            weight=CA_WEIGHT,
-            behind=int(self.page_is_due()),
-            spare=self._reader.budget.background if alone else 0.0,
-        )
-        if wait:
-            self._next_ca_at = now + wait
-            return
-        schedule.pop()
-        try:
-            if await self._reader.ca(uuid, wanted=Routine(now)):
-                self._cache.tell(uuid)
-        except Cause:
-            schedule.plan(uuid, at=self._now() + AFTER_FAILURE)
-        else:
+        if await self._ca_reads.read_next(behind=int(self.page_is_due())):
             self._lives()
 
     def _tell_late(self, now: float) -> None:

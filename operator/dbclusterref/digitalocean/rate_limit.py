@@ -40,8 +40,8 @@ RATE_LIMITED = (
 def queued(what: str) -> RateLimited:
     """Say that a read waits for its turn, and for long."""
     return RateLimited(
-        f"The read of {what} is queued: the API token's rate limit is nearly exhausted. Raise spec.refreshInterval, or use "
-        "fewer tools with one token."
+        f"The read of {what} is queued: more reads are waiting than the API token's rate limit allows at once. Raise "
+        "spec.refreshInterval, or use fewer tools with one token."
     )
 
 

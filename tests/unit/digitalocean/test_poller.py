@@ -4,11 +4,14 @@ import asyncio
 import itertools
 import math
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from dbclusterref.digitalocean.account import Queued
+from dbclusterref.digitalocean.ca_reads import CaReads
 from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE, CA_MAX_AGE
 from dbclusterref.digitalocean.cache import ClusterCache
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
@@ -198,6 +201,53 @@ async def read_password(found: Fleet, uuid: str, *, wanted: Freshness) -> str:
     private = snapshot.cluster.endpoints.private
     assert private is not None
     return private.password
+
+
+async def waits_for_a_first_walk(*, granted: bool) -> tuple[Fleet, SlowAnswers, Callable[[], Awaitable[Queued]]]:
+    """A hundred new references, whose clusters come on ten pages that take four seconds each."""
+    upstream = SlowAnswers(clusters={uuid: a_cluster(uuid=uuid) for uuid in uuids(100)}, per_page=10)
+    upstream.page_takes = 4.0
+    found = fleet(upstream, uuids(100), clock=asyncio.get_running_loop().time)
+    last = uuids(100)[-1]
+    if granted:
+        reference = next(one for one in found.references.values() if one.cluster_uuid == last)
+    else:
+        reference = replace(numbered_reference(100, last), token_secret=None)
+
+    async def no_ca() -> bytes:
+        return b""
+
+    async def look() -> Queued:
+        queued = await found.account.read(reference, wanted=Routine(now() - MINUTE / 2), known_ca=no_ca)
+        assert isinstance(queued, Queued)
+        return queued
+
+    return found, upstream, look
+
+
+@pytest.mark.parametrize("granted", [True, False])
+@in_fake_time
+async def test_a_first_walk_that_takes_long_is_not_taken_for_a_rate_limit(*, granted: bool) -> None:
+    found, _, look = await waits_for_a_first_walk(granted=granted)
+    for _ in range(3):
+        await found.run(10)
+        why = (await look()).why
+        assert isinstance(why, UpstreamUnavailable)
+        assert "page by page" in why.message
+    assert found.account._reader.budget.seconds_until(now()) == 0
+    found.account.close()
+
+
+@pytest.mark.parametrize("granted", [True, False])
+@in_fake_time
+async def test_a_first_walk_that_the_rate_limit_slows_is_one(*, granted: bool) -> None:
+    found, _, look = await waits_for_a_first_walk(granted=granted)
+    await found.run(10)
+    budget = found.account._reader.budget
+    budget.spend(now())
+    budget._left, budget.remaining = -50.0, 0
+    assert (await look()).why is None
+    found.account.close()
 
 
 @in_fake_time
@@ -583,7 +633,7 @@ def failing(cause: Cause) -> _Failing:
 
 def lone(upstream: FakeUpstream, *, listing: _Failing | _GivenUp | None = None) -> tuple[Poller, ClusterCache]:
     cache = ClusterCache(on_change=lambda _: None)
-    poller = Poller(Reader(TOKEN, upstream=upstream, clock=a_clock(FakeClock())), cache)
+    poller = Poller(reader := Reader(TOKEN, upstream=upstream, clock=a_clock(FakeClock())), cache, CaReads(reader, cache))
     poller._listing = listing or poller._listing
     return poller, cache
 
@@ -632,7 +682,7 @@ async def test_a_cluster_that_is_waited_for_is_remembered_and_every_page_of_the_
 def test_where_walks_stop_each_reference_is_marked_and_where_the_plan_stays_none_is() -> None:
     clock, told = FakeClock(), list[ObjectKey]()
     cache = ClusterCache(on_change=told.append)
-    poller = Poller(Reader(TOKEN, upstream=FakeUpstream(), clock=a_clock(clock)), cache)
+    poller = Poller(reader := Reader(TOKEN, upstream=FakeUpstream(), clock=a_clock(clock)), cache, CaReads(reader, cache))
     cache.demand.want(UUID, KEY, interval=MINUTE, now=clock())
     poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
     poller.replan(clock())

@@ -6,6 +6,7 @@ from dbclusterref.digitalocean.rate_limit import (
     TOO_MANY,
     RateLimitHeaders,
     TokenBucket,
+    queued,
 )
 from tests.support.fake_digitalocean import rate_limit_headers
 
@@ -122,3 +123,9 @@ def test_a_raised_limit_adds_its_own_burst_and_no_more() -> None:
     budget.learn(200, rate_limit_headers(limit=10_000, remaining=9_999), now=0.0, unix_time=0.0)
     assert budget._left == 150
     assert budget.background == pytest.approx(100)
+
+
+def test_a_read_that_waits_does_not_claim_that_the_limit_is_nearly_exhausted() -> None:
+    message = queued("the cluster").message
+    assert message.startswith("The read of the cluster is queued: more reads are waiting than")
+    assert "exhausted" not in message
