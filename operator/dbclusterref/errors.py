@@ -54,9 +54,16 @@ class WaitingForCluster(Transient):
 
 
 class RateLimited(Transient):
-    """The token's request budget at DigitalOcean is used up."""
+    """The token's request budget at DigitalOcean is used up.
+
+    `delayed` says that reads come later than they should, and that none was refused.
+    """
 
     reason = "RateLimited"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, delayed: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.delayed = delayed
 
 
 class UpstreamUnavailable(Transient):

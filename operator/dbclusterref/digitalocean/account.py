@@ -259,6 +259,10 @@ class Account:
             return min(routine, replicas)
         return min(routine, replicas, self._database_checks.next_look(reference, of=packed_cluster(snapshot)))
 
+    def is_slowed(self, reference: Reference) -> bool:
+        """Return whether the walks that bring a reference's cluster are slower than planned because of the rate limit."""
+        return self._poller.is_slowed(reference.cluster_uuid)
+
     def keep_going(self) -> None:
         """Make sure that the account's own task runs while it has anything to do."""
         self._poller.keep_going()

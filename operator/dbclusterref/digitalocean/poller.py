@@ -153,7 +153,11 @@ class Poller:
             return None
         if isinstance(self._listing, _Failing):
             return self._listing.cause
-        return RateLimited(_SLOWED) if uuid in self._cache.late and self._is_stretched() else None
+        return RateLimited(_SLOWED, delayed=True) if uuid in self._cache.late and self._is_stretched() else None
+
+    def is_slowed(self, uuid: str) -> bool:
+        """Return whether walks bring a cluster, and take longer than planned because the budget does not allow more."""
+        return self.covers(uuid) and self._is_stretched()
 
     def why_it_takes_long(self) -> Cause | None:
         """Return the cause to show for a long wait for a page; None where the rate limit holds the pages back."""

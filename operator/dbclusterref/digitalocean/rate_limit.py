@@ -41,7 +41,8 @@ def queued(what: str) -> RateLimited:
     """Say that a read waits for its turn, and for long."""
     return RateLimited(
         f"The read of {what} is queued: more reads are waiting than the API token's rate limit allows at once. Raise "
-        "spec.refreshInterval, or use fewer tools with one token."
+        "spec.refreshInterval, or use fewer tools with one token.",
+        delayed=True,
     )
 
 

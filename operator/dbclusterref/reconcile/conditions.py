@@ -83,7 +83,7 @@ class Result:
     annotation requested. `not_fresh_for` is how long nothing has been published, by a clock that does not jump as the time
     of day may. `restarts` are the workloads of `spec.restart`, None where nobody looked at them, and
     so is `ca_config_map`, which is empty where `spec.caConfigMap` names none. `not_retained` says that the Secret would go with
-    the resource although the spec retains it.
+    the resource although the spec retains it. `late` says that answers come, although later than they should.
     """
 
     outcome: Outcome
@@ -96,6 +96,7 @@ class Result:
     restarts: tuple[Restart, ...] | None = None
     ca_config_map: tuple[CaConfigMap, ...] | None = None
     not_retained: str = ""
+    late: bool = False
 
 
 def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference: Reference | None, now: datetime) -> Status:
@@ -126,7 +127,7 @@ def next_status(old: Status, result: Result, *, identity: ObjectMeta, reference:
         kind: _condition(old, kind=kind, shown=shown[kind], generation=identity.generation, now=now) for kind in ConditionType
     }
     new = replace(new, conditions=conditions)
-    heartbeat = isinstance(result.outcome, Published) and _heartbeat_is_due(old, now=now)
+    heartbeat = (result.late or isinstance(result.outcome, Published)) and _heartbeat_is_due(old, now=now)
     if result.answered_at and (new != old or heartbeat):
         new = replace(new, last_sync_time=result.answered_at.astimezone(UTC).replace(microsecond=0))
     return new
@@ -204,6 +205,8 @@ def _shown_cause(
         ready = _Shown.false(reason, message)
     elif stale:
         ready = _Shown.false(reason, f"{message} Secret {secret} has not been confirmed for too long to be called ready.")
+    elif result.late and result.published:
+        ready = _shown_published(result.published, result, reference=reference)[ConditionType.READY]
     else:
         ready = _still_ready(old, secret=secret)
     if not cause.stalled and holds is not Holds.THIS_SPEC:

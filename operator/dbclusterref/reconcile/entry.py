@@ -157,11 +157,12 @@ class ReadState:
             self.waiting_since = now
         return now - self.waiting_since
 
-    def succeeded(self, snapshot: Snapshot, *, due_at: float) -> None:
-        """Record a read that made a complete Secret."""
+    def succeeded(self, snapshot: Snapshot, *, due_at: float, late: Cause | None = None) -> None:
+        """Record a read that made a complete Secret; `late` is why it came late."""
         self.packed_snapshot = PackedSnapshot.of(snapshot)
         self.packed_cluster, self.answered_at = self.packed_snapshot.cluster, snapshot.read_at
-        self.cause = self.failed_at = self.not_found_since = self.waiting_since = None
+        self.failed_at = self.not_found_since = self.waiting_since = None
+        self.cause = late
         self.failures = 0
         self.due_at = due_at
 

@@ -8,7 +8,7 @@ holds up nobody else.
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from math import inf, isfinite
 
@@ -40,9 +40,10 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
 )
 from dbclusterref.metrics import Metrics
-from dbclusterref.reconcile.conditions import Outcome, Published, Result, Suspended
+from dbclusterref.reconcile.conditions import Outcome, Result, Suspended
 from dbclusterref.reconcile.entry import Entry, Overtaken, ReadState, Superseded
 from dbclusterref.reconcile.followers import Followed, Followers
+from dbclusterref.reconcile.lateness import comes_late, not_fresh_for, seconds_until_late, still_late
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publication, Publisher
 from dbclusterref.reconcile.read_lane import PendingRead
@@ -82,12 +83,13 @@ class Waiting:
 class Read:
     """What was read makes this Secret; the next read is due in so many seconds.
 
-    `unread` is why a part of it is older than the refresh that was requested.
+    `unread` is why a part of it is older than the refresh that was requested; `slowed` where the rate limit slows walks down.
     """
 
     rendition: Rendition
     next_in: float
     unread: Cause | None
+    slowed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,15 +225,21 @@ class Reconciler:
         match observation:
             case Waiting(seconds, what, why):
                 waited = reads.waits(seconds, now=now)
-                if max(seconds, waited) >= SAID_AFTER:
+                late_in = seconds_until_late(reads, now=now, interval=reference.refresh_interval)
+                if late_in and entry.was_served and not requested:
+                    reads.not_before = min(reads.not_before, now + late_in)
+                elif max(seconds, waited) >= SAID_AFTER:
                     reads.cause = reads.cause or why or queued(what)
                 return
-            case Read(rendition, next_in, unread):
+            case Read(rendition, next_in, unread, slowed):
                 if unread:
                     due_at = now + self._retry_in(reads, reference, unread)
                     reads.partly_succeeded(rendition.snapshot, unread, due_at=due_at)
                 else:
-                    reads.succeeded(rendition.snapshot, due_at=now + after_success(next_in, jitter=self._clock.jitter()))
+                    interval, read_at = reference.refresh_interval, rendition.snapshot.read_at
+                    late = None if requested else still_late(reads, read_at=read_at, interval=interval, slowed=slowed)
+                    due_in = after_success(min(next_in, interval) if late else next_in, jitter=self._clock.jitter())
+                    reads.succeeded(rendition.snapshot, due_at=now + due_in, late=late)
                 assert reads.packed_snapshot is not None
                 self._renditions.keep(reads.packed_snapshot, rendition)
                 answered = unread is None
@@ -293,7 +301,7 @@ class Reconciler:
             # A failed attempt is acknowledged too, with its cause in the same status; one that the rate limit delays was none.
             return Failed(cause, answered=answered or not isinstance(cause, RateLimited))
         account.deletion_guard.found(reference.cluster_uuid, now=self._clock.monotonic())
-        return Read(rendition, account.next_look(reference, snapshot), snapshot.unread)
+        return Read(rendition, account.next_look(reference, snapshot), snapshot.unread, account.is_slowed(reference))
 
     async def _read(
         self, entry: Entry, reference: Reference, *, token: str, wanted: Freshness, was_granted: bool
@@ -358,22 +366,13 @@ class Reconciler:
             cluster=cluster,
             answered_at=None if answered_at is None else now - timedelta(seconds=monotonic - answered_at),
             refreshed=entry.refresh_is_answered,
-            not_fresh_for=self._not_fresh_for(entry, publication.outcome, now=now),
+            not_fresh_for=not_fresh_for(entry, publication.outcome, now=now, monotonic=monotonic),
             restarts=followed.restarts if followed else None,
             ca_config_map=followed.ca_config_map if followed else None,
             not_retained=entry.published.not_retained,
+            late=comes_late(reads),
         )
         return await self._reporter.report(entry, result, now=now)
-
-    def _not_fresh_for(self, entry: Entry, outcome: Outcome, *, now: datetime) -> timedelta:
-        state, monotonic = entry.published, self._clock.monotonic()
-        if isinstance(outcome, Published):
-            state.not_fresh_since = None
-            return timedelta()
-        if state.not_fresh_since is None:
-            # After a restart the status alone knows, by a clock that may have jumped.
-            state.not_fresh_since = monotonic - entry.status.not_fresh_for(now).total_seconds()
-        return timedelta(seconds=monotonic - state.not_fresh_since)
 
 
 def _record_failure(entry: Entry, reference: Reference, cause: Cause, *, account: Account, store: Store) -> None:

@@ -582,17 +582,32 @@ async def test_a_new_resource_that_waits_for_a_short_budget_says_so_and_then_is_
     assert bench.says(ConditionType.RECONCILING, second) == (False, "Synced")
 
 
-async def test_a_read_that_waits_again_and_again_says_so_after_a_while(bench: Bench) -> None:
-    await bench.reconcile()
+def others_use_the_token(bench: Bench) -> None:
     budget = bench.account._reader.budget
-    for waited, after in ((0, 60), (5, 5), (10, 5)):
-        bench.clock.advance(after)
-        budget.seconds_until(bench.clock())
-        budget._left = -5.0  # others use the token, too
+    budget.seconds_until(bench.clock())
+    budget._left = -5.0
+
+
+async def test_a_first_read_that_waits_again_and_again_says_so_after_a_while(bench: Bench) -> None:
+    for waited in (0, 5, 10):
+        others_use_the_token(bench)
         wait = await bench.reconcile()
         assert wait is not None
         assert 0 < wait < SAID_AFTER
-        assert bench.fresh == ((True, "Synced") if waited < SAID_AFTER else (False, "RateLimited"))
+        assert bench.fresh_of(KEY) == (None if waited < SAID_AFTER else (False, "RateLimited"))
+        bench.clock.advance(5)
+
+
+async def test_a_read_that_waits_again_and_again_says_so_once_its_answer_is_too_old(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.clock.advance(60)
+    for age in (60, 65, 70, 75, 80):
+        others_use_the_token(bench)
+        wait = await bench.reconcile()
+        assert wait is not None
+        assert 0 < wait < SAID_AFTER
+        assert bench.fresh == ((True, "Synced") if age < 60 * LATE else (False, "RateLimited"))
+        bench.clock.advance(5)
 
 
 async def test_a_read_that_waits_because_of_a_bug_does_not_blame_the_rate_limit(
@@ -605,7 +620,7 @@ async def test_a_read_that_waits_because_of_a_bug_does_not_blame_the_rate_limit(
         return Queued(seconds=SAID_AFTER, what="the cluster", why=UpstreamUnavailable("It keeps ending."))
 
     monkeypatch.setattr(bench.account, "read", queued)
-    await bench.refresh()
+    await bench.refresh(after=60 * LATE)
     assert (bench.fresh, bench.ready) == ((False, "UpstreamUnavailable"), (True, "Synced"))
     monkeypatch.undo()
     while bench.fresh != (True, "Synced"):

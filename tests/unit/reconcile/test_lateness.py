@@ -1,0 +1,154 @@
+"""Reads that the rate limit delays: said once they are late, and for as long as they come late. No status flips with each."""
+
+import asyncio
+
+import pytest
+
+from dbclusterref.digitalocean.cache import LATE
+from dbclusterref.reconcile.conditions import HEARTBEAT
+from dbclusterref.reconcile.workqueue import WorkQueue
+from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.status import ConditionType
+from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec
+from tests.support.builders import KEY, TOKEN, a_cluster, reference_body, secret_body
+from tests.support.fake_digitalocean import FakeUpstream
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.fake_time import LoopClock, in_fake_time
+
+INTERVAL = 60.0
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    bench = a_bench()
+    await bench.reconcile()
+    bench.forget_writes()
+    return bench
+
+
+def one_request_takes(bench: Bench, seconds: float) -> None:
+    budget = bench.account._reader.budget
+    budget.seconds_until(bench.clock())
+    budget._left = 1 - seconds * budget.pace
+
+
+async def read_late(bench: Bench, *, late: float = 100.0) -> None:
+    """One refresh whose read has to wait: it is due after an interval, and comes so many seconds after the former."""
+    read_at = bench.entry().reads.answered_at
+    assert read_at is not None
+    bench.clock.advance(INTERVAL)
+    one_request_takes(bench, late - INTERVAL)
+    wait = await bench.reconcile()
+    while bench.entry().reads.answered_at == read_at:
+        assert wait
+        wait = await bench.refresh(after=wait)
+    assert bench.entry().reads.answered_at == pytest.approx(read_at + late, abs=0.1)
+
+
+async def test_a_read_that_waits_is_not_late_while_its_answer_is_young_enough(bench: Bench) -> None:
+    for _ in range(5):
+        await read_late(bench, late=LATE * INTERVAL - 1)
+    assert bench.kubernetes.writes == []
+    assert bench.fresh == (True, "Synced")
+
+
+async def test_a_read_that_waits_is_told_when_its_answer_is_too_old(bench: Bench) -> None:
+    bench.clock.advance(INTERVAL)
+    one_request_takes(bench, 300)
+    assert await bench.reconcile() == (LATE - 1) * INTERVAL
+    assert bench.fresh == (True, "Synced")
+    await bench.refresh(after=(LATE - 1) * INTERVAL)
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "RateLimited"))
+
+
+async def test_late_reads_are_told_once_and_a_rotation_is_written_meanwhile(bench: Bench) -> None:
+    await read_late(bench)
+    assert bench.fresh == (False, "RateLimited"), "it has come, and late"
+    bench.forget_writes()
+    for _ in range(10):
+        await read_late(bench)
+        assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "RateLimited"))
+    assert bench.kubernetes.writes == [], "nothing flips"
+    bench.rotate("pw-2", version="18")
+    await read_late(bench)
+    assert bench.password == "pw-2"
+    assert "pg 18" in bench.status().conditions[ConditionType.READY].message
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "RateLimited"))
+
+
+async def test_late_reads_are_over_when_one_comes_in_time(bench: Bench) -> None:
+    await read_late(bench)
+    assert bench.fresh == (False, "RateLimited")
+    await read_late(bench, late=INTERVAL + 5)
+    assert bench.fresh == (False, "RateLimited"), "it has waited, and came after its interval"
+    one_request_takes(bench, 0)
+    await bench.refresh(after=INTERVAL)
+    assert bench.fresh == (True, "Synced")
+
+
+async def test_a_refresh_that_a_person_requests_is_never_answered_late(bench: Bench) -> None:
+    await read_late(bench)
+    body = bench.kubernetes.references[KEY]
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
+    bench.kubernetes.put_reference(body)
+    one_request_takes(bench, 0)
+    await bench.refresh(after=2 * INTERVAL)
+    assert bench.status().last_handled_refresh_at == "now"
+    assert bench.fresh == (True, "Synced")
+
+
+async def test_replicas_that_are_read_late_are_no_delay_of_the_cluster(bench: Bench) -> None:
+    change_spec(bench, secret={"endpoints": ["Private", "Replicas"]})
+    one_request_takes(bench, 4)
+    await bench.reconcile()
+    assert bench.fresh == (False, "RateLimited"), "a first list that waits"
+    await bench.refresh(after=5)
+    assert bench.fresh == (True, "Synced"), "the cluster's answer is the same"
+
+
+async def test_a_secret_that_is_read_late_keeps_its_heartbeat_and_stays_ready_for_hours_also_after_a_restart(
+    bench: Bench,
+) -> None:
+    await read_late(bench)
+    bench.forget_writes()
+    start = bench.clock()
+    while bench.clock() - start < 2 * HEARTBEAT.total_seconds():
+        await read_late(bench)
+        assert bench.ready == (True, "Synced")
+    assert bench.kubernetes.writes == ["Status shop/orders-db"] * 2
+    again = bench.restarted()
+    one_request_takes(again, 2 * INTERVAL)
+    for _ in range(2):
+        await again.reconcile()
+        assert (again.ready, again.fresh) == ((True, "Synced"), (False, "RateLimited"))
+        again.clock.advance(LATE * INTERVAL)
+
+
+@in_fake_time
+async def test_references_whose_walks_take_too_long_are_told_once() -> None:
+    kubernetes, upstream = FakeKubernetes(), FakeUpstream(per_page=5)
+    kubernetes.put_secret(secret_body({"token": TOKEN}, key=TOKEN_SECRET))
+    keys = [ObjectKey("shop", f"db-{number}") for number in range(60)]
+    for number, key in enumerate(keys):
+        uuid = f"00000000-0000-4000-8000-{number:012d}"
+        upstream.clusters[uuid] = a_cluster(uuid=uuid)
+        kubernetes.put_reference(reference_body(key=key, uid=f"uid-{number}", clusterUUID=uuid))
+    bench = Bench(kubernetes, upstream, LoopClock())
+    queue = WorkQueue[ObjectKey]()
+    for key in keys:
+        queue.mark(key)
+    await bench.work(queue, seconds=300)
+    assert {bench.fresh_of(key) for key in keys} == {(True, "Synced")}
+    budget = bench.account._reader.budget
+    upstream.remaining = 20  # a walk of twelve pages takes two minutes
+    budget._left = 0.0
+    await bench.work(queue, seconds=600)
+    assert {bench.fresh_of(key) for key in keys} == {(False, "RateLimited")}
+    kubernetes.writes.clear()
+    await bench.work(queue, seconds=900)
+    assert kubernetes.writes == []
+    upstream.remaining = 4999
+    await bench.work(queue, seconds=300)
+    assert {bench.fresh_of(key) for key in keys} == {(True, "Synced")}
+    bench.account.close()
+    await asyncio.sleep(0)
