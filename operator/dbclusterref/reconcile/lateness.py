@@ -31,7 +31,8 @@ def still_late(reads: ReadState, *, read_at: float, interval: float, slowed: boo
     An answer that has waited, or whose walk is `slowed`, is in time only within the interval itself: around a single limit
     the status would change at every other read.
     """
-    if not comes_late(reads) or reads.answered_at is None:
+    # Nobody has asked during a suspension: how old the former answer is says nothing of the rate limit.
+    if not comes_late(reads) or reads.answered_at is None or reads.is_doubted:
         return None
     waited = slowed or reads.waiting_since is not None
     in_time = 0 < read_at - reads.answered_at <= interval * (1.0 if waited else LATE)

@@ -86,6 +86,18 @@ async def test_late_reads_are_over_when_one_comes_in_time(bench: Bench) -> None:
     assert bench.fresh == (True, "Synced")
 
 
+async def test_a_suspension_is_no_delay(bench: Bench) -> None:
+    await read_late(bench)
+    assert bench.fresh == (False, "RateLimited")
+    bench.clock.advance(1)
+    change_spec(bench, suspend=True)
+    await bench.reconcile()
+    bench.clock.advance(3600)
+    change_spec(bench, suspend=False)
+    await bench.reconcile()
+    assert bench.fresh == (True, "Synced")
+
+
 async def test_a_refresh_that_a_person_requests_is_never_answered_late(bench: Bench) -> None:
     await read_late(bench)
     body = bench.kubernetes.references[KEY]
