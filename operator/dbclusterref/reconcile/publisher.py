@@ -159,6 +159,16 @@ class Publisher:
             return Holds.THIS_SPEC if entry.status.is_true(ConditionType.READY) else Holds.FORMER_SPEC
         return Holds.THIS_SPEC if reference and live.spec_digest == spec_digest(reference) else Holds.FORMER_SPEC
 
+    async def is_in_place(self, entry: Entry, reference: Reference) -> bool:
+        """Return whether the Secret of this very spec is there, or made again when it is not."""
+        if entry.reads.packed_snapshot:
+            return True
+        try:
+            live = await self._live(reference.secret_key)
+        except SecretRefused:
+            return False
+        return live is not None and live.belongs_to(reference) and live.spec_digest in {"", spec_digest(reference)}
+
     def is_settled(self, entry: Entry, reference: Reference) -> bool:
         """Return whether nothing can be written before the next answer: the Secret is as it was made, from this very spec."""
         state = entry.published

@@ -217,8 +217,12 @@ class Reconciler:
     async def _read_upstream(self, entry: Entry, reference: Reference) -> None:
         """Read, and record in the entry what that taught."""
         reads, requested = entry.reads, entry.refresh_is_requested
+        serves_on = False
         try:
             observation = await self._observe(entry, reference)
+            if isinstance(observation, Waiting) and entry.was_served and not requested:
+                # After a restart there may be no Secret to serve on, whatever the status says.
+                serves_on = await self._publisher.is_in_place(entry, reference)
         finally:
             reads.under_way = False
         now, answered = self._clock.monotonic(), False
@@ -226,7 +230,7 @@ class Reconciler:
             case Waiting(seconds, what, why):
                 waited = reads.waits(seconds, now=now)
                 late_in = seconds_until_late(reads, now=now, interval=reference.refresh_interval)
-                if late_in and entry.was_served and not requested:
+                if late_in and serves_on:
                     reads.not_before = min(reads.not_before, now + late_in)
                 elif max(seconds, waited) >= SAID_AFTER:
                     reads.cause = reads.cause or why or queued(what)

@@ -9,6 +9,7 @@ from dbclusterref.reconcile.conditions import HEARTBEAT
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
+from dbclusterref.secret.state import SPEC_DIGEST
 from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec
 from tests.support.builders import KEY, TOKEN, a_cluster, reference_body, secret_body
 from tests.support.fake_digitalocean import FakeUpstream
@@ -84,6 +85,18 @@ async def test_late_reads_are_over_when_one_comes_in_time(bench: Bench) -> None:
     one_request_takes(bench, 0)
     await bench.refresh(after=INTERVAL)
     assert bench.fresh == (True, "Synced")
+
+
+@pytest.mark.parametrize("change", ["deleted", "of another spec"])
+async def test_after_a_restart_a_secret_that_is_not_there_does_not_pass_for_one_that_waits(bench: Bench, change: str) -> None:
+    if change == "deleted":
+        del bench.kubernetes.secrets[KEY]
+    else:
+        bench.kubernetes.secrets[KEY]["metadata"]["annotations"][SPEC_DIGEST] = "other"
+    again = bench.restarted()
+    one_request_takes(again, 300)
+    await again.reconcile()
+    assert (again.ready, again.fresh) == ((False, "RateLimited"), (False, "RateLimited"))
 
 
 async def test_a_suspension_is_no_delay(bench: Bench) -> None:
