@@ -13,10 +13,15 @@ from dbclusterref.reconcile.entry import Entry, ReadState
 from dbclusterref.resource.status import ConditionType
 
 
+def is_delayed(reads: ReadState) -> bool:
+    """Return whether the rate limit delays reads, of the cluster or of a part, and refuses none: answers come."""
+    return isinstance(reads.cause, RateLimited) and reads.cause.delayed
+
+
 def comes_late(reads: ReadState) -> bool:
     """Return whether the rate limit delays the reads of the cluster; that of a part alone is another matter."""
     only_a_part = reads.failures > 0 and reads.failed_at is None
-    return isinstance(reads.cause, RateLimited) and reads.cause.delayed and not only_a_part
+    return is_delayed(reads) and not only_a_part
 
 
 def seconds_until_late(reads: ReadState, *, now: float, interval: float) -> float:
@@ -45,8 +50,8 @@ def not_fresh_for(entry: Entry, outcome: Outcome, *, now: datetime, monotonic: f
     if isinstance(outcome, Published):
         state.not_fresh_since = None
         return timedelta()
-    if comes_late(reads) and reads.answered_at is not None:
-        # What comes late confirms it all the same.
+    if is_delayed(reads) and reads.answered_at is not None:
+        # What comes late, or without the part that waits, confirms it all the same.
         state.not_fresh_since = reads.answered_at
     elif state.not_fresh_since is None:
         # After a restart the status alone knows, by a clock that may have jumped. Of late reads it does not know the last: what

@@ -80,6 +80,17 @@ async def test_a_check_that_waits_for_long_is_told_and_a_rotation_is_written_on(
     assert bench.fresh == (True, "Synced")
 
 
+async def test_a_check_that_never_comes_leaves_ready_what_is_confirmed_each_time(bench: Bench) -> None:
+    for number in range(30):
+        bench.clock.advance(INTERVAL)
+        leave_in_the_budget(bench, requests=1)
+        bench.rotate(f"pw-{number}")
+        await bench.reconcile()
+        assert bench.password == f"pw-{number}"
+        assert bench.ready == (True, "Synced")
+    assert bench.fresh == (False, "RateLimited")
+
+
 async def test_a_requested_refresh_is_written_at_once_and_acknowledged_after_the_check(bench: Bench) -> None:
     bench.clock.advance(1)
     bench.rotate("pw-2")
