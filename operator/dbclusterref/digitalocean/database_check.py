@@ -40,7 +40,7 @@ class DatabaseChecks:
             # Behind every read that a Secret is made from: a place in front of those would be served by none of them.
             if follows and not self._turn.may_read(what, of=of, lane=lane, rank=Rank.LAST, wanted=wanted, behind=behind):
                 late = MISSING_MAX_AGE + LATE_INTERVALS * reference.refresh_interval
-                told = self._turn.is_late(what, wanted=wanted, after=late, since_restart=True)
+                told = self._turn.is_late(what, lane=lane, wanted=wanted, after=late, since_restart=True)
                 return queued(in_words(what)) if told else None
             await self._reader.database(reference.cluster_uuid, reference.database, of=of, wanted=wanted)
         except TokenInvalid:

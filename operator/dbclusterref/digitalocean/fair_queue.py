@@ -27,7 +27,7 @@ class Rank(IntEnum):
 
 @dataclass(slots=True)
 class _Line:
-    """Places in the order of their arrival: number and when each was last seen."""
+    """Places in the order of their arrival: number, when each was last seen, and when it came."""
 
     places: dict[Hashable, list[float]] = field(default_factory=dict)
     numbers: list[float] = field(default_factory=list)
@@ -40,7 +40,7 @@ class _Line:
         if place := self.places.get(what):
             place[1] = now
         else:
-            self.places[what] = [number, now]
+            self.places[what] = [number, now, now]
             self.numbers.append(number)
 
     def leave(self, what: Hashable) -> None:
@@ -48,7 +48,7 @@ class _Line:
             del self.numbers[bisect_left(self.numbers, place[0])]
 
     def prune(self, now: float) -> None:
-        for what in [what for what, (_, seen_at) in self.places.items() if now - seen_at > ABSENT]:
+        for what in [what for what, (_, seen_at, _) in self.places.items() if now - seen_at > ABSENT]:
             self.leave(what)
 
 
@@ -122,6 +122,15 @@ class FairQueue:
             for line in entry.lines:
                 line.leave(what)
             self._close_if_empty(lane)
+
+    def joined_at(self, lane: str, what: Hashable) -> float:
+        """Return since when a place is in the queue; minus infinity where it is not."""
+        entry = self._lanes.get(lane)
+        return (
+            max((line.places[what][2] for line in entry.lines if what in line.places), default=-math.inf)
+            if entry
+            else -math.inf
+        )
 
     def serve(self, lane: str, what: Hashable, *, requests: int) -> None:
         """Record that a lane makes so many requests for a place; whoever waits for the same elsewhere gets their answer."""

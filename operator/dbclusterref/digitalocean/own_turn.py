@@ -26,7 +26,7 @@ class OwnTurn:
         `behind` is how many requests go first, and `rank` the place of a read that nobody has requested.
         Raises the cause for which no request would be made, or which is the answer.
         """
-        place = (*what, type(wanted).__name__)
+        place = _place(what, wanted)
         if self._details.get(what, of=of, wanted=wanted) or self._reader.is_under_way(what, since=wanted.since):
             self._reader.queue.leave(lane, place)
             return True
@@ -34,16 +34,22 @@ class OwnTurn:
         rank = Rank.URGENT if isinstance(wanted, Requested) else rank
         return not self._reader.wait_for_turn(lane, place, rank=rank, behind=behind)
 
-    def is_late(self, what: What, *, wanted: Freshness, after: float, since_restart: bool) -> bool:
+    def is_late(self, what: What, *, lane: str, wanted: Freshness, after: float, since_restart: bool) -> bool:
         """Return whether to say that a read waits: a requested one at once, any other `after` so many seconds.
 
-        They count since the last answer, and `since_restart` where an earlier process may have had one.
+        They count since the last answer. `since_restart` says that there may have been one that is not kept: an earlier
+        process had it, or nobody has used it for long. They count since the read began to wait then.
         """
-        asked_at = self._details.asked_at(what)
-        since = max(asked_at, self._opened_at) if since_restart else asked_at
+        since = self._details.asked_at(what)
+        if since_restart and since == -inf:
+            since = max(self._opened_at, self._reader.queue.joined_at(lane, _place(what, wanted)))
         return isinstance(wanted, Requested) or self._now() - since > after
 
     def next_look(self, what: What, *, of: bytes, interval: float) -> float:
         """Return in how many seconds a read that waits should be looked at again; infinity where none does."""
         # A read was due at half an interval, and has not come: its place in the queue is kept only for a while.
         return inf if self._details.holds(what, of=of, max_age=interval / 2) else min(LOOK_AGAIN, interval)
+
+
+def _place(what: What, wanted: Freshness) -> What:
+    return (*what, type(wanted).__name__)

@@ -45,7 +45,7 @@ class ReplicaReads:
         try:
             if not self._turn.may_read(what, of=b"", lane=lane, rank=rank, wanted=wanted, behind=behind):
                 late = LATE_INTERVALS * reference.refresh_interval
-                told = self._turn.is_late(what, wanted=wanted, after=late, since_restart=bool(known))
+                told = self._turn.is_late(what, lane=lane, wanted=wanted, after=late, since_restart=bool(known))
                 return known, queued(in_words(what)) if told else None
             always_listed = engine in WITH_REPLICAS
             replicas = await self._reader.replicas(reference.cluster_uuid, always_listed=always_listed, wanted=wanted)

@@ -91,6 +91,19 @@ async def test_a_check_that_never_comes_leaves_ready_what_is_confirmed_each_time
     assert bench.fresh == (False, "RateLimited")
 
 
+async def test_a_check_whose_last_answer_was_forgotten_is_not_late_at_once() -> None:
+    bench = a_bench()
+    change_spec(bench, database="orders", refreshInterval="2h")
+    bench.upstream.databases.add("orders")
+    for _ in range(7):
+        await bench.refresh(after=7200)
+    bench.clock.advance(7200)
+    leave_in_the_budget(bench, requests=1)
+    await bench.reconcile()
+    assert asked(bench)[-1] == "cluster", "the check waits"
+    assert bench.fresh == (True, "Synced")
+
+
 async def test_a_requested_refresh_is_written_at_once_and_acknowledged_after_the_check(bench: Bench) -> None:
     bench.clock.advance(1)
     bench.rotate("pw-2")
