@@ -36,9 +36,16 @@ class Cause(Exception):
 
 
 class Transient(Cause):
-    """Ends without anybody acting: the last good Secret stays in service meanwhile."""
+    """Ends without anybody acting: the last good Secret stays in service meanwhile.
+
+    `delayed` says that reads come later than they should, and that none failed.
+    """
 
     stalled = False
+
+    def __init__(self, message: str, *, retry_after: float | None = None, delayed: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.delayed = delayed
 
 
 class Blocked(Cause):
@@ -54,16 +61,9 @@ class WaitingForCluster(Transient):
 
 
 class RateLimited(Transient):
-    """The token's request budget at DigitalOcean is used up.
-
-    `delayed` says that reads come later than they should, and that none was refused.
-    """
+    """The token's request budget at DigitalOcean is used up."""
 
     reason = "RateLimited"
-
-    def __init__(self, message: str, *, retry_after: float | None = None, delayed: bool = False) -> None:
-        super().__init__(message, retry_after=retry_after)
-        self.delayed = delayed
 
 
 class UpstreamUnavailable(Transient):
@@ -74,8 +74,10 @@ class UpstreamUnavailable(Transient):
 
     reason = "UpstreamUnavailable"
 
-    def __init__(self, message: str, *, retry_after: float | None = None, answered: bool = False) -> None:
-        super().__init__(message, retry_after=retry_after)
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, delayed: bool = False, answered: bool = False
+    ) -> None:
+        super().__init__(message, retry_after=retry_after, delayed=delayed)
         self.answered = answered
 
 

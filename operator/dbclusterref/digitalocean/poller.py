@@ -47,8 +47,8 @@ _SLOWED = (
     "or use fewer tools with one token."
 )
 _PAGE_BY_PAGE = (
-    "The operator is reading this API token's clusters from DigitalOcean, page by page, and has not come to this one yet. No "
-    "action required."
+    "The operator reads this API token's clusters from DigitalOcean page by page, and the pages come slowly, so the answer "
+    "about this cluster comes late. No action required."
 )
 
 
@@ -163,7 +163,7 @@ class Poller:
         """Return the cause to show for a long wait for a page; None where the rate limit holds the pages back."""
         now = self._now()
         held_back = max(self._next_page_at - now, self._reader.budget.seconds_until(now)) > 0
-        return self.why_unreliable() or (None if held_back else UpstreamUnavailable(_PAGE_BY_PAGE))
+        return self.why_unreliable() or (None if held_back else UpstreamUnavailable(_PAGE_BY_PAGE, delayed=True))
 
     async def read_individually(self, uuid: str, *, wanted: Freshness) -> ReadCluster:
         """Read one cluster beside the walk."""

@@ -22,6 +22,7 @@ from dbclusterref.errors import (
     TokenSecretMissing,
     TooLarge,
     UnconfirmedNotFound,
+    UpstreamUnavailable,
 )
 from dbclusterref.reconcile.conditions import SYNCED
 from dbclusterref.resource.ca_config_map import CaConfigMap
@@ -45,6 +46,8 @@ _OF_THIS_SIDE = (
 )
 """Causes that are found out here, at each try; every other one that waits for a person was an answer of DigitalOcean's."""
 _BY_ANSWER = {kind.reason: kind for kind in Blocked.__subclasses__() if kind not in _OF_THIS_SIDE}
+STILL_SAID_FOR = 60
+"""Seconds for which a resource whose read waits says that DigitalOcean did not answer the last. Then it says that it waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +159,11 @@ class ReadState:
         if self.waiting_since is None:
             self.waiting_since = now
         return now - self.waiting_since
+
+    def explain_wait(self, cause: Cause, *, waited: float) -> None:
+        """Record why this resource waits for its turn. What an answer said stands meanwhile; that none came, for a while."""
+        if self.cause is None or (isinstance(self.cause, UpstreamUnavailable) and waited >= STILL_SAID_FOR):
+            self.cause = cause
 
     def succeeded(self, snapshot: Snapshot, *, due_at: float, late: Cause | None = None) -> None:
         """Record a read that made a complete Secret; `late` is why it came late."""

@@ -7,19 +7,19 @@ comes late each time is therefore said once, and not at every read.
 from datetime import datetime, timedelta
 
 from dbclusterref.digitalocean.cache import LATE
-from dbclusterref.errors import Cause, RateLimited
+from dbclusterref.errors import Cause, Transient
 from dbclusterref.reconcile.conditions import Outcome, Published
 from dbclusterref.reconcile.entry import Entry, ReadState
 from dbclusterref.resource.status import ConditionType
 
 
 def is_delayed(reads: ReadState) -> bool:
-    """Return whether the rate limit delays reads, of the cluster or of a part, and refuses none: answers come."""
-    return isinstance(reads.cause, RateLimited) and reads.cause.delayed
+    """Return whether reads, of the cluster or of a part, come late and none fails: the rate limit or slow pages delay them."""
+    return isinstance(reads.cause, Transient) and reads.cause.delayed
 
 
 def comes_late(reads: ReadState) -> bool:
-    """Return whether the rate limit delays the reads of the cluster; that of a part alone is another matter."""
+    """Return whether the reads of the cluster come late; that of a part alone is another matter."""
     only_a_part = reads.failures > 0 and reads.failed_at is None
     return is_delayed(reads) and not only_a_part
 
@@ -54,8 +54,8 @@ def not_fresh_for(entry: Entry, outcome: Outcome, *, now: datetime, monotonic: f
         # What comes late, or without the part that waits, confirms it all the same.
         state.not_fresh_since = reads.answered_at
     elif state.not_fresh_since is None:
-        # After a restart the status alone knows, by a clock that may have jumped. Of late reads it does not know the last: what
-        # an earlier process called ready was confirmed not long before.
+        # After a restart the status alone knows, by a clock that may have jumped. It does not know when late reads were last
+        # answered: what an earlier process called ready was confirmed not long before.
         confirmed = comes_late(reads) and entry.status.is_true(ConditionType.READY)
         known = timedelta() if confirmed else entry.status.not_fresh_for(now)
         state.not_fresh_since = monotonic - known.total_seconds()

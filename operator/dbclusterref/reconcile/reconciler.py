@@ -233,7 +233,7 @@ class Reconciler:
                 if late_in and serves_on:
                     reads.not_before = min(reads.not_before, now + late_in)
                 elif max(seconds, waited) >= SAID_AFTER:
-                    reads.cause = reads.cause or why or queued(what)
+                    reads.explain_wait(why or queued(what), waited=waited)
                 return
             case Read(rendition, next_in, unread, slowed):
                 if unread:

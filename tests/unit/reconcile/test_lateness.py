@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from dbclusterref.digitalocean.cache import LATE
+from dbclusterref.digitalocean.model import ClusterPage
+from dbclusterref.digitalocean.rate_limit import ObserveReply
 from dbclusterref.reconcile.conditions import HEARTBEAT
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
@@ -175,5 +177,33 @@ async def test_references_whose_walks_take_too_long_are_told_once() -> None:
     upstream.remaining = 4999
     await bench.work(queue, seconds=300)
     assert {bench.fresh_of(key) for key in keys} == {(True, "Synced")}
+    bench.account.close()
+    await asyncio.sleep(0)
+
+
+class SlowPages(FakeUpstream):
+    async def get_page(self, token: str, after: str | None, *, known: ClusterPage | None, observe: ObserveReply) -> ClusterPage:
+        await asyncio.sleep(10)
+        return await super().get_page(token, after, known=known, observe=observe)
+
+
+@in_fake_time
+async def test_slow_pages_are_told_once_and_not_at_each_walk() -> None:
+    kubernetes, upstream = FakeKubernetes(), SlowPages(per_page=5)
+    kubernetes.put_secret(secret_body({"token": TOKEN}, key=TOKEN_SECRET))
+    keys = [ObjectKey("shop", f"db-{number}") for number in range(60)]
+    for number, key in enumerate(keys):
+        uuid = f"00000000-0000-4000-8000-{number:012d}"
+        upstream.clusters[uuid] = a_cluster(uuid=uuid)
+        kubernetes.put_reference(reference_body(key=key, uid=f"uid-{number}", clusterUUID=uuid))
+    bench, queue = Bench(kubernetes, upstream, LoopClock()), WorkQueue[ObjectKey]()
+    for key in keys:
+        queue.mark(key)
+    await bench.work(queue, seconds=600)
+    kubernetes.writes.clear()
+    await bench.work(queue, seconds=900)
+    assert kubernetes.writes == []
+    assert {bench.fresh_of(key) for key in keys} == {(False, "UpstreamUnavailable")}
+    assert {bench.status(key).is_true(ConditionType.READY) for key in keys} == {True}
     bench.account.close()
     await asyncio.sleep(0)

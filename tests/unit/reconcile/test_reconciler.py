@@ -14,6 +14,7 @@ from dbclusterref.digitalocean.planner import Plan
 from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.metrics import CAUSES
 from dbclusterref.reconcile.conditions import STALE_AT_LEAST
+from dbclusterref.reconcile.entry import STILL_SAID_FOR
 from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
@@ -608,6 +609,28 @@ async def test_a_read_that_waits_again_and_again_says_so_once_its_answer_is_too_
         assert 0 < wait < SAID_AFTER
         assert bench.fresh == ((True, "Synced") if age < 60 * LATE else (False, "RateLimited"))
         bench.clock.advance(5)
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_read_that_failed_and_waits_long_for_its_turn_says_no_longer_that_it_failed(
+    bench: Bench, *, served: bool
+) -> None:
+    if served:
+        await bench.reconcile()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("DigitalOcean answered 503.")
+    await bench.refresh(after=60 if served else 0)
+    assert bench.fresh == (False, "UpstreamUnavailable")
+    bench.upstream.trouble.clear()
+    bench.clock.advance(60)
+    for waited in range(0, STILL_SAID_FOR + 20, 5):
+        others_use_the_token(bench)
+        await bench.reconcile()
+        assert bench.fresh == (False, "UpstreamUnavailable" if waited < STILL_SAID_FOR else "RateLimited")
+        bench.clock.advance(5)
+    assert bench.says(ConditionType.READY)[0] is served
+    for _ in range(10):
+        await bench.refresh(after=30)
+    assert bench.fresh == (True, "Synced")
 
 
 async def test_a_read_that_waits_because_of_a_bug_does_not_blame_the_rate_limit(
