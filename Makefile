@@ -23,8 +23,8 @@ up: setup ## the demo's world left running, with lines to paste in another termi
 node: setup ## a real Kubernetes node with the operator's image on it, left running (root on Linux)
 	@$(PY) -m sandbox.node up --operator
 
-test: setup .programs ## every test
-	@$(PY) -m pytest $(ARGS)
+test: setup .programs ## every test, in two lanes side by side (ARGS="-k name": those, in one)
+	@$(PY) -m $(if $(ARGS),pytest $(ARGS),tools.lanes)
 
 check: .venv/.ready ## format, lint, types, wings, words, docs, workflows, unit tests with coverage: about a minute on two free cores
 	@tools/check.sh
