@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 from tools.environments import ROOT
 
-FIRST = ("chaos", "clients", "deploy", "monitoring", "node", "sandbox", "tools")
+FIRST = ("chaos", "clients", "deploy", "fuzz", "monitoring", "node", "sandbox", "tools", "unit")
 """The second lane runs all the rest, so that no folder can be forgotten."""
 PAUSE_SECONDS = 0.2
 
