@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -53,16 +53,16 @@ def render(reports: Sequence[Path]) -> list[str]:
     """Return a line for each lane, with the seconds that each folder of its tests took."""
     lines = []
     for report in reports:
-        seconds: Counter[str] = Counter()
+        seconds = defaultdict[str, float](float)
         for case in ET.fromstring(report.read_text()).iter("testcase") if report.is_file() else ():  # noqa: S314 - our own pytest's
             folder = case.get("classname", "").split(".")[1:2]
-            seconds[folder[0] if folder else "others"] += float(case.get("time", "0"))  # type: ignore[assignment]
-        shown = ", ".join(f"{name} {took:.0f}" for name, took in seconds.most_common())
+            seconds[folder[0] if folder else "others"] += float(case.get("time", "0"))
+        shown = ", ".join(f"{name} {took:.0f}" for name, took in sorted(seconds.items(), key=lambda one: -one[1]))
         lines.append(f"{report.stem} lane: {sum(seconds.values()):.0f} s ({shown or 'no report'})")
     return lines
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> int:
+def _wait(process: subprocess.Popen[bytes]) -> int:
     while True:
         try:
             return process.wait()
@@ -70,7 +70,7 @@ def _wait(process: "subprocess.Popen[bytes]") -> int:
             continue
 
 
-def _follow(output: Path, process: "subprocess.Popen[bytes]") -> None:
+def _follow(output: Path, process: subprocess.Popen[bytes]) -> None:
     with output.open() as lines:
         while True:
             try:

@@ -1,6 +1,7 @@
 """One operator process in memory: a reconciler over an API server and an upstream that outlive it."""
 
 import asyncio
+import copy
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,7 +25,7 @@ from dbclusterref.reconcile.reporter import Reporter
 from dbclusterref.reconcile.restarter import Restarter
 from dbclusterref.reconcile.store import Store
 from dbclusterref.reconcile.workqueue import WorkQueue
-from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey, version_of
+from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
 from dbclusterref.resource.status import ConditionType, Status
 from tests.support.builders import KEY, TOKEN, UUID, Body, a_cluster, reference_body, secret_body
 from tests.support.fake_digitalocean import FakeUpstream
@@ -230,6 +231,13 @@ def changed(body: Body, **spec: object) -> Body:
 
 def change_spec(bench: Bench, **spec: object) -> None:
     bench.kubernetes.put_reference(changed(bench.kubernetes.references[KEY], **spec))
+
+
+def request_refresh(bench: Bench, value: str = "now") -> None:
+    """Annotate the reference as `kubectl annotate` would."""
+    body = copy.deepcopy(bench.kubernetes.references[KEY])
+    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: value}
+    bench.kubernetes.put_reference(body)
 
 
 def set_value(name: str, value: str) -> Callable[[Body], None]:

@@ -125,12 +125,8 @@ class FairQueue:
 
     def joined_at(self, lane: str, what: Hashable) -> float:
         """Return since when a place is in the queue; minus infinity where it is not."""
-        entry = self._lanes.get(lane)
-        return (
-            max((line.places[what][2] for line in entry.lines if what in line.places), default=-math.inf)
-            if entry
-            else -math.inf
-        )
+        lines = entry.lines if (entry := self._lanes.get(lane)) else ()
+        return next((line.places[what][2] for line in lines if what in line.places), -math.inf)
 
     def serve(self, lane: str, what: Hashable, *, requests: int) -> None:
         """Record that a lane makes so many requests for a place; whoever waits for the same elsewhere gets their answer."""

@@ -92,13 +92,13 @@ class Store:
             return None
         known = self._entries.get(identity.key)
         # kopf keeps order within one UID only: the former object's last words may come after its successor's first.
-        is_newer = known is None or _supersedes(version, known.resource_version, instead_of=instead_of)
+        supersedes = known is None or _supersedes(version, known.resource_version, instead_of=instead_of)
         if known and known.identity == identity:
             if not self._has_room_now(known, body):
-                return self._take_status(known, Status.from_body(body), version=version) if is_newer else None
+                return self._take_status(known, Status.from_body(body), version=version) if supersedes else None
             # What had no room is as it was when others have made room for it.
-            is_newer = is_newer or version == known.resource_version
-        return self._take_spec(body, identity=identity, version=version, listed=listed) if is_newer else None
+            supersedes = supersedes or version == known.resource_version
+        return self._take_spec(body, identity=identity, version=version, listed=listed) if supersedes else None
 
     def observe_secret(
         self, body: Mapping[str, object], *, gone: bool = False, instead_of: str | None = None, in_advance: bool = False

@@ -8,10 +8,10 @@ import pytest
 
 from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import KubernetesError
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.timing import Timing
-from tests.support.bench import Bench, a_bench, change_spec
+from tests.support.bench import Bench, a_bench, change_spec, request_refresh
 from tests.support.builders import KEY, PEM, UUID, Body, a_cluster
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_time import settle
@@ -116,9 +116,7 @@ async def test_what_others_did_to_it_is_repaired(bench: Bench, *, gone: bool, re
     else:
         bench.kubernetes.config_maps[BUNDLE]["data"]["ca.crt"] = "theirs"
     if refresh:
-        body = copy.deepcopy(bench.kubernetes.references[KEY])
-        body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-        bench.kubernetes.put_reference(body)
+        request_refresh(bench)
         await bench.reconcile()
     else:
         await after_the_next_look(bench)
@@ -149,9 +147,7 @@ async def test_another_ca_is_written_at_once(bench: Bench) -> None:
     await bench.reconcile()
     bench.upstream.cas[UUID] = NEW_CA
     bench.clock.advance(60)
-    body = copy.deepcopy(bench.kubernetes.references[KEY])
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     await bench.reconcile()
     assert bench.kubernetes.config_maps[BUNDLE]["data"] == {"ca.crt": NEW_CA.decode()}
     assert "ConfigMapUpdated" in bench.event_reasons

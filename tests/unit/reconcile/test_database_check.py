@@ -4,8 +4,7 @@ import pytest
 
 from dbclusterref.digitalocean.own_turn import LATE_INTERVALS
 from dbclusterref.errors import UpstreamUnavailable
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
-from tests.support.bench import Bench, a_bench, change_spec
+from tests.support.bench import Bench, a_bench, change_spec, request_refresh
 from tests.support.builders import KEY
 
 INTERVAL = 60.0
@@ -107,9 +106,7 @@ async def test_a_check_whose_last_answer_was_forgotten_is_not_late_at_once() -> 
 async def test_a_requested_refresh_is_written_at_once_and_acknowledged_after_the_check(bench: Bench) -> None:
     bench.clock.advance(1)
     bench.rotate("pw-2")
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     leave_in_the_budget(bench, requests=2)
     await bench.reconcile()
     assert asked(bench) == ["cluster", "ca"]

@@ -9,10 +9,10 @@ from dbclusterref.digitalocean.model import ClusterPage
 from dbclusterref.digitalocean.rate_limit import ObserveReply
 from dbclusterref.reconcile.conditions import HEARTBEAT
 from dbclusterref.reconcile.workqueue import WorkQueue
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import SPEC_DIGEST
-from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec
+from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec, request_refresh
 from tests.support.builders import KEY, TOKEN, a_cluster, reference_body, secret_body
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_kubernetes import FakeKubernetes
@@ -115,9 +115,7 @@ async def test_a_suspension_is_no_delay(bench: Bench) -> None:
 
 async def test_a_refresh_that_a_person_requests_is_never_answered_late(bench: Bench) -> None:
     await read_late(bench)
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     one_request_takes(bench, 0)
     await bench.refresh(after=2 * INTERVAL)
     assert bench.status().last_handled_refresh_at == "now"
@@ -151,19 +149,23 @@ async def test_a_secret_that_is_read_late_keeps_its_heartbeat_and_stays_ready_fo
         again.clock.advance(LATE * INTERVAL)
 
 
-@in_fake_time
-async def test_references_whose_walks_take_too_long_are_told_once() -> None:
-    kubernetes, upstream = FakeKubernetes(), FakeUpstream(per_page=5)
+def sixty_references(upstream: FakeUpstream) -> tuple[Bench, WorkQueue[ObjectKey], list[ObjectKey]]:
+    """A reference to each of sixty clusters, all of them marked."""
+    kubernetes, queue = FakeKubernetes(), WorkQueue[ObjectKey]()
     kubernetes.put_secret(secret_body({"token": TOKEN}, key=TOKEN_SECRET))
     keys = [ObjectKey("shop", f"db-{number}") for number in range(60)]
     for number, key in enumerate(keys):
         uuid = f"00000000-0000-4000-8000-{number:012d}"
         upstream.clusters[uuid] = a_cluster(uuid=uuid)
         kubernetes.put_reference(reference_body(key=key, uid=f"uid-{number}", clusterUUID=uuid))
-    bench = Bench(kubernetes, upstream, LoopClock())
-    queue = WorkQueue[ObjectKey]()
-    for key in keys:
         queue.mark(key)
+    return Bench(kubernetes, upstream, LoopClock()), queue, keys
+
+
+@in_fake_time
+async def test_references_whose_walks_take_too_long_are_told_once() -> None:
+    upstream = FakeUpstream(per_page=5)
+    bench, queue, keys = sixty_references(upstream)
     await bench.work(queue, seconds=300)
     assert {bench.fresh_of(key) for key in keys} == {(True, "Synced")}
     budget = bench.account._reader.budget
@@ -171,9 +173,9 @@ async def test_references_whose_walks_take_too_long_are_told_once() -> None:
     budget._left = 0.0
     await bench.work(queue, seconds=600)
     assert {bench.fresh_of(key) for key in keys} == {(False, "RateLimited")}
-    kubernetes.writes.clear()
+    bench.kubernetes.writes.clear()
     await bench.work(queue, seconds=900)
-    assert kubernetes.writes == []
+    assert bench.kubernetes.writes == []
     upstream.remaining = 4999
     await bench.work(queue, seconds=300)
     assert {bench.fresh_of(key) for key in keys} == {(True, "Synced")}
@@ -189,20 +191,11 @@ class SlowPages(FakeUpstream):
 
 @in_fake_time
 async def test_slow_pages_are_told_once_and_not_at_each_walk() -> None:
-    kubernetes, upstream = FakeKubernetes(), SlowPages(per_page=5)
-    kubernetes.put_secret(secret_body({"token": TOKEN}, key=TOKEN_SECRET))
-    keys = [ObjectKey("shop", f"db-{number}") for number in range(60)]
-    for number, key in enumerate(keys):
-        uuid = f"00000000-0000-4000-8000-{number:012d}"
-        upstream.clusters[uuid] = a_cluster(uuid=uuid)
-        kubernetes.put_reference(reference_body(key=key, uid=f"uid-{number}", clusterUUID=uuid))
-    bench, queue = Bench(kubernetes, upstream, LoopClock()), WorkQueue[ObjectKey]()
-    for key in keys:
-        queue.mark(key)
+    bench, queue, keys = sixty_references(SlowPages(per_page=5))
     await bench.work(queue, seconds=600)
-    kubernetes.writes.clear()
+    bench.kubernetes.writes.clear()
     await bench.work(queue, seconds=900)
-    assert kubernetes.writes == []
+    assert bench.kubernetes.writes == []
     assert {bench.fresh_of(key) for key in keys} == {(False, "UpstreamUnavailable")}
     assert {bench.status(key).is_true(ConditionType.READY) for key in keys} == {True}
     bench.account.close()

@@ -8,10 +8,10 @@ import pytest
 from dbclusterref.digitalocean.demand import Routine
 from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import KubernetesError, TokenInvalid, UpstreamUnavailable
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import ADOPT, REVISION
-from tests.support.bench import RENAMED, Bench, a_bench, change_spec
+from tests.support.bench import RENAMED, Bench, a_bench, change_spec, request_refresh
 from tests.support.builders import (
     KEY,
     OTHER_UUID,
@@ -213,9 +213,7 @@ async def test_a_requested_refresh_reads_the_pool_too(bench: Bench) -> None:
     change_spec(bench, pool="orders-pool")
     await bench.reconcile()
     bench.upstream.pools["orders-pool"] = a_pool(password="pw-2")
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     await bench.reconcile()
     assert bench.password == "pw-2"
 

@@ -4,10 +4,9 @@ import pytest
 
 from dbclusterref.digitalocean.replicas import not_listed
 from dbclusterref.errors import Forbidden, RateLimited, UnconfirmedNotFound, UpstreamUnavailable
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
 from dbclusterref.resource.status import ConditionType
-from tests.support.bench import Bench, a_bench, change_spec
-from tests.support.builders import CANARY, KEY, replica_body
+from tests.support.bench import Bench, a_bench, change_spec, request_refresh
+from tests.support.builders import CANARY, replica_body
 
 FAILURES = [UpstreamUnavailable("Down."), RateLimited("Slow."), Forbidden("No.")]
 TWO = "private-read-1-orders.db.example.com:25060,private-read-2-orders.db.example.com:25060"
@@ -154,9 +153,7 @@ async def test_a_cluster_of_an_unknown_engine_without_replicas_is_served_with_it
         await bench.refresh()
         assert bench.kubernetes.data()["password"] == f"pw-{number}"
         assert (bench.ready, bench.fresh) == ((True, "Synced"), (True, "Synced"))
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     await bench.refresh(after=1.0)
     assert bench.status().last_handled_refresh_at == "now"
 
@@ -201,9 +198,7 @@ async def test_a_requested_refresh_is_acknowledged_only_when_the_replicas_were_r
     bench.clock.advance(1)
     bench.upstream.replicas = [replica_body("read-3")]
     bench.rotate("pw-2")
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     leave_in_the_budget(bench, requests=2)
     await bench.reconcile()
     assert bench.password == "pw-2", "the cluster and its CA have been read"

@@ -20,7 +20,7 @@ from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import ADOPT, REVISION
-from tests.support.bench import RENAMED, Bench, a_bench, change_spec, set_value
+from tests.support.bench import RENAMED, Bench, a_bench, change_spec, request_refresh, set_value
 from tests.support.builders import (
     KEY,
     OTHER_UUID,
@@ -165,9 +165,7 @@ async def test_a_change_that_no_pod_sees_reaches_the_status_alone(bench: Bench) 
 async def test_a_requested_refresh_is_read_at_once_and_acknowledged(bench: Bench) -> None:
     await bench.reconcile()
     bench.rotate("pw-2")
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     await settle()
     assert bench.marked == {KEY}
     await bench.reconcile()
@@ -653,9 +651,7 @@ async def test_a_read_that_waits_because_of_a_bug_does_not_blame_the_rate_limit(
 async def test_a_forced_refresh_that_waits_says_so_and_is_acknowledged_only_when_it_was_read(bench: Bench) -> None:
     await bench.reconcile()
     use_up(bench)
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     await bench.reconcile()
     assert (bench.fresh, bench.ready) == ((False, "RateLimited"), (True, "Synced"))
     assert bench.status().last_handled_refresh_at == ""
@@ -986,9 +982,7 @@ async def test_a_cluster_that_was_not_found_is_not_called_synced_by_what_a_page_
     bench.clock.advance(5)
     del bench.upstream.clusters[UUID]
     bench.account._poller._plan = Plan(sweep_every=54.0, covers=10.0, per_second=0.0)
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     await bench.reconcile()
     assert bench.fresh == (False, "ClusterNotFound")
     for _ in range(3):
@@ -999,9 +993,7 @@ async def test_a_cluster_that_was_not_found_is_not_called_synced_by_what_a_page_
 
 async def test_a_refresh_that_was_requested_before_the_answer_was_doubted_is_no_answer_to_the_doubt(bench: Bench) -> None:
     await bench.reconcile()
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     await settle()
     reads, now = bench.entry().reads, bench.clock()
     reads.request, reads.doubted_at = ("now", now - 5), now + 1

@@ -3,9 +3,8 @@
 import pytest
 
 from dbclusterref.errors import Cause, Forbidden, RateLimited, TokenInvalid, UpstreamUnavailable
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT
-from tests.support.bench import Bench, a_bench, change_spec
-from tests.support.builders import KEY, PEM, UUID, a_pool, reference_body
+from tests.support.bench import Bench, a_bench, change_spec, request_refresh
+from tests.support.builders import PEM, UUID, a_pool, reference_body
 from tests.support.fake_time import settle
 
 
@@ -16,9 +15,7 @@ def bench() -> Bench:
 
 async def ask_for_refresh(bench: Bench, value: str = "now") -> None:
     bench.clock.advance(1)
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: value}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench, value)
     await settle()
 
 

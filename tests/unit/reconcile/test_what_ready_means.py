@@ -18,10 +18,10 @@ from dbclusterref.errors import (
     UpstreamUnavailable,
     UserNotFound,
 )
-from dbclusterref.resource.objects import REFRESH_REQUESTED_AT, ObjectKey
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import REVISION
-from tests.support.bench import RENAMED, Bench, a_bench, change_spec, set_value
+from tests.support.bench import RENAMED, Bench, a_bench, change_spec, request_refresh, set_value
 from tests.support.builders import KEY, PEM, TOKEN_SECRET, UUID, a_cluster, a_pool, reference_body, secret_body
 from tests.support.fake_time import settle
 
@@ -238,9 +238,7 @@ async def test_a_resource_that_is_suspended_before_its_first_read_is_stalled(ben
 
 async def test_a_suspended_resource_acknowledges_no_refresh(bench: Bench) -> None:
     change_spec(bench, suspend=True)
-    body = bench.kubernetes.references[KEY]
-    body["metadata"]["annotations"] = {REFRESH_REQUESTED_AT: "now"}
-    bench.kubernetes.put_reference(body)
+    request_refresh(bench)
     await bench.reconcile()
     assert bench.status().last_handled_refresh_at == ""
 
