@@ -32,7 +32,7 @@ class Requested:
     """Somebody requested a refresh: everything the Secret is made from is read again, the CA included.
 
     An answer that was asked for after `since` is fresh enough, and a CA after `ca_since` where that is another time: while a
-    part of the refresh cannot be read, the cluster is read as often as otherwise.
+    part of the refresh cannot be read, the cluster is read at least as often as otherwise.
     """
 
     since: float
