@@ -6,7 +6,7 @@ CONTEXT ?=
 SIZE ?= 100,1000,10000
 DIST ?= dist
 
-.PHONY: .programs help setup demo up node test check unit e2e chaos matrix pythons docs recording picture chart manifests image bench mutation audit format lock clean
+.PHONY: .programs .node help setup demo up node test check unit e2e chaos matrix pythons docs recording picture chart manifests image bench mutation audit format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ up: setup ## the demo's world left running, with lines to paste in another termi
 node: setup ## a real Kubernetes node with the operator's image on it, left running (root on Linux)
 	@$(PY) -m sandbox.node up --operator
 
-test: setup .programs ## every test, in two lanes side by side (ARGS="-k name": those, in one)
+test: setup .programs .node ## every test, in two lanes side by side (ARGS="-k name": those, in one)
 	@$(PY) -m $(if $(ARGS),pytest $(ARGS),tools.lanes)
 
 check: .venv/.ready ## format, lint, types, wings, words, docs, workflows, unit tests with coverage: about a minute on two free cores
@@ -82,8 +82,10 @@ clean: ## removes what `make setup` and the tools left in this folder (the binar
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
 
 .programs: setup
-	@$(PY) -m sandbox.binaries.helm >/dev/null
-	@$(PY) -m sandbox.binaries.flux >/dev/null
+	@$(PY) -m sandbox.binaries helm flux etcdutl verdicts >/dev/null
+
+.node: setup
+	@$(PY) -m sandbox.node prepare >/dev/null || [ $$? = 3 ]  # 3: no node can run here, and its tests say so
 
 .venv/.ready: requirements/dev.txt pyproject.toml tools/setup.sh
 	@tools/setup.sh --python-only

@@ -1,14 +1,9 @@
-"""Flux's kustomize-controller: built once, when a test needs it, from the module that `sandbox/flux` pins.
-
-`python -m sandbox.binaries.flux` brings it and prints its directory.
-"""
+"""Flux's kustomize-controller: built once, when a test needs it, from the module that `sandbox/flux` pins."""
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.binaries.assets import AssetsError
 from sandbox.binaries.compiled import Target, ensure_pinned
 from sandbox.progress import Say, say_on_stderr
 
@@ -31,11 +26,3 @@ def ensure_flux(*, environ: Mapping[str, str] = os.environ, say: Say = say_on_st
         say=say,
         copied={"crds": (PROGRAM.package, CRDS)},
     )
-
-
-if __name__ == "__main__":
-    try:
-        print(ensure_flux())
-    except AssetsError as error:
-        say_on_stderr(f"flux: {error}")
-        sys.exit(1)

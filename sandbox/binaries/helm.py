@@ -1,7 +1,4 @@
-"""Helm and helm-docs, for the tests of the chart and for its README: built once from the modules that `sandbox/helm` pins.
-
-`python -m sandbox.binaries.helm` brings them and prints their directory.
-"""
+"""Helm and helm-docs, for the tests of the chart and for its README: built once from the modules that `sandbox/helm` pins."""
 
 import os
 import platform
@@ -54,11 +51,3 @@ def _require_running(program: Path) -> None:
         subprocess.run([program, argument], capture_output=True, timeout=ANSWER_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise AssetsError(f"{program.name} was built but does not run here ({error})") from error
-
-
-if __name__ == "__main__":
-    try:
-        print(ensure_helm())
-    except (AssetsError, OSError) as error:
-        say_on_stderr(f"helm: {error}")
-        sys.exit(1)
