@@ -12,7 +12,7 @@ from dbclusterref.digitalocean.model import Connection, DatabaseCluster, Endpoin
 from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Replicas
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.errors import Cause, MissingScope, PasswordMissing, SettingsError
-from dbclusterref.reconcile.passwords import password_in
+from dbclusterref.reconcile.passwords import LONGEST_PASSWORD, password_in
 from dbclusterref.resource.objects import API_VERSION, KIND
 from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.rendering import render_secret
@@ -248,7 +248,9 @@ def _read_password(file: str, wanted: Reference) -> str:
         raise SettingsError("--password: the resource names no Secret for it; add spec.passwordSecretRef.")
     password = password_in(read_bytes(file))
     if not password:
-        raise SettingsError(f"--password: {file} must hold the password, one line of text.")
+        raise SettingsError(
+            f"--password: {file} must hold the password, one line of text of at most {LONGEST_PASSWORD} characters."
+        )
     return password
 
 

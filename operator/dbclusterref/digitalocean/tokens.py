@@ -16,6 +16,12 @@ MAX_AGE = 10.0
 """Seconds a token Secret's content is kept: as short as the shortest refresh interval, so that a rotated token works at the
 next read, and long enough that a namespace full of references asks once."""
 
+LONGEST_TOKEN = 2048
+"""Characters. DigitalOcean's have 71; each is sent with every request, and kept for as long as its account."""
+KEPT_AT_MOST = 4096
+"""Bytes of names and values, as the API has them. A larger Secret is read for each use: one may have a megabyte."""
+TYPE_SHOWN = 100
+"""Characters of a Secret's type that a message names; the API server takes any length."""
 
 KEYS_SHOWN = 5
 """How many keys of a Secret a message names."""
@@ -149,18 +155,24 @@ class Tokens:
                     f"spec.apiTokenSecretRef names. {how_to_grant_get(key, denied=error)}"
                 ) from None
             raise
-        kind = (secret or {}).get("type") or OPAQUE
+        kind = str((secret or {}).get("type") or OPAQUE)
         if kind != OPAQUE:
             # It holds credentials for something else, which must never be sent to DigitalOcean.
             raise TokenSecretMissing(
-                f"Secret {key.name} has the type {kind}, which was made for something else; its content is not used. Create a "
-                f"Secret of type {OPAQUE} with the API token and name it in spec.apiTokenSecretRef."
+                f"Secret {key.name} has the type {kind[:TYPE_SHOWN]}, which was made for something else; its content is not "
+                f"used. Create a Secret of type {OPAQUE} with the API token and name it in spec.apiTokenSecretRef."
             )
         data = (secret.get("data") or {}) if secret else None
         assert data is None or isinstance(data, Mapping)
         now = self._clock()
-        self._kept = {k: v for k, v in self._kept.items() if now - v.read_at < MAX_AGE} | {key: _Kept(data, now)}
+        self._kept = {k: v for k, v in self._kept.items() if now - v.read_at < MAX_AGE and k != key}
+        if data is None or _size_of(data) <= KEPT_AT_MOST:
+            self._kept[key] = _Kept(data, now)
         return data
+
+
+def _size_of(data: Mapping[str, object]) -> int:
+    return sum(len(name) + len(str(value)) for name, value in data.items())
 
 
 def _but_has(data: Mapping[str, object]) -> str:
@@ -169,10 +181,12 @@ def _but_has(data: Mapping[str, object]) -> str:
 
 def _usable(token: str, *, where: str) -> str:
     # What cannot stand in a header is no token, and must not reach an error message of the HTTP library.
-    if not token.isascii() or not token.isprintable() or " " in token:
+    fault = "" if token.isascii() and token.isprintable() and " " not in token else "spaces or special characters"
+    if len(token) > LONGEST_TOKEN:
+        fault = f"more than {LONGEST_TOKEN} characters"
+    if fault:
         raise TokenInvalid(
-            f"{where[0].upper()}{where[1:]} does not contain a valid API token (spaces or special characters); store only "
-            "the token itself."
+            f"{where[0].upper()}{where[1:]} does not contain a valid API token ({fault}); store only the token itself."
         )
     return token
 

@@ -9,6 +9,9 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference, SecretKeyRef
 from dbclusterref.resource.rights import how_to_grant_get
 
+LONGEST_PASSWORD = 1024
+"""Characters. Each reference keeps its password, and a Secret may have a megabyte."""
+
 _NOT_FOR_PASSWORDS = ("kubernetes.io/", "bootstrap.kubernetes.io/")
 _FOR_PASSWORDS = "kubernetes.io/basic-auth"
 
@@ -56,7 +59,8 @@ def _password(data: object, ref: SecretKeyRef) -> str:
         password = ""
     if not password:
         raise PasswordMissing(
-            f"Secret {ref.name} (spec.passwordSecretRef) must hold the password, one line of text, under the key {ref.key}."
+            f"Secret {ref.name} (spec.passwordSecretRef) must hold the password, one line of text of at most "
+            f"{LONGEST_PASSWORD} characters, under the key {ref.key}."
         )
     return password
 
@@ -67,4 +71,4 @@ def password_in(content: bytes) -> str:
         password = content.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         return ""
-    return password if password.isprintable() else ""
+    return password if len(password) <= LONGEST_PASSWORD and password.isprintable() else ""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dbclusterref.digitalocean.tokens import MAX_AGE, OperatorToken, Tokens
+from dbclusterref.digitalocean.tokens import LONGEST_TOKEN, MAX_AGE, OperatorToken, Tokens
 from dbclusterref.errors import AccessDenied, Cause, KubernetesError, TokenInvalid, TokenSecretForbidden, TokenSecretMissing
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
@@ -86,6 +86,15 @@ async def test_what_cannot_stand_in_a_header_is_no_token(kubernetes: FakeKuberne
     assert value not in shown(raised.value)
 
 
+async def test_what_is_too_long_for_a_token_is_never_sent_or_kept(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
+    put(kubernetes, token="t" * LONGEST_TOKEN, other="t" * (LONGEST_TOKEN + 1))
+    tokens = finder(kubernetes, clock)
+    assert await tokens.find(a_reference()) == "t" * LONGEST_TOKEN
+    with pytest.raises(TokenInvalid, match=rf"key other, .*more than {LONGEST_TOKEN} characters") as raised:
+        await tokens.find(a_reference(apiTokenSecretRef={"name": "do-token", "key": "other"}))
+    assert "ttt" not in shown(raised.value)
+
+
 @pytest.mark.parametrize("value", [b64encode(b"\xff\xfecanary").decode(), "canary!"])
 async def test_bytes_that_are_no_text_are_no_token(kubernetes: FakeKubernetes, clock: FakeClock, value: str) -> None:
     body = secret_body({}, key=TOKEN_SECRET)
@@ -126,6 +135,13 @@ async def test_a_secret_made_for_something_else_is_refused_and_never_sent(
     for word in ("Secret do-token", f"type {kind}", "Opaque", "spec.apiTokenSecretRef"):
         assert word in raised.value.message
     assert "canary" not in shown(raised.value)
+
+
+async def test_a_type_of_any_length_is_named_by_its_beginning(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
+    kubernetes.put_secret({**secret_body({"token": "x"}, key=TOKEN_SECRET), "type": "example.com/" + "x" * 900_000})
+    with pytest.raises(TokenSecretMissing, match=r"type example[.]com/xxx") as raised:
+        await finder(kubernetes, clock).find(a_reference())
+    assert len(raised.value.message) < 1000, "each reference keeps its cause"
 
 
 async def test_an_api_server_in_trouble_is_no_missing_token(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
@@ -193,6 +209,28 @@ async def test_what_is_no_longer_used_is_not_kept(kubernetes: FakeKubernetes, cl
     clock.advance(MAX_AGE)
     await tokens.find(a_reference(apiTokenSecretRef={"name": "second"}))
     assert list(tokens._kept) == [ObjectKey("shop", "second")]
+
+
+async def test_of_token_secrets_of_the_largest_size_nothing_is_kept(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
+    tokens = finder(kubernetes, clock)
+    for number in range(3):
+        name = f"large-{number}"
+        kubernetes.put_secret(secret_body({"token": name, "ballast": "x" * 700_000}, key=ObjectKey("shop", name)))
+        for _ in range(2):
+            assert await tokens.find(a_reference(apiTokenSecretRef={"name": name})) == name
+    assert kubernetes.calls == ["get_secret"] * 6, "read for each use"
+    assert len(repr([kept.data for kept in tokens._kept.values()])) < 1000
+
+
+async def test_what_was_kept_of_a_token_secret_does_not_outlast_its_growth(
+    kubernetes: FakeKubernetes, clock: FakeClock
+) -> None:
+    put(kubernetes, token="small")
+    tokens = finder(kubernetes, clock)
+    await tokens.find(a_reference())
+    put(kubernetes, token="new", ballast="x" * 700_000)
+    assert await tokens.find(a_reference(), fresh=True) == "new"
+    assert await tokens.find(a_reference()) == "new"
 
 
 # --- the operator's own ----------------------------------------------------------------------------------------------------

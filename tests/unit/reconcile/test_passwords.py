@@ -3,7 +3,7 @@ import base64
 import pytest
 
 from dbclusterref.errors import KubernetesError, PasswordMissing, PasswordSecretForbidden
-from dbclusterref.reconcile.passwords import Passwords
+from dbclusterref.reconcile.passwords import LONGEST_PASSWORD, Passwords
 from dbclusterref.resource.objects import ObjectKey
 from tests.support.builders import CANARY, Body, a_reference
 
@@ -37,6 +37,10 @@ async def test_a_password_is_found_beside_the_resource() -> None:
 async def test_another_key_is_taken_and_a_line_break_at_the_end_left_out() -> None:
     wanted = a_reference({"passwordSecretRef": {"name": "orders-password", "key": "mongo"}})
     assert await Passwords(holding(b"sesame\r\n", key="mongo")).find(wanted) == "sesame"
+
+
+async def test_a_password_of_the_greatest_length_is_taken() -> None:
+    assert await Passwords(holding(b"x" * LONGEST_PASSWORD)).find(a_reference(WANTED)) == "x" * LONGEST_PASSWORD
 
 
 async def test_a_reference_without_one_asks_nothing() -> None:
@@ -76,6 +80,7 @@ async def test_a_secret_that_was_made_for_something_else_is_refused(kind: str) -
         (holding(b"\n"), "must hold the password"),
         (holding(b"\xff" + CANARY.encode()), "must hold the password"),
         (holding(CANARY.encode() + b"\nevil=1"), "one line of text"),
+        (holding(CANARY.encode() * LONGEST_PASSWORD), f"at most {LONGEST_PASSWORD} characters"),
     ],
 )
 async def test_what_is_not_a_password_is_named_with_the_remedy(secrets: Secrets, says: str) -> None:
