@@ -277,10 +277,10 @@ class Account:
         """Return a sentence if the account's own task keeps dying."""
         return self._poller.problems()
 
-    def is_unused(self, *, since: float) -> bool:
-        """Return whether nobody has read through it since then, nor is due to: some references are read once a day."""
+    def is_idle(self) -> bool:
+        """Return whether nobody is to read through it: some references are read once a day."""
         self._poller.replan(self._now())
-        return self.used_at < since and not self._cache.demand
+        return not self._cache.demand and not self._poller.first_looks
 
     def release(self, still_reads: Callable[[ObjectKey, str], bool]) -> None:
         """Stop reading for the references of which `still_reads` says that they do not, or no longer, read a cluster."""

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from heapq import nlargest
 
 from dbclusterref.digitalocean.account import Account
 from dbclusterref.resource.objects import ObjectKey
+
+MOST_IDLE = 100
+"""Accounts that nobody reads through and that are kept all the same, those used last: who replaces a token again and again
+would otherwise fill the memory."""
 
 
 class Accounts:
@@ -45,11 +50,15 @@ class Accounts:
         return [problem for account in self._by_token.values() for problem in account.problems()]
 
     def drop_unused(self, *, since: float) -> None:
-        """Drop accounts that nobody reads through any more: rotated tokens and what was read with them."""
-        for token, account in list(self._by_token.items()):
-            if account.is_unused(since=since):
-                account.close()
-                del self._by_token[token]
+        """Drop accounts that nobody reads through any more: rotated tokens and what was read with them.
+
+        Those used since then are kept for a while, so that their rate limit is remembered: MOST_IDLE of them.
+        """
+        idle = [token for token, account in self._by_token.items() if account.is_idle()]
+        newest = set(nlargest(MOST_IDLE, idle, key=lambda token: self._by_token[token].used_at))
+        for token in idle:
+            if token not in newest or self._by_token[token].used_at < since:
+                self._by_token.pop(token).close()
 
     def release(self, still_reads: Callable[[int, ObjectKey, str], bool]) -> None:
         """Stop reading for the references of which `still_reads` says that they do not, or no longer, read a cluster.

@@ -1,7 +1,7 @@
 import pytest
 
 from dbclusterref.digitalocean.account import Account
-from dbclusterref.digitalocean.accounts import Accounts
+from dbclusterref.digitalocean.accounts import MOST_IDLE, Accounts
 from dbclusterref.digitalocean.demand import Routine
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import Snapshot
@@ -73,6 +73,33 @@ async def test_an_account_that_is_read_once_a_day_is_kept_in_between_and_no_long
     clock.advance(60 * 3600)
     accounts.drop_unused(since=clock.seconds - 3600)
     assert accounts.of("rare") is not rare
+
+
+async def test_of_tokens_that_were_replaced_a_few_are_remembered(upstream: FakeUpstream, clock: FakeClock) -> None:
+    accounts = Accounts(lambda token: Account(Reader(token, upstream=upstream, clock=a_clock(clock))))
+    used = accounts.of("used")
+    await read(clock, used)
+    for number in range(10 * MOST_IDLE):
+        clock.advance(0.01)
+        await read(clock, accounts.of(f"rotated-{number}"))
+        accounts.release(lambda token, _key, _uuid: token == hash("used"))
+    accounts.drop_unused(since=clock.seconds - 3600)
+    assert len(accounts.read_times()) == 1
+    assert accounts.of("used") is used, "a reference reads through it, however long ago"
+    assert len(accounts._by_token) == MOST_IDLE + 1
+    assert f"rotated-{10 * MOST_IDLE - 1}" in accounts._by_token, "those that were used last"
+
+
+async def test_an_account_whose_listing_references_wait_for_is_in_use(upstream: FakeUpstream, clock: FakeClock) -> None:
+    accounts = Accounts(lambda token: Account(Reader(token, upstream=upstream, clock=a_clock(clock))))
+    own = accounts.of("own")
+    own._poller.wait_for_walk(UUID, KEY)
+    for number in range(2 * MOST_IDLE):
+        clock.advance(0.01)
+        accounts.of(f"rotated-{number}")
+    accounts.drop_unused(since=clock.seconds - 3600)
+    assert accounts.of("own") is own
+    own.close()
 
 
 async def test_a_token_is_read_with_for_the_references_that_still_name_it_alone(
