@@ -96,8 +96,11 @@ class TokenBucket:
 
     @property
     def pace(self) -> float:
-        """Requests a second in the long run, at the present slowdown."""
-        return self.limit * SHARE / 3600.0 / self.slowdown
+        """Requests a second in the long run, at the present slowdown; at least one in LONGEST_PAUSE.
+
+        A gateway may count by the second, and say that ten are the limit: only another answer shows that it is not so.
+        """
+        return max(self.limit * SHARE / 3600.0 / self.slowdown, 1 / LONGEST_PAUSE)
 
     @property
     def slowdown(self) -> float:

@@ -89,6 +89,17 @@ def test_no_reply_asks_for_a_longer_pause_than_five_minutes() -> None:
     assert RateLimitHeaders.from_headers({"retry-after": "300"}).retry_after == 300.0
 
 
+@pytest.mark.parametrize("limit", ["1", "10", "20"])
+def test_no_limit_that_a_reply_names_keeps_a_token_away_for_longer_than_five_minutes(limit: str) -> None:
+    budget = a_budget()
+    headers = RateLimitHeaders.from_headers({"ratelimit-limit": limit, "ratelimit-remaining": "0"})
+    budget.learn(200, headers, now=0.0, unix_time=0.0)
+    budget.spend(0.0)
+    assert 0 < budget.seconds_until(0.0) <= 300.0
+    budget.learn(200, rate_limit_headers(), now=1.0, unix_time=0.0)
+    assert budget.may_spend(1.0), "the next answer says what the limit is"
+
+
 def test_a_pause_ends_with_the_next_good_answer() -> None:
     budget = a_budget()
     budget.learn(TOO_MANY, rate_limit_headers(remaining=0, retry_after=200.0), now=100.0, unix_time=0.0)
