@@ -9,6 +9,8 @@ CA_MAX_AGE = 24 * 3600.0
 NO_CA_MAX_AGE = 3600.0
 """Seconds for which the first answer that a cluster has no CA is believed: a new cluster gets one only after a while."""
 AFTER_FAILURE = 300.0
+SLACK = 16
+"""How many entries beside those in use are kept."""
 RECHECK_EVERY = 4.0
 """Seconds between two reads of CAs that are known from Secrets alone: after a restart they take a fifth of the pace."""
 
@@ -61,6 +63,9 @@ class CaSchedule:
 
     def shared(self, pem: bytes) -> bytes:
         """Return the one copy of equal CAs."""
+        if len(self._alike) > 2 * (len(self._known) + len(self._planned)) + SLACK:
+            # What is in no use any more: a tenant may put another CA into a Secret each second.
+            self._alike = {known: known for known in self._known.values()}
         return self._alike.setdefault(pem, pem)
 
     def plan(self, uuid: str, *, at: float) -> None:
@@ -68,6 +73,10 @@ class CaSchedule:
         if at < self._planned.get(uuid, math.inf):
             self._planned[uuid] = at
             heapq.heappush(self._due, (at, uuid))
+            if len(self._due) > 2 * len(self._planned) + SLACK:
+                # Each requested refresh replaces a plan for the next day, which would stay in the heap until then.
+                self._due = [(when, one) for one, when in self._planned.items()]
+                heapq.heapify(self._due)
 
     def plan_recheck(self, uuid: str, *, now: float) -> None:
         """Have a CA that only a Secret tells of read soon, behind the others that are planned."""

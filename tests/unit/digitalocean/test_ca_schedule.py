@@ -74,6 +74,25 @@ def test_equal_cas_are_kept_once_and_a_forgotten_one_is_asked_for_again(schedule
     assert (schedule.get("a"), schedule.asked_at("a")) == (None, 0.0)
 
 
+def test_plans_that_were_replaced_do_not_pile_up(schedule: CaSchedule) -> None:
+    schedule.plan("b", at=NOW + HOUR)
+    for second in range(1000):
+        learn(schedule, b"pem", at=second)
+    assert len(schedule._due) < 50
+    assert [schedule.pop(), schedule.next_at()] == ["b", NOW + 999 + DAY]
+
+
+def test_cas_that_nobody_uses_are_not_kept(schedule: CaSchedule) -> None:
+    learn(schedule, b"used")
+    for number in range(1000):
+        schedule.shared(b"from a Secret that its tenant edits %d" % number)
+    for number in range(1000):
+        schedule.learn("b", b"new in each answer %d" % number, asked_at=NOW + number, chance=0.0)
+    assert len(schedule._alike) < 50
+    again = b"us" + bytes([ord("e"), ord("d")])
+    assert schedule.shared(again) is schedule.get("a")
+
+
 def test_a_ca_is_in_no_representation(schedule: CaSchedule) -> None:
     learn(schedule, b"canary")
     assert "canary" not in repr(schedule)
