@@ -20,7 +20,7 @@ from dbclusterref.errors import InvalidSpec
 from dbclusterref.resource.duration import parse_duration
 from dbclusterref.resource.objects import GROUP, ObjectKey, ObjectMeta
 from dbclusterref.resource.restart import Workload, WorkloadFields, read_workloads
-from dbclusterref.resource.template import faults_in, known_placeholders
+from dbclusterref.resource.template import faults_in_all, known_placeholders
 
 E = TypeVar("E", bound=StrEnum)
 H = TypeVar("H", bound=Hashable)
@@ -364,17 +364,15 @@ def _choices(texts: list[str] | None, kind: type[E], *, path: str) -> frozenset[
 
 
 def _template(templates: Mapping[str, str], *, path: str) -> Mapping[str, str]:
-    """Judge all templates at once, so that one look at the status shows every mistake."""
+    """Judge all templates at once, so that one look at the status shows what is wrong."""
     for key in templates:
         if key in NOT_FOR_TEMPLATES:
             raise InvalidSpec(f"{path} may not replace {key}: Service Binding readers recognise the Secret by it.")
         if not _SECRET_KEY.fullmatch(key):
             raise InvalidSpec(f"{path} has a key that is not valid in a Secret: {_KEY_RULE}, for example `SQLALCHEMY_URL`.")
     kept = _bounded(templates, path=path)
-    faults = {key: found for key, text in sorted(templates.items()) if (found := faults_in(text))}
-    if faults:
-        listed = "; ".join(f"{path}.{key}: {found}" for key, found in faults.items())
-        raise InvalidSpec(f"{listed}. Placeholders are {known_placeholders()}.")
+    if faults := faults_in_all(templates, path=path):
+        raise InvalidSpec(f"{faults}. Placeholders are {known_placeholders()}.")
     return kept
 
 

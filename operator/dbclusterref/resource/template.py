@@ -18,6 +18,8 @@ PLACEHOLDERS = frozenset({prefix + name for prefix in ENDPOINT_PREFIXES for name
 """What a user's template may name. Whether one has a value depends on the cluster."""
 
 MAXIMUM_ENCODINGS = 2
+MOST_FAULTY = 10
+"""Templates whose mistakes a message names; a status has room for few more."""
 
 _QUOTED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _SHORT = 512
@@ -127,20 +129,30 @@ def _encodings(name: str, text: str) -> tuple[str, ...]:
 def faults_in(text: str) -> str:
     """Return what is wrong with a user's template, all faults at once and in the text's order; "" where nothing is."""
     faults = list(dict.fromkeys(_faults(text)))
+    # To guess what was meant takes half a millisecond, and there may be thousands to guess.
+    shown = [describe(subject) for describe, subject in faults[:_SHOWN]]
     more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
-    return ", ".join(faults[:_SHOWN] + more)
+    return ", ".join(shown + more)
 
 
-def _faults(text: str) -> Iterator[str]:
+def faults_in_all(templates: Mapping[str, str], *, path: str) -> str:
+    """Return the same of templates by their key, the first few that are wrong; "" where none is."""
+    wrong = [(key, text) for key, text in sorted(templates.items()) if next(_faults(text), None)]
+    more = [f"and {len(wrong) - MOST_FAULTY} more"] if len(wrong) > MOST_FAULTY else []
+    return "; ".join([f"{path}.{key}: {faults_in(text)}" for key, text in wrong[:MOST_FAULTY]] + more)
+
+
+def _faults(text: str) -> Iterator[tuple[Callable[[str], str], str]]:
+    """Yield of each fault what it is about, and what describes it."""
     for match in _PIECE.finditer(text):
         if not match[1]:
             if match[0] in "{}":
-                yield _stray(match)
+                yield str, _stray(match)
             continue
         if match[1] not in PLACEHOLDERS:
-            yield _unknown(match[1])
+            yield _unknown, match[1]
         if fault := _wrong_encoding(match[1], match[2]):
-            yield fault
+            yield str, fault
 
 
 def _stray(match: re.Match[str]) -> str:

@@ -232,6 +232,13 @@ def test_a_template_full_of_mistakes_makes_no_endless_message() -> None:
     assert len(caught.value.message) < 1000
 
 
+def test_of_many_wrong_templates_the_first_are_named_and_the_others_counted() -> None:
+    templates = {f"k{number:02}{'x' * 240}": "".join(f"{{{'y' * 60}{i}}}" for i in range(3)) for number in range(32)}
+    with pytest.raises(InvalidSpec, match="; and 22 more") as caught:
+        a_reference({"secret": {"template": templates}})
+    assert len(caught.value.message) < 8000, "each resource keeps its own"
+
+
 @pytest.mark.parametrize("field", ["template", "annotations", "labels"])
 def test_a_map_that_is_too_large_is_refused_with_its_size(field: str) -> None:
     def holding(size: int) -> dict[str, object]:
