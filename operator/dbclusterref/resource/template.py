@@ -5,7 +5,7 @@ Nothing is evaluated. Pure.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -79,12 +79,21 @@ class Template:
     end: str
     names: frozenset[str]
 
-    def size(self, values: Mapping[str, str]) -> int:
-        """Return how many bytes `fill` would make, without making them; 0 where it would give None."""
+    def size(self, values: Mapping[str, str], *, measured: dict[Hashable, int] | None = None) -> int:
+        """Return how many bytes `fill` would make, without making them; 0 where it would give None.
+
+        `measured` is shared by the templates that are filled with the same values: a spec may name one a thousand times.
+        """
         if not self.names <= values.keys():
             return 0
-        fixed = sum(_bytes_in(piece.before) for piece in self.pieces) + _bytes_in(self.end)
-        return fixed + sum(piece.size(values[piece.name]) for piece in self.pieces)
+        known = {} if measured is None else measured
+        total = sum(_bytes_in(piece.before) for piece in self.pieces) + _bytes_in(self.end)
+        for piece in self.pieces:
+            what = (piece.name, piece.encodings)
+            if what not in known:
+                known[what] = piece.size(values[piece.name])
+            total += known[what]
+        return total
 
     def fill(self, values: Mapping[str, str]) -> str | None:
         """Return the text with the values in place; None where a placeholder has none: such a key is left out."""
@@ -95,6 +104,12 @@ class Template:
             value = values[piece.name]
             filled += piece.before + (piece.encoded(value) if piece.encodings else value)
         return filled + self.end
+
+
+def size_of_all(templates: Iterable[str], values: Mapping[str, str]) -> int:
+    """Return how many bytes the templates would make together, without making them."""
+    measured: dict[Hashable, int] = {}
+    return sum(parse_template(template).size(values, measured=measured) for template in templates)
 
 
 def parse_template(text: str) -> Template:

@@ -24,7 +24,7 @@ from dbclusterref.errors import (
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY, ObjectMeta
 from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, MissingStandby, Reference, Tls
 from dbclusterref.resource.spec_digest import spec_digest
-from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, parse_template
+from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, size_of_all
 from dbclusterref.secret.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
 from dbclusterref.secret.state import (
     CA_DIGEST,
@@ -340,11 +340,11 @@ def _built_in(reference: Reference, engine: Engine) -> Mapping[str, str]:
 
 def _sizes(values: Mapping[str, str], *, own: Texts, built_in: Texts, files: Files) -> tuple[int, int]:
     """Bytes of the values that the user's templates make, and of the others."""
-    size_of_own = _size(own.values(), values)
+    size_of_own = size_of_all(own.values(), values)
     # The built-in keys repeat a value a few times. Of ordinary values they are a few kilobytes, which need no counting.
     if size_of_own <= MAXIMUM_SIZE // 2 and all(len(value) <= _ORDINARY for value in values.values()):
         return size_of_own, 0
-    return size_of_own, _size([*built_in.values(), *(part for parts in files.values() for part in parts)], values)
+    return size_of_own, size_of_all([*built_in.values(), *(part for parts in files.values() for part in parts)], values)
 
 
 def _require_size(values: Mapping[str, str], *, own: Texts, built_in: Texts, files: Files) -> None:
@@ -359,10 +359,6 @@ def _require_size(values: Mapping[str, str], *, own: Texts, built_in: Texts, fil
         raise InvalidSpec(
             f"spec.secret.template makes a Secret of {size} bytes; the maximum is {MAXIMUM_SIZE}. Shorten or remove templates."
         )
-
-
-def _size(templates: Iterable[str], values: Mapping[str, str]) -> int:
-    return sum(parse_template(template).size(values) for template in templates)
 
 
 def _file(parts: Iterable[str], values: Mapping[str, str]) -> str:

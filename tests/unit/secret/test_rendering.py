@@ -24,8 +24,8 @@ from dbclusterref.errors import (
     PasswordMissing,
     UpstreamUnavailable,
 )
-from dbclusterref.resource.template import PLACEHOLDERS
-from dbclusterref.secret.rendering import placeholders, render_secret
+from dbclusterref.resource.template import ENCODINGS, PLACEHOLDERS
+from dbclusterref.secret.rendering import placeholders, render_secret, size_of
 from dbclusterref.secret.state import SPEC_DIGEST, DesiredSecret
 from tests.support.builders import CANARY, PASSWORD, PEM, Body, a_reference, a_snapshot, connection_body, snapshot_from
 from tests.support.strategies import BOUNDED, CONNECTIONS, cluster_bodies, complete_cluster_bodies, reference_specs
@@ -602,3 +602,18 @@ def test_a_short_value_repeated_by_many_templates_is_counted_with_the_built_in_k
     assert len(rendered(spec, private_connection=connection).data["K0"]) == 169_320
     with pytest.raises(InvalidSpec, match="a Secret of 1"):
         rendered({"secret": {"template": {f"K{i}": "{uri}" * 800 for i in range(4)}}}, private_connection=connection)
+
+
+def test_a_placeholder_that_is_repeated_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+
+    def count(text: str) -> str:
+        encoded.append(text)
+        return text
+
+    monkeypatch.setitem(ENCODINGS, "url", count)
+    templates = {f"k{number}": "{ca:url:url}" * 40 for number in range(32)}
+    reference = a_reference({"secret": {"template": templates}})
+    snapshot = replace(a_snapshot(), ca=CA_OF_2_KB)
+    assert size_of(reference, snapshot) > 32 * 40 * len(CA_OF_2_KB)
+    assert len(encoded) < 4 * len(set(CA_OF_2_KB)), "each character once: a spec has room for 1,300 such placeholders"
