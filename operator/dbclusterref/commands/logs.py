@@ -34,6 +34,18 @@ class JsonFormatter(BaseJsonFormatter):
         log_data |= getattr(record, "fields", {})
 
 
+class PlainFormatter(logging.Formatter):
+    """One line for each message. It may hold what a tenant wrote: nothing in it begins a line or moves a terminal's cursor."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the line, with the escapes of Python in place of what cannot be printed."""
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
 def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """Log by its type alone an exception that nobody can catch: its message may hold anything."""
     LOGGER.error("An exception in a finalizer was ignored: %s.", unraisable.exc_type.__name__)
@@ -45,7 +57,7 @@ def configure_logging(*, log_format: str, level: str) -> None:
     if log_format == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"))
+        handler.setFormatter(PlainFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -54,6 +54,17 @@ def test_a_json_line_is_one_line_whatever_the_message_holds() -> None:
     assert json.loads(line)["message"] == 'two\nlines "ö"'
 
 
+def test_a_plain_line_is_one_line_whatever_the_message_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(log_format="plain", level="info")
+    # The type of a Secret may be any text, and so may the name of its owner.
+    LOGGER.warning("Secret %s has the type %s.", "shop/x", "a\n2026-01-05T12:00:00+0000 ERROR   forged\r\x1b[2J\u2028ö")
+    LOGGER.error("failed", exc_info=ValueError("of two\nlines"))
+    lines = capsys.readouterr().err.split("\n")
+    assert lines[0].endswith("type a\\n2026-01-05T12:00:00+0000 ERROR   forged\\r\\x1b[2J\\u2028ö.")
+    assert lines[1].endswith("ERROR   failed")
+    assert lines[2:] == ["ValueError: of two", "lines", ""], "a traceback has lines of its own"
+
+
 def test_what_a_library_attaches_to_its_line_is_left_out() -> None:
     chatter = record("event")
     chatter.settings = object()
