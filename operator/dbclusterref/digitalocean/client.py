@@ -186,7 +186,7 @@ class DigitalOcean:
             pem = b64decode(reply.ca.certificate, validate=True)
         except ValueError:
             raise wire.unexpected("ca.certificate", "base64") from None
-        if not pem.isascii() or b"\0" in pem or b"-----BEGIN CERTIFICATE-----" not in pem:
+        if not wire.holds_certificates(pem):
             raise wire.unexpected("ca.certificate", "PEM")
         return pem
 

@@ -151,6 +151,8 @@ _TEXT = Decoder(str | None)
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?P<half>[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s+[A-Za-z0-9+/][A-Za-z0-9+/=\s]*-----END CERTIFICATE-----")
+_HIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _EXPECTED = {"str": "a string", "int": "an integer", "bool": "true or false", "object": "an object", "array": "a list"}
 
 
@@ -195,6 +197,13 @@ def attempt(decoder: Decoder[V], content: Raw) -> V | None:
         return decoder.decode(content)
     except UNREADABLE:
         return None
+
+
+def holds_certificates(pem: bytes) -> bool:
+    """Return whether text holds certificates, each whole: clients refuse a file with half of one."""
+    if not pem.isascii() or _HIDDEN.search(pem):
+        return False
+    return 0 < pem.count(b"-----BEGIN") == len(_CERTIFICATE.findall(pem))
 
 
 def unexpected(path: str, expected: str) -> UpstreamUnavailable:

@@ -44,7 +44,7 @@ from dbclusterref.errors import (
 from sandbox.digitalocean import Control, serve_simulator
 from sandbox.digitalocean.jsontypes import Json
 from sandbox.digitalocean.terms import FaultRule
-from tests.support.builders import UUID, cluster_body, connection_body
+from tests.support.builders import PEM, UUID, cluster_body, connection_body
 from tests.support.replies import arriving
 
 pytestmark = pytest.mark.sockets
@@ -393,6 +393,11 @@ async def test_an_address_that_is_none_is_the_settings_fault() -> None:
         (b64encode(b"some bytes").decode(), "ca.certificate is not PEM"),
         (b64encode(b"-----BEGIN CERTIFICATE-----\0").decode(), "ca.certificate is not PEM"),
         (b64encode("-----BEGIN CERTIFICATE-----é".encode()).decode(), "ca.certificate is not PEM"),
+        (b64encode(b"-----BEGIN CERTIFICATE-----\nMIIE").decode(), "ca.certificate is not PEM"),
+        (b64encode(PEM + b"-----BEGIN CERTIFICATE-----\nMIIE\n").decode(), "ca.certificate is not PEM"),
+        (b64encode(PEM.replace(b"MII", b"M<I")).decode(), "ca.certificate is not PEM"),
+        (b64encode(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n").decode(), "ca.certificate is not PEM"),
+        (b64encode(PEM + b"\x1b[2J").decode(), "ca.certificate is not PEM"),
         ([1], "ca.certificate is not a string"),
         (True, "ca.certificate is not a string"),
         ("é", "ca.certificate is not base64"),
@@ -402,6 +407,13 @@ async def test_a_garbled_ca_makes_no_sense(edge: Edge, certificate: Any, said: s
     edge.control.add_fault("status", path="/ca$", status=200, body={"ca": {"certificate": certificate}})
     with pytest.raises(UpstreamUnavailable, match=said):
         await edge.ca()
+
+
+@pytest.mark.parametrize("pem", [PEM, PEM + PEM, b"subject=CN = ca\r\n" + PEM.replace(b"\n", b"\r\n"), PEM.rstrip()])
+async def test_a_ca_is_one_certificate_or_several(edge: Edge, pem: bytes) -> None:
+    body: Json = {"ca": {"certificate": b64encode(pem).decode()}}
+    edge.control.add_fault("status", path="/ca$", status=200, body=body)
+    assert await edge.ca() == pem
 
 
 @pytest.mark.parametrize("body", [{}, {"ca": None}, {"ca": {}}, {"ca": {"certificate": ""}}])
