@@ -27,6 +27,8 @@ UNLISTED_MAX_AGE = 3600.0
 """The same for a user that its cluster's own list lacks: a new user would change the list."""
 DETAIL_KEPT = 3600.0
 """Seconds after its last use until a detail is dropped from memory."""
+MISSING_KEPT = 2 * MISSING_MAX_AGE
+"""The same for one that is missing: who names it looks more often, and a spec can name another one each second."""
 
 DATABASES_MUST_EXIST = frozenset({"pg", "advanced_pg", "mysql", "advanced_mysql"})
 """Engines where a connection to a missing database fails. MongoDB makes one at its first use, and Redis's are numbers."""
@@ -94,6 +96,11 @@ class _Kept:
     used_at: float
 
     @property
+    def lasts(self) -> float:
+        """Return for how many seconds after its last use it is kept."""
+        return MISSING_KEPT if isinstance(self.value, Cause) else DETAIL_KEPT
+
+    @property
     def is_believed(self) -> bool:
         """Return whether it holds for `believed_for`, however fresh an answer is wanted."""
         return isinstance(self.value, Database | Cause)
@@ -152,8 +159,8 @@ class KeptDetails:
 
     def forget_unused(self, uuids: frozenset[str]) -> None:
         """Drop the details of clusters other than these, and those that nobody asks for any more."""
-        since = self._now() - DETAIL_KEPT
-        self._kept = {what: kept for what, kept in self._kept.items() if what[1] in uuids and kept.used_at >= since}
+        now = self._now()
+        self._kept = {what: kept for what, kept in self._kept.items() if what[1] in uuids and now - kept.used_at <= kept.lasts}
 
 
 def _found(value: Detail | Missing) -> Detail:

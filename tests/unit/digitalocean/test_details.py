@@ -68,3 +68,18 @@ def test_what_is_known_to_be_missing_is_raised_and_a_pool_is_no_older_than_was_a
     assert kept.get(pool, of=b"", wanted=Routine(now - 31)) == a_pool()
     assert kept.get(pool, of=b"", wanted=Routine(now - 29)) is None
     assert pool in kept
+
+
+def test_a_missing_name_that_nobody_asks_for_any_more_is_soon_forgotten() -> None:
+    now, pool = 1e6, ("pool", UUID, "orders-pool")
+    kept = KeptDetails(lambda: now)
+    for name in ("still-named", "no-longer-named"):
+        with pytest.raises(DatabaseNotFound):
+            kept.keep(("database", UUID, name), DatabaseNotFound("No."), asked_at=now, of=b"", listed=True)
+    kept.keep(pool, a_pool(), asked_at=now, of=b"", listed=False)
+    for _ in range(3):
+        now += MISSING_MAX_AGE * 1.1  # as rarely as a reference looks that waits for a person
+        with pytest.raises(DatabaseNotFound):
+            kept.get(("database", UUID, "still-named"), of=b"", wanted=Routine(now))
+        kept.forget_unused(frozenset({UUID}))
+    assert set(kept._kept) == {("database", UUID, "still-named"), pool}
