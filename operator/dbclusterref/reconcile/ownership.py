@@ -1,7 +1,9 @@
 """Whose Secret it is: only what belongs to the resource is written, and what its owner may do about the rest. Pure."""
 
 from dbclusterref.errors import SecretConflict
+from dbclusterref.reconcile.entry import Entry
 from dbclusterref.resource.reference import Reference, SecretType
+from dbclusterref.secret.rendering import keys_with
 from dbclusterref.secret.state import ADOPT, LiveSecret
 
 LOOKS_AGAIN = "within 30 seconds"
@@ -42,6 +44,17 @@ def require_ours(live: LiveSecret, reference: Reference, *, required: str) -> No
     raise SecretConflict(
         f"{taken}{stop} Set another spec.secret.name, or hand that Secret over; it is adopted {LOOKS_AGAIN}: {commands}"
     )
+
+
+def is_edited(live: LiveSecret, entry: Entry) -> bool:
+    """Return whether another client has changed what was written for a resource: all that shows of it after a restart.
+
+    The API server takes a key from the field manager whose value it replaces. One that was removed is not seen.
+    """
+    if not live.of_others or entry.identity.uid not in live.reference_uids:
+        return False
+    engine = str(entry.status.cluster.get("engine", ""))
+    return entry.reference is None or not keys_with("", entry.reference, engine=engine).isdisjoint(live.of_others)
 
 
 def _as_opaque(reference: Reference) -> str:

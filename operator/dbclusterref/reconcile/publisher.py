@@ -13,7 +13,7 @@ from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.byte_limit import ByteLimit
 from dbclusterref.reconcile.conditions import Holds, Outcome, Published
 from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
-from dbclusterref.reconcile.ownership import require_ours
+from dbclusterref.reconcile.ownership import is_edited, require_ours
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.retention import Retention
 from dbclusterref.reconcile.revocation import Revocations
@@ -152,7 +152,7 @@ class Publisher:
             return Holds.RENAMED if await self._has_former(entry) else Holds.MISSING
         if not (live.belongs_to(reference) if reference else entry.identity.uid in live.reference_uids):
             return Holds.FOREIGN
-        if state.data_digest and live.data_digest != state.data_digest:
+        if live.data_digest != state.data_digest if state.data_digest else is_edited(live, entry):
             return Holds.CHANGED
         if not live.spec_digest:
             # Written by a version that kept no digest: the status is all that is left to go by.

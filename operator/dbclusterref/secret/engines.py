@@ -253,6 +253,8 @@ ENGINES: Mapping[str, Engine] = {
     "opensearch": _OPENSEARCH,
 }
 
+BUILT_IN_KEYS = frozenset(COMMON).union(*((*engine.binding, *engine.env, *engine.files) for engine in ENGINES.values()))
+
 # Kafka and OpenSearch have no databases, whatever their connection object says.
 WITHOUT_DATABASE = frozenset({"kafka", "opensearch"})
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, ObjectKey
 from dbclusterref.resource.reference import Reference, one_copy
+from dbclusterref.secret.engines import BUILT_IN_KEYS
 
 REFERENCE_UID = f"{GROUP}/reference-uid"
 REVISION = f"{GROUP}/revision"
@@ -115,6 +116,8 @@ class LiveSecret:
     revision: int
     ca: bytes
     has_ca: bool
+    of_others: tuple[str, ...]
+    """The built-in keys in it that another client has written, or changed since this operator did."""
     immutable: bool
     controller: str
 
@@ -153,6 +156,7 @@ class LiveSecret:
             revision=_revision(annotations.get(REVISION, "")),
             ca=_known_ca(data, ours=ours["f:data"], digest=annotations.get(CA_DIGEST, "")),
             has_ca=any(key in ours["f:data"] & data.keys() for key in CA_KEYS),
+            of_others=tuple(sys.intern(key) for key in sorted(BUILT_IN_KEYS & data.keys() - ours["f:data"])),
             immutable=bool(body.get("immutable")),
             controller=_controller(metadata.get("ownerReferences") or ()),
         )

@@ -227,6 +227,30 @@ async def test_a_suspended_resource_whose_secret_is_edited_or_of_another_spec_is
     assert bench.says(STALLED) == (True, "Suspended")
 
 
+@pytest.mark.parametrize("suspended", [True, False], ids=["suspended", "upstream down"])
+async def test_a_secret_that_was_edited_while_no_operator_ran_is_not_ready(bench: Bench, suspended: bool) -> None:  # noqa: FBT001
+    await bench.reconcile()
+    change_spec(bench, suspend=suspended)
+    await bench.reconcile()
+    assert bench.ready[0]
+    bench.kubernetes.edit_secret(KEY, set_value("password", "aGFja2Vk"))
+    bench = bench.restarted()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.reconcile()
+    assert not bench.ready[0]
+    assert "was changed by another client" in message(bench)
+
+
+async def test_a_key_that_another_client_added_does_not_make_a_secret_an_edited_one(bench: Bench) -> None:
+    await bench.reconcile()
+    for key in ("extra", "KAFKA_SASL_PASSWORD"):
+        bench.kubernetes.edit_secret(KEY, set_value(key, "eA=="))
+    bench = bench.restarted()
+    bench.upstream.trouble["*"] = UpstreamUnavailable("down")
+    await bench.reconcile()
+    assert bench.ready == (True, "Synced")
+
+
 async def test_a_resource_that_is_suspended_before_its_first_read_is_stalled(bench: Bench) -> None:
     change_spec(bench, suspend=True)
     assert await bench.reconcile() is None
