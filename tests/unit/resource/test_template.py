@@ -129,6 +129,6 @@ def test_only_what_is_shown_is_compared_with_all_there_is(monkeypatch: pytest.Mo
         return get_close_matches(name, known, n=n)
 
     monkeypatch.setattr("dbclusterref.resource.template.get_close_matches", count)
-    found = faults_in("".join(f"{{pasword{number}}}" for number in range(1000)))
-    assert found.endswith("unknown placeholder pasword2 (did you mean `{password}`?), and 997 more")
-    assert guesses == ["pasword0", "pasword1", "pasword2"], "each takes half a millisecond, of everybody's"
+    found = faults_in("".join(f"{{passwrd{number}}}" for number in range(1000)))
+    assert found.endswith("unknown placeholder passwrd2 (did you mean `{password}`?), and 997 more")
+    assert guesses == ["passwrd0", "passwrd1", "passwrd2"], "each takes half a millisecond, of everybody's"
