@@ -133,14 +133,14 @@ class Bench:
         self.entry(key).reads.due_now()
         self.marked.add(key)
 
-    async def work(self, queue: WorkQueue[ObjectKey], *, seconds: float) -> int:
-        """Does what a worker does, in fake time; returns how many looks that took."""
+    async def work(self, queue: WorkQueue[ObjectKey], *, seconds: float, step: float = 0.1) -> int:
+        """Does what a worker does, in fake time, every `step` seconds; returns how many looks that took."""
         looks, end = 0, self.clock() + seconds
         while self.clock() < end:
             while self.marked:
                 queue.mark(self.marked.pop())
             if (key := queue.take(self.clock())) is None:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(step)
                 continue
             looks += 1
             wait = await self.bring_in_line(key)

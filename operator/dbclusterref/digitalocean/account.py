@@ -5,6 +5,7 @@ Where many clusters are wanted, the account's own task (`poller`) walks the list
 changed. A caller never waits in here for its turn: it is told when to look again, so that no token delays another.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -105,8 +106,15 @@ class Account:
             found = None if was_granted or self._may_see(reference) else await self._look_first(reference, wanted)
             if isinstance(found, Queued):
                 return found
-            read = await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca, was_served=was_served)
-            if isinstance(read, Queued) or has_no_address_yet(read.cluster):
+            try:
+                read = await self._read_or_queue(reference, found, wanted=wanted, known_ca=known_ca, was_served=was_served)
+            except RateLimited:
+                await self._read_parts(reference, wanted, was_served=was_served)
+                raise
+            if isinstance(read, Queued):
+                await self._read_parts(reference, wanted, was_served=was_served)
+                return read
+            if has_no_address_yet(read.cluster):
                 return read
             engine, region, behind = read.cluster.engine, read.cluster.region, int(self._poller.page_is_due())
             replicas, unread = await self._replica_reads.read(
@@ -144,6 +152,20 @@ class Account:
             self._reader.queue.leave(reference.key.namespace, _place(reference, wanted))
         with self._reader.reserve(max(len(needed), 1)):
             return await self._read(reference, found, wanted=wanted, known_ca=ca, ca_follows=ca_follows, was_served=was_served)
+
+    async def _read_parts(self, reference: Reference, wanted: Freshness, *, was_served: bool) -> None:
+        """Read what has a turn of its own while the cluster waits for its own: after that, their places would be lost."""
+        kept = self.last_answer(reference) if reference.database or reference.wants_replicas else None
+        if kept is None or has_no_address_yet(cluster := unpack_cluster(kept.packed)):
+            return
+        checks, behind = self._database_checks, int(self._poller.page_is_due())
+        asked_for = {what[0] for what in details_of(reference, cluster)}
+        if "database" in asked_for and checks.follows(reference, was_served=was_served):
+            with contextlib.suppress(Cause):  # it is kept, or comes again with the next try
+                await checks.check(reference, of=kept.packed, wanted=wanted, was_served=was_served, behind=behind)
+        engine, region = cluster.engine, cluster.region
+        with contextlib.suppress(Cause):
+            await self._replica_reads.read(reference, engine=engine, region=region, wanted=wanted, known=(), behind=behind)
 
     def _may_see(self, reference: Reference) -> bool:
         """Return whether a token of the reference's own, or what was last read of the cluster, lets it see the cluster."""
@@ -314,7 +336,7 @@ class Account:
         else:
             asked_for = details_of(reference, found.cluster)
             needed += (what for what in asked_for if details.get(what, of=found.packed, wanted=wanted) is None)
-        if needs_ca or (isinstance(wanted, Requested) and not wanted.is_fresh_ca(self._reader.ca_schedule.asked_at(uuid))):
+        if needs_ca or self._ca_reads.is_requested(uuid, wanted):
             needed.append(("ca", uuid))
         if self._database_checks.follows(reference, was_served=was_served):
             needed = [what for what in needed if what[0] != "database"]

@@ -4,7 +4,7 @@ import contextlib
 
 from dbclusterref.digitalocean.ca_schedule import AFTER_FAILURE
 from dbclusterref.digitalocean.cache import ClusterCache
-from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
+from dbclusterref.digitalocean.demand import Freshness, Requested, Routine, of_part
 from dbclusterref.digitalocean.details import What
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.errors import Cause, RateLimited
@@ -25,9 +25,13 @@ class CaReads:
         self._now = reader.clock.monotonic
         self._next_at = 0.0
 
+    def is_requested(self, uuid: str, wanted: Freshness) -> bool:
+        """Return whether a refresh is requested, and the CA was not read since."""
+        return isinstance(of_part(wanted, self._reader.ca_schedule.asked_at(uuid)), Requested)
+
     async def read_requested(self, uuid: str, wanted: Freshness) -> Cause | None:
         """Read the CA where a refresh is requested; return why that was not possible: the last CA stays in use then."""
-        if isinstance(wanted, Requested) and not wanted.is_fresh_ca(self._reader.ca_schedule.asked_at(uuid)):
+        if self.is_requested(uuid, wanted):
             try:
                 if await self._reader.ca(uuid, wanted=wanted):
                     self._cache.tell(uuid)

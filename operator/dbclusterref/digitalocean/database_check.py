@@ -35,14 +35,15 @@ class DatabaseChecks:
         Raises DatabaseNotFound, or the cause for which it is not known whether a database ever was there.
         """
         what, lane = _what(reference), reference.key.namespace
+        fresh = self._turn.wanted(what, wanted)
         follows = self.follows(reference, was_served=was_served)
         try:
             # Behind every read that a Secret is made from: a place in front of those would be served by none of them.
-            if follows and not self._turn.may_read(what, of=of, lane=lane, rank=Rank.LAST, wanted=wanted, behind=behind):
+            if follows and not self._turn.may_read(what, of=of, lane=lane, rank=Rank.LAST, wanted=fresh, behind=behind):
                 late = MISSING_MAX_AGE + LATE_INTERVALS * reference.refresh_interval
                 told = self._turn.is_late(what, lane=lane, wanted=wanted, after=late, since_restart=True)
                 return queued(in_words(what)) if told else None
-            await self._reader.database(reference.cluster_uuid, reference.database, of=of, wanted=wanted)
+            await self._reader.database(reference.cluster_uuid, reference.database, of=of, wanted=fresh)
         except TokenInvalid:
             raise
         except Cause as cause:

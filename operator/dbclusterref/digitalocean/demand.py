@@ -31,19 +31,26 @@ class Routine:
 class Requested:
     """Somebody requested a refresh: everything the Secret is made from is read again, the CA included.
 
-    An answer that was asked for after `since` is fresh enough, and a CA after `ca_since` where that is another time: while a
-    part of the refresh cannot be read, the cluster is read at least as often as otherwise.
+    An answer that was asked for after `since` is fresh enough, and a part (see `of_part`) after `requested_at` where that is
+    another time: while a part of the refresh cannot be read, the cluster is read at least as often as otherwise.
     """
 
     since: float
-    ca_since: float | None = None
-
-    def is_fresh_ca(self, asked_at: float) -> bool:
-        """Return whether a CA that was asked for then is fresh enough."""
-        return asked_at > (self.since if self.ca_since is None else self.ca_since)
+    requested_at: float | None = None
 
 
 Freshness = Routine | Requested
+
+
+def of_part(wanted: Freshness, asked_at: float) -> Freshness:
+    """Return how fresh a part must be that was last asked for then: the CA, and what has a turn of its own.
+
+    Once it was read since the request, it is as fresh as otherwise: parts that come one after the other make a refresh.
+    """
+    if isinstance(wanted, Routine):
+        return wanted
+    requested_at = wanted.since if wanted.requested_at is None else wanted.requested_at
+    return Requested(requested_at) if asked_at <= requested_at else Routine(wanted.since)
 
 
 def is_fresh(asked_at: float, wanted: Freshness) -> bool:

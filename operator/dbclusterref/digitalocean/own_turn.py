@@ -2,7 +2,7 @@
 
 from math import inf
 
-from dbclusterref.digitalocean.demand import Freshness, Requested
+from dbclusterref.digitalocean.demand import Freshness, Requested, of_part
 from dbclusterref.digitalocean.details import What
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, Rank
 from dbclusterref.digitalocean.reader import Reader
@@ -19,6 +19,10 @@ class OwnTurn:
         self._details = reader.details
         self._now = reader.clock.monotonic
         self._opened_at = self._now()
+
+    def wanted(self, what: What, wanted: Freshness) -> Freshness:
+        """Return how fresh the answer must be."""
+        return of_part(wanted, self._details.asked_at(what))
 
     def may_read(self, what: What, *, of: bytes, lane: str, rank: Rank, wanted: Freshness, behind: int) -> bool:
         """Return whether the answer is there, being read, or may be read now; it waits in the queue otherwise.
@@ -37,13 +41,16 @@ class OwnTurn:
     def is_late(self, what: What, *, lane: str, wanted: Freshness, after: float, since_restart: bool) -> bool:
         """Return whether to say that a read waits: a requested one at once, any other `after` so many seconds.
 
-        They count since the last answer. `since_restart` says that there may have been one that is not kept: an earlier
-        process had it, or nobody has used it for long. They count since the read began to wait then.
+        What was read since the refresh was requested does not hold up its acknowledgement. The seconds count since the last
+        answer. `since_restart` says that there may have been one that is not kept: an earlier process had it, or nobody has
+        used it for long. They count since the read began to wait then.
         """
+        if isinstance(wanted, Requested):
+            return isinstance(self.wanted(what, wanted), Requested)
         since = self._details.asked_at(what)
         if since_restart and since == -inf:
             since = max(self._opened_at, self._reader.queue.joined_at(lane, _place(what, wanted)))
-        return isinstance(wanted, Requested) or self._now() - since > after
+        return self._now() - since > after
 
     def next_look(self, what: What, *, of: bytes, interval: float) -> float:
         """Return in how many seconds a read that waits should be looked at again; infinity where none does."""

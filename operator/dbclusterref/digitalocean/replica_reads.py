@@ -41,14 +41,15 @@ class ReplicaReads:
         if not _are_asked_for(reference, engine):
             return (), None
         what, lane = _what(reference), reference.key.namespace
+        fresh = self._turn.wanted(what, wanted)
         rank = Rank.ROUTINE if what in self._reader.details else Rank.URGENT
         try:
-            if not self._turn.may_read(what, of=b"", lane=lane, rank=rank, wanted=wanted, behind=behind):
+            if not self._turn.may_read(what, of=b"", lane=lane, rank=rank, wanted=fresh, behind=behind):
                 late = LATE_INTERVALS * reference.refresh_interval
                 told = self._turn.is_late(what, lane=lane, wanted=wanted, after=late, since_restart=bool(known))
                 return known, queued(in_words(what)) if told else None
             always_listed = engine in WITH_REPLICAS
-            replicas = await self._reader.replicas(reference.cluster_uuid, always_listed=always_listed, wanted=wanted)
+            replicas = await self._reader.replicas(reference.cluster_uuid, always_listed=always_listed, wanted=fresh)
         except TokenInvalid:
             raise
         except ReplicasNotListed as cause:

@@ -267,7 +267,7 @@ class Reconciler:
         shared = now - reference.refresh_interval / 2
         if entry.refresh_is_requested:
             requested = max(reads.requested(entry.identity.refresh_requested_at, now=now), reads.doubted_at)
-            return Requested(max(requested, shared), ca_since=requested)
+            return Requested(max(requested, shared), requested_at=requested)
         # An answer from before a failure does not disprove it.
         failed_at = -inf if reads.failed_at is None else reads.failed_at
         since = max(shared, reads.doubted_at, failed_at)
