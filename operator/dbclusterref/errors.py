@@ -16,10 +16,12 @@ class Cause(Exception):
     `reason` is the CamelCase word conditions, Events and metrics show (a fixed, documented set: it is API).
     `stalled` is true where waiting alone does not help and a person must act.
     `retry_after` is how many seconds the other side asked to be left alone, where it said so.
+    `delayed` says that reads come later than they should, and that none failed.
     """
 
     reason: ClassVar[str]
     stalled: ClassVar[bool]
+    delayed = False
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -36,10 +38,7 @@ class Cause(Exception):
 
 
 class Transient(Cause):
-    """Ends without anybody acting: the last good Secret stays in service meanwhile.
-
-    `delayed` says that reads come later than they should, and that none failed.
-    """
+    """Ends without anybody acting: the last good Secret stays in service meanwhile."""
 
     stalled = False
 

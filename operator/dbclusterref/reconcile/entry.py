@@ -1,6 +1,5 @@
 """What is known of one resource: the object itself, what reads of its cluster have learned, and what was published for it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -26,7 +25,7 @@ from dbclusterref.errors import (
 )
 from dbclusterref.reconcile.conditions import SYNCED
 from dbclusterref.resource.ca_config_map import CaConfigMap
-from dbclusterref.resource.objects import ObjectKey, ObjectMeta, as_mapping
+from dbclusterref.resource.objects import ObjectKey, ObjectMeta
 from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.spec_digest import same_reads
 from dbclusterref.resource.status import REPLICAS, ConditionType, Status, Summary, pack_status, unpack_status
@@ -73,7 +72,9 @@ class ReadState:
 
     packed_snapshot: PackedSnapshot | None = field(default=None, repr=False)
     cause: Cause | None = None
-    """Why the last read made no complete Secret."""
+    """Why the last read made no complete Secret, or why answers come late."""
+    late: Cause | None = None
+    """Why the cluster's answers come late, until one comes in time: whatever is said meanwhile."""
     failures: int = 0
     failed_at: float | None = None
     not_found_since: float | None = None
@@ -144,7 +145,8 @@ class ReadState:
     def continues(self, former: "ReadState") -> None:
         """Take over from a former spec that asked for the same reads what they have learned; the new one is read at once."""
         if not isinstance(former.cause, InvalidSpec):
-            self.cause, self.failed_at, self.not_found_since = former.cause, former.failed_at, former.not_found_since
+            self.cause, self.late = former.cause, former.late
+            self.failed_at, self.not_found_since = former.failed_at, former.not_found_since
         self.token, self.packed_cluster, self.doubted_at = former.token, former.packed_cluster, former.doubted_at
 
     def requested(self, value: str, *, now: float) -> float:
@@ -162,19 +164,23 @@ class ReadState:
 
     def explain_wait(self, cause: Cause, *, waited: float) -> None:
         """Record why this resource waits for its turn. What an answer said stands meanwhile; that none came, for a while."""
-        if self.cause is None or (isinstance(self.cause, UpstreamUnavailable) and waited >= STILL_SAID_FOR):
+        said_for_long = isinstance(self.cause, UpstreamUnavailable) and waited >= STILL_SAID_FOR
+        # That the cluster comes late goes before a part that does.
+        if self.cause is None or said_for_long or (self.cause.delayed and cause.delayed):
+            if cause.delayed:
+                cause = self.late = self.late or cause
             self.cause = cause
 
     def succeeded(self, snapshot: Snapshot, *, due_at: float, late: Cause | None = None) -> None:
-        """Record a read that made a complete Secret; `late` is why it came late."""
+        """Record a read that made a complete Secret; `late` is why its cluster came late."""
         self.packed_snapshot = PackedSnapshot.of(snapshot)
         self.packed_cluster, self.answered_at = self.packed_snapshot.cluster, snapshot.read_at
         self.failed_at = self.not_found_since = self.waiting_since = None
-        self.cause = late
+        self.cause = self.late = late
         self.failures = 0
         self.due_at = due_at
 
-    def partly_succeeded(self, snapshot: Snapshot, cause: Cause, *, due_at: float) -> None:
+    def partly_succeeded(self, snapshot: Snapshot, cause: Cause, *, due_at: float, late: Cause | None = None) -> None:
         """Record a read that made a complete Secret, although a part of it is older than what was asked for.
 
         That part is asked for again in any case. The others are as fresh as after any read, and cost nothing more.
@@ -182,8 +188,9 @@ class ReadState:
         failures = self.failures
         # Only a part failed the last time, too: as after any failure, nothing transient replaces what waits for a person.
         stays = self.cause if failures and self.failed_at is None and self.waits_for_a_person else None
-        self.succeeded(snapshot, due_at=due_at)
-        self.cause = stays if stays and not cause.stalled else cause.without_frames()
+        self.succeeded(snapshot, due_at=due_at, late=late)
+        shown = late if late and cause.delayed else cause.without_frames()
+        self.cause = stays if stays and not cause.stalled else shown
         self.failures = failures + 1
 
     def failed(self, cause: Cause, *, now: float, due_at: float) -> None:
@@ -193,6 +200,7 @@ class ReadState:
         """
         if cause.stalled or not self.waits_for_a_person:
             self.cause = cause.without_frames()
+        self.late = None if self.waits_for_a_person else cause.without_frames() if cause.delayed else self.late
         self.failures += 1
         self.failed_at = now
         self.waiting_since = None
@@ -241,12 +249,6 @@ class PublishState:
     unreported: tuple[SecretChange, ...] = ()
     """Writes that no Event has told of yet: they wait for the status, whose write may fail."""
     config_map: KnownConfigMap | None = None
-
-
-def read_deletion_policy(body: Mapping[str, object]) -> DeletionPolicy | None:
-    """Return what a spec that cannot be read as a whole says of its Secret's end, None where that cannot be read either."""
-    text = as_mapping(as_mapping(body.get("spec")).get("secret")).get("deletionPolicy")
-    return next((policy for policy in DeletionPolicy if policy.value == text), None)
 
 
 def _believed(status: Status, *, generation: int) -> Cause | None:

@@ -7,7 +7,7 @@ comes late each time is therefore said once, and not at every read.
 from datetime import datetime, timedelta
 
 from dbclusterref.digitalocean.cache import LATE
-from dbclusterref.errors import Cause, Transient
+from dbclusterref.errors import Cause
 from dbclusterref.reconcile.conditions import Outcome, Published
 from dbclusterref.reconcile.entry import Entry, ReadState
 from dbclusterref.resource.status import ConditionType
@@ -15,13 +15,12 @@ from dbclusterref.resource.status import ConditionType
 
 def is_delayed(reads: ReadState) -> bool:
     """Return whether reads, of the cluster or of a part, come late and none fails: the rate limit or slow pages delay them."""
-    return isinstance(reads.cause, Transient) and reads.cause.delayed
+    return reads.cause is not None and reads.cause.delayed
 
 
 def comes_late(reads: ReadState) -> bool:
-    """Return whether the reads of the cluster come late; that of a part alone is another matter."""
-    only_a_part = reads.failures > 0 and reads.failed_at is None
-    return is_delayed(reads) and not only_a_part
+    """Return whether the reads of the cluster come late, and none fails; that of a part alone is another matter."""
+    return is_delayed(reads) and reads.late is not None
 
 
 def seconds_until_late(reads: ReadState, *, now: float, interval: float) -> float:
@@ -37,11 +36,11 @@ def still_late(reads: ReadState, *, read_at: float, interval: float, slowed: boo
     the status would change at every other read.
     """
     # Nobody has asked during a suspension: how old the former answer is says nothing of the rate limit.
-    if not comes_late(reads) or reads.answered_at is None or reads.is_doubted:
+    if reads.late is None or reads.answered_at is None or reads.is_doubted:
         return None
     waited = slowed or reads.waiting_since is not None
     in_time = 0 < read_at - reads.answered_at <= interval * (1.0 if waited else LATE)
-    return None if in_time else reads.cause
+    return None if in_time else reads.late
 
 
 def not_fresh_for(entry: Entry, outcome: Outcome, *, now: datetime, monotonic: float) -> timedelta:

@@ -236,12 +236,12 @@ class Reconciler:
                     reads.explain_wait(why or queued(what), waited=waited)
                 return
             case Read(rendition, next_in, unread, slowed):
+                interval, read_at = reference.refresh_interval, rendition.snapshot.read_at
+                late = None if requested else still_late(reads, read_at=read_at, interval=interval, slowed=slowed)
                 if unread:
                     due_at = now + self._retry_in(reads, reference, unread)
-                    reads.partly_succeeded(rendition.snapshot, unread, due_at=due_at)
+                    reads.partly_succeeded(rendition.snapshot, unread, due_at=due_at, late=late)
                 else:
-                    interval, read_at = reference.refresh_interval, rendition.snapshot.read_at
-                    late = None if requested else still_late(reads, read_at=read_at, interval=interval, slowed=slowed)
                     due_in = after_success(min(next_in, interval) if late else next_in, jitter=self._clock.jitter())
                     reads.succeeded(rendition.snapshot, due_at=now + due_in, late=late)
                 assert reads.packed_snapshot is not None

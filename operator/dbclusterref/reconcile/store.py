@@ -13,11 +13,20 @@ import msgspec
 
 from dbclusterref.digitalocean.snapshot import PackedSnapshot
 from dbclusterref.errors import InvalidSpec, TooLarge
-from dbclusterref.reconcile.entry import Entry, read_deletion_policy
+from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.refusals import Refusals
-from dbclusterref.resource.objects import ObjectKey, ObjectMeta, annotations_of, is_newer, key_of, uid_of, version_of
-from dbclusterref.resource.reference import Reference
+from dbclusterref.resource.objects import (
+    ObjectKey,
+    ObjectMeta,
+    annotations_of,
+    as_mapping,
+    is_newer,
+    key_of,
+    uid_of,
+    version_of,
+)
+from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resource.status import Status
 from dbclusterref.secret.state import REFERENCE_UID, LiveSecret
@@ -233,7 +242,7 @@ class Store:
         if not has_place:
             if former:
                 self._remove(former)
-            policy = read_deletion_policy(body)
+            policy = _deletion_policy(body)
             self._refusals.refuse(
                 identity, status=Status.from_body(body), version=version_of(body), listed=listed, policy=policy
             )
@@ -318,8 +327,14 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str, to
         reference = None if too_large else Reference.from_body(body, identity=identity)
     except InvalidSpec as cause:
         invalid = cause
-    policy = None if reference else read_deletion_policy(body)
+    policy = None if reference else _deletion_policy(body)
     return Entry.of(identity, reference, invalid, status=Status.from_body(body), version=version, policy=policy)
+
+
+def _deletion_policy(body: Mapping[str, object]) -> DeletionPolicy | None:
+    """Return what a spec that cannot be read as a whole says of its Secret's end, None where that cannot be read either."""
+    text = as_mapping(as_mapping(body.get("spec")).get("secret")).get("deletionPolicy")
+    return next((policy for policy in DeletionPolicy if policy.value == text), None)
 
 
 def _size_of(body: Mapping[str, object]) -> int:

@@ -7,13 +7,14 @@ import pytest
 from dbclusterref.digitalocean.cache import LATE
 from dbclusterref.digitalocean.model import ClusterPage
 from dbclusterref.digitalocean.rate_limit import ObserveReply
+from dbclusterref.errors import Forbidden, UpstreamUnavailable
 from dbclusterref.reconcile.conditions import HEARTBEAT
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import SPEC_DIGEST
 from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec, request_refresh
-from tests.support.builders import KEY, TOKEN, a_cluster, reference_body, secret_body
+from tests.support.builders import KEY, TOKEN, UUID, a_cluster, reference_body, secret_body
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.fake_time import LoopClock, in_fake_time
@@ -147,6 +148,66 @@ async def test_a_secret_that_is_read_late_keeps_its_heartbeat_and_stays_ready_fo
         await again.reconcile()
         assert (again.ready, again.fresh) == ((True, "Synced"), (False, "RateLimited"))
         again.clock.advance(LATE * INTERVAL)
+
+
+async def test_late_reads_stay_late_when_the_check_has_been_told_meanwhile(bench: Bench) -> None:
+    bench.upstream.databases.add("orders")
+    change_spec(bench, database="orders")
+    await bench.reconcile()
+    await read_late(bench)
+    bench.forget_writes()
+    for _ in range(12):
+        await read_late(bench)
+        assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "RateLimited"))
+    assert ("database", UUID) not in bench.upstream.requests, "it is told, too"
+    assert bench.kubernetes.writes == []
+    bench.upstream.on_request = lambda: one_request_takes(bench, 0)  # the check follows its cluster at once
+    for _ in range(3):
+        await read_late(bench)
+        assert bench.fresh == (False, "RateLimited"), "the cluster is as late as before"
+    assert ("database", UUID) in bench.upstream.requests
+    assert bench.kubernetes.writes == []
+
+
+async def test_late_reads_stay_late_when_a_part_has_failed_meanwhile(bench: Bench) -> None:
+    change_spec(bench, secret={"endpoints": ["Private", "Replicas"]})
+    await bench.reconcile()
+    bench.upstream.on_request = lambda: one_request_takes(bench, 0)  # the list follows its cluster at once
+    await read_late(bench)
+    assert bench.fresh == (False, "RateLimited")
+    bench.upstream.trouble["replicas"] = UpstreamUnavailable("Down.")
+    await read_late(bench)
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "UpstreamUnavailable"))
+    bench.upstream.trouble.clear()
+    await read_late(bench)
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "RateLimited"))
+
+
+async def test_late_reads_stay_late_when_one_has_failed_meanwhile(bench: Bench) -> None:
+    await read_late(bench)
+    bench.upstream.trouble["*"] = UpstreamUnavailable("Down.")
+    one_request_takes(bench, 0)
+    await bench.refresh(after=LATE * INTERVAL)
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "UpstreamUnavailable"))
+    bench.upstream.trouble.clear()
+    one_request_takes(bench, 0)
+    await bench.refresh(after=5)
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "RateLimited"))
+    one_request_takes(bench, 0)
+    await bench.refresh(after=INTERVAL)
+    assert bench.fresh == (True, "Synced")
+
+
+async def test_late_reads_are_over_when_a_person_must_act(bench: Bench) -> None:
+    await read_late(bench)
+    bench.upstream.trouble["*"] = Forbidden("No.")
+    one_request_takes(bench, 0)
+    await bench.refresh(after=INTERVAL)
+    assert bench.fresh == (False, "Forbidden")
+    bench.upstream.trouble.clear()
+    one_request_takes(bench, 0)
+    await bench.refresh(after=2 * HEARTBEAT.total_seconds())
+    assert bench.fresh == (True, "Synced")
 
 
 def sixty_references(upstream: FakeUpstream) -> tuple[Bench, WorkQueue[ObjectKey], list[ObjectKey]]:
