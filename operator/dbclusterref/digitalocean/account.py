@@ -113,14 +113,14 @@ class Account:
                 raise
             if isinstance(read, Queued):
                 await self._read_parts(reference, wanted, was_served=was_served)
-                return read
-            if has_no_address_yet(read.cluster):
+            if isinstance(read, Queued) or has_no_address_yet(read.cluster):
                 return read
             engine, region, behind = read.cluster.engine, read.cluster.region, int(self._poller.page_is_due())
             replicas, unread = await self._replica_reads.read(
                 reference, engine=engine, region=region, wanted=wanted, known=known_replicas, behind=behind
             )
-            return replace(read, replicas=replicas, unread=read.unread or unread)
+            late = read.late or self._replica_reads.why_late(reference, engine=engine, wanted=wanted)
+            return replace(read, replicas=replicas, unread=read.unread or unread, late=late)
         finally:
             self._poller.keep_going()
 
@@ -165,7 +165,7 @@ class Account:
                 await checks.check(reference, of=kept.packed, wanted=wanted, was_served=was_served, behind=behind)
         engine, region = cluster.engine, cluster.region
         with contextlib.suppress(Cause):
-            await self._replica_reads.read(reference, engine=engine, region=region, wanted=wanted, known=(), behind=behind)
+            await self._replica_reads.read_before_cluster(reference, engine=engine, region=region, wanted=wanted, behind=behind)
 
     def _may_see(self, reference: Reference) -> bool:
         """Return whether a token of the reference's own, or what was last read of the cluster, lets it see the cluster."""
@@ -242,11 +242,12 @@ class Account:
             user = await self._reader.user(uuid, reference.user, of=packed, listed=listed, wanted=wanted)
         if "pool" in asked_for:
             pool = await self._reader.pool(uuid, reference.pool, of=packed, wanted=wanted)
-        unchecked = None
+        unchecked = late = None
         if "database" in asked_for:
             unchecked = await self._database_checks.check(
                 reference, of=packed, wanted=wanted, was_served=was_served, behind=int(self._poller.page_is_due())
             )
+            late = self._database_checks.why_late(reference, wanted=wanted)
         unread, ca, pending = None, known_ca, False
         if not has_no_address_yet(cluster):
             # Before, there may be no CA either, and that answer would be believed for an hour.
@@ -259,7 +260,7 @@ class Account:
         answer = self._cache.get(uuid)
         return Snapshot(
             cluster=cluster, packed=packed, read_at=answer.read_at if answer else self._now(), ca=ca, ca_pending=pending,
-            user=user, pool=pool, unread=unread or unchecked,
+            user=user, pool=pool, unread=unread or unchecked, late=late,
             granted_by="" if reference.token_secret else self._grant_tag.of(reference.key.namespace),
         )  # fmt: skip
 

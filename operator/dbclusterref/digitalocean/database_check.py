@@ -7,7 +7,7 @@ answer, and where that turn does not come or the read fails, a rotated password 
 from dbclusterref.digitalocean.demand import Freshness
 from dbclusterref.digitalocean.details import MISSING_MAX_AGE, What, in_words
 from dbclusterref.digitalocean.fair_queue import Rank
-from dbclusterref.digitalocean.own_turn import LATE_INTERVALS, OwnTurn
+from dbclusterref.digitalocean.own_turn import OwnTurn
 from dbclusterref.digitalocean.rate_limit import queued
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.errors import Cause, TokenInvalid
@@ -40,8 +40,10 @@ class DatabaseChecks:
         try:
             # Behind every read that a Secret is made from: a place in front of those would be served by none of them.
             if follows and not self._turn.may_read(what, of=of, lane=lane, rank=Rank.LAST, wanted=fresh, behind=behind):
-                late = MISSING_MAX_AGE + LATE_INTERVALS * reference.refresh_interval
-                told = self._turn.is_late(what, lane=lane, wanted=wanted, after=late, since_restart=True)
+                interval, believed_for = reference.refresh_interval, MISSING_MAX_AGE
+                told = self._turn.is_late(
+                    what, lane=lane, wanted=wanted, interval=interval, believed_for=believed_for, since_restart=True
+                )
                 return queued(in_words(what)) if told else None
             await self._reader.database(reference.cluster_uuid, reference.database, of=of, wanted=fresh)
         except TokenInvalid:
@@ -52,6 +54,10 @@ class DatabaseChecks:
                 return cause
             raise
         return None
+
+    def why_late(self, reference: Reference, *, wanted: Freshness) -> Cause | None:
+        """Return the cause to show while checks come, and come late."""
+        return self._turn.why_late(_what(reference), wanted=wanted, interval=reference.refresh_interval)
 
     def next_look(self, reference: Reference, *, of: bytes) -> float:
         """Return in how many seconds a check that waits should be looked at again; infinity where none does."""

@@ -25,6 +25,8 @@ replicas answers in place of their list.
 """
 UNLISTED_MAX_AGE = 3600.0
 """The same for a user that its cluster's own list lacks: a new user would change the list."""
+LATE_INTERVALS, IN_TIME_INTERVALS = 3, 2
+"""A read with a turn of its own may take so many refresh intervals before it is late, and is in time again within fewer."""
 DETAIL_KEPT = 3600.0
 """Seconds after its last use until a detail is dropped from memory."""
 MISSING_KEPT = 2 * MISSING_MAX_AGE
@@ -94,6 +96,15 @@ class _Kept:
     cluster: bytes = field(repr=False)
     believed_for: float
     used_at: float
+    late_for: float = 0.0
+    """For references with this refresh interval, or a shorter one, it comes late."""
+
+    def late_for_after(self, asked_at: float) -> float:
+        """Return what `late_for` is with an answer that was asked for then: it ends where that came in time."""
+        if asked_at <= self.asked_at:
+            return self.late_for
+        age = asked_at - self.asked_at - (self.believed_for if self.is_believed else 0.0)
+        return min(self.late_for, age / IN_TIME_INTERVALS)
 
     @property
     def lasts(self) -> float:
@@ -151,10 +162,26 @@ class KeptDetails:
         kept = self._kept.get(what)
         return kept.asked_at if kept else -inf
 
-    def keep(self, what: What, value: Detail | Missing, *, asked_at: float, of: bytes, listed: bool) -> Detail:
-        """Keep an answer and return it; raises the cause where there is none. `listed`: the cluster would list it."""
-        believed_for = UNLISTED_MAX_AGE if listed else MISSING_MAX_AGE
-        self._kept[what] = _Kept(value, asked_at, of, believed_for, self._now())
+    def comes_late(self, what: What, *, interval: float) -> bool:
+        """Return whether the answers about it come late for references with that refresh interval."""
+        kept = self._kept.get(what)
+        return kept is not None and interval <= kept.late_for
+
+    def mark_late(self, what: What, *, interval: float) -> None:
+        """Record that the answer is late for references with that refresh interval."""
+        if kept := self._kept.get(what):
+            kept.late_for = max(kept.late_for, interval)
+
+    def keep(
+        self, what: What, value: Detail | Missing, *, asked_at: float, of: bytes, listed: bool, requested: bool = False
+    ) -> Detail:
+        """Keep an answer and return it; raises the cause where there is none. `listed`: the cluster would list it.
+
+        One that was `requested` is never late.
+        """
+        believed_for, former = UNLISTED_MAX_AGE if listed else MISSING_MAX_AGE, self._kept.get(what)
+        late_for = 0.0 if requested or former is None else former.late_for_after(asked_at)
+        self._kept[what] = _Kept(value, asked_at, of, believed_for, self._now(), late_for)
         return _found(value)
 
     def forget_unused(self, uuids: frozenset[str]) -> None:

@@ -3,12 +3,11 @@
 from math import inf
 
 from dbclusterref.digitalocean.demand import Freshness, Requested, of_part
-from dbclusterref.digitalocean.details import What
+from dbclusterref.digitalocean.details import LATE_INTERVALS, What, in_words
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, Rank
+from dbclusterref.digitalocean.rate_limit import queued
 from dbclusterref.digitalocean.reader import Reader
-
-LATE_INTERVALS = 3
-"""Refresh intervals for which such a read may wait for its turn before the status says so."""
+from dbclusterref.errors import Cause
 
 
 class OwnTurn:
@@ -24,6 +23,11 @@ class OwnTurn:
         """Return how fresh the answer must be."""
         return of_part(wanted, self._details.asked_at(what))
 
+    def may_go_first(self, what: What, *, wanted: Freshness, interval: float) -> bool:
+        """Return whether a read may come before that of its cluster: because it is requested, or has waited for long."""
+        requested = isinstance(self.wanted(what, wanted), Requested)
+        return requested or self._now() - self._details.asked_at(what) > LATE_INTERVALS * interval
+
     def may_read(self, what: What, *, of: bytes, lane: str, rank: Rank, wanted: Freshness, behind: int) -> bool:
         """Return whether the answer is there, being read, or may be read now; it waits in the queue otherwise.
 
@@ -38,19 +42,29 @@ class OwnTurn:
         rank = Rank.URGENT if isinstance(wanted, Requested) else rank
         return not self._reader.wait_for_turn(lane, place, rank=rank, behind=behind)
 
-    def is_late(self, what: What, *, lane: str, wanted: Freshness, after: float, since_restart: bool) -> bool:
-        """Return whether to say that a read waits: a requested one at once, any other `after` so many seconds.
+    def is_late(
+        self, what: What, *, lane: str, wanted: Freshness, interval: float, since_restart: bool, believed_for: float = 0.0
+    ) -> bool:
+        """Return whether to say that a read waits: a requested one at once, any other after LATE_INTERVALS.
 
-        What was read since the refresh was requested does not hold up its acknowledgement. The seconds count since the last
-        answer. `since_restart` says that there may have been one that is not kept: an earlier process had it, or nobody has
-        used it for long. They count since the read began to wait then.
+        What was read since the refresh was requested does not hold up its acknowledgement. The intervals count since the last
+        answer, which is `believed_for` so many seconds besides. `since_restart` says that there may have been one that is not
+        kept: an earlier process had it, or nobody has used it for long. They count since the read began to wait then.
         """
         if isinstance(wanted, Requested):
             return isinstance(self.wanted(what, wanted), Requested)
         since = self._details.asked_at(what)
         if since_restart and since == -inf:
             since = max(self._opened_at, self._reader.queue.joined_at(lane, _place(what, wanted)))
-        return self._now() - since > after
+        late = self._now() - since > believed_for + LATE_INTERVALS * interval
+        if late:
+            self._details.mark_late(what, interval=interval)
+        return late
+
+    def why_late(self, what: What, *, wanted: Freshness, interval: float) -> Cause | None:
+        """Return the cause to show while answers come, and come late: it stays from one to the next, until one is in time."""
+        late = not isinstance(wanted, Requested) and self._details.comes_late(what, interval=interval)
+        return queued(in_words(what)) if late else None
 
     def next_look(self, what: What, *, of: bytes, interval: float) -> float:
         """Return in how many seconds a read that waits should be looked at again; infinity where none does."""

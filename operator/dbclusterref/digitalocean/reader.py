@@ -239,7 +239,9 @@ class Reader:
         found = self.details.get(what, of=of, wanted=wanted)
         if found is None:
             answer = await self._shared(what, wanted, read_or_missing)
-            found = self.details.keep(what, answer.value, asked_at=answer.asked_at, of=of, listed=listed)
+            found = self.details.keep(
+                what, answer.value, asked_at=answer.asked_at, of=of, listed=listed, requested=isinstance(wanted, Requested)
+            )
         assert isinstance(found, kind)
         return found
 

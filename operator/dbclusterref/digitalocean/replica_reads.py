@@ -1,7 +1,7 @@
-"""The reads of read-only replicas: in the same line and budget as all others, and never at the cluster's own expense.
+"""The reads of read-only replicas: in the same line and budget as all others, and after the cluster unless they are late.
 
 A reference's Secret is first of all the primary's. So the replicas have a turn of their own, after the cluster's answer, and
-where that does not come or the read fails, those that are known serve on: a rotated password never waits for them.
+where that does not come or the read fails, those that are known serve on. A list that is late takes turns with its cluster.
 """
 
 from math import inf
@@ -9,7 +9,7 @@ from math import inf
 from dbclusterref.digitalocean.demand import Freshness
 from dbclusterref.digitalocean.details import What, in_words
 from dbclusterref.digitalocean.fair_queue import Rank
-from dbclusterref.digitalocean.own_turn import LATE_INTERVALS, OwnTurn
+from dbclusterref.digitalocean.own_turn import OwnTurn
 from dbclusterref.digitalocean.rate_limit import queued
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.replicas import WITH_REPLICAS, WITHOUT_REPLICAS, Address
@@ -45,8 +45,8 @@ class ReplicaReads:
         rank = Rank.ROUTINE if what in self._reader.details else Rank.URGENT
         try:
             if not self._turn.may_read(what, of=b"", lane=lane, rank=rank, wanted=fresh, behind=behind):
-                late = LATE_INTERVALS * reference.refresh_interval
-                told = self._turn.is_late(what, lane=lane, wanted=wanted, after=late, since_restart=bool(known))
+                interval, restarted = reference.refresh_interval, bool(known)
+                told = self._turn.is_late(what, lane=lane, wanted=wanted, interval=interval, since_restart=restarted)
                 return known, queued(in_words(what)) if told else None
             always_listed = engine in WITH_REPLICAS
             replicas = await self._reader.replicas(reference.cluster_uuid, always_listed=always_listed, wanted=fresh)
@@ -58,6 +58,19 @@ class ReplicaReads:
         except Cause as cause:
             return known, cause
         return replicas.addresses(region=region), None
+
+    async def read_before_cluster(
+        self, reference: Reference, *, engine: str, region: str, wanted: Freshness, behind: int
+    ) -> None:
+        """Read the list in its turn while a cluster that was read before waits for its own; raises the cause if it fails."""
+        if self._turn.may_go_first(_what(reference), wanted=wanted, interval=reference.refresh_interval):
+            await self.read(reference, engine=engine, region=region, wanted=wanted, known=(), behind=behind)
+
+    def why_late(self, reference: Reference, *, engine: str, wanted: Freshness) -> Cause | None:
+        """Return the cause to show while the list comes, and comes late."""
+        if not _are_asked_for(reference, engine):
+            return None
+        return self._turn.why_late(_what(reference), wanted=wanted, interval=reference.refresh_interval)
 
     def next_look(self, reference: Reference, *, engine: str) -> float:
         """Return in how many seconds the list should be looked at again; infinity where it is not asked for."""

@@ -33,6 +33,8 @@ class Snapshot:
     unread: Cause | None = field(default=None, compare=False)
     """Why the CA is older than the refresh that was requested, the replicas are not known as they are, or it is not known that
     the database is still there; None otherwise."""
+    late: Cause | None = field(default=None, compare=False)
+    """Why the replicas, or the check of the database, come late although they come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

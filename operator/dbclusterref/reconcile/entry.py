@@ -176,7 +176,7 @@ class ReadState:
         self.packed_snapshot = PackedSnapshot.of(snapshot)
         self.packed_cluster, self.answered_at = self.packed_snapshot.cluster, snapshot.read_at
         self.failed_at = self.not_found_since = self.waiting_since = None
-        self.cause = self.late = late
+        self.late, self.cause = late, late or snapshot.late
         self.failures = 0
         self.due_at = due_at
 
@@ -189,7 +189,7 @@ class ReadState:
         # Only a part failed the last time, too: as after any failure, nothing transient replaces what waits for a person.
         stays = self.cause if failures and self.failed_at is None and self.waits_for_a_person else None
         self.succeeded(snapshot, due_at=due_at, late=late)
-        shown = late if late and cause.delayed else cause.without_frames()
+        shown = self.cause if self.cause and cause.delayed else cause.without_frames()
         self.cause = stays if stays and not cause.stalled else shown
         self.failures = failures + 1
 

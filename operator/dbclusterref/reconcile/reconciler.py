@@ -43,7 +43,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import Outcome, Result, Suspended
 from dbclusterref.reconcile.entry import Entry, Overtaken, ReadState, Superseded
 from dbclusterref.reconcile.followers import Followed, Followers
-from dbclusterref.reconcile.lateness import comes_late, not_fresh_for, seconds_until_late, still_late
+from dbclusterref.reconcile.lateness import is_delayed, not_fresh_for, seconds_until_late, still_late
 from dbclusterref.reconcile.passwords import Passwords
 from dbclusterref.reconcile.publisher import Publication, Publisher
 from dbclusterref.reconcile.read_lane import PendingRead
@@ -374,7 +374,7 @@ class Reconciler:
             restarts=followed.restarts if followed else None,
             ca_config_map=followed.ca_config_map if followed else None,
             not_retained=entry.published.not_retained,
-            late=comes_late(reads),
+            late=is_delayed(reads),
         )
         return await self._reporter.report(entry, result, now=now)
 

@@ -2,8 +2,7 @@ import pytest
 
 from dbclusterref.digitalocean.database_check import DatabaseChecks
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
-from dbclusterref.digitalocean.details import MISSING_MAX_AGE
-from dbclusterref.digitalocean.own_turn import LATE_INTERVALS
+from dbclusterref.digitalocean.details import LATE_INTERVALS, MISSING_MAX_AGE
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.snapshot import pack_cluster
 from dbclusterref.errors import Cause, DatabaseNotFound, RateLimited, TokenInvalid, UpstreamUnavailable, WaitingForCluster

@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 
 from dbclusterref.digitalocean.demand import Requested, Routine
-from dbclusterref.digitalocean.details import MISSING_MAX_AGE, KeptDetails, details_of, in_words, named_in
+from dbclusterref.digitalocean.details import LATE_INTERVALS, MISSING_MAX_AGE, KeptDetails, details_of, in_words, named_in
 from dbclusterref.digitalocean.model import Database
+from dbclusterref.digitalocean.replicas import Replicas
 from dbclusterref.errors import DatabaseNotFound
 from tests.support.builders import UUID, a_cluster, a_pool, a_reference
 
@@ -83,3 +84,33 @@ def test_a_missing_name_that_nobody_asks_for_any_more_is_soon_forgotten() -> Non
             kept.get(("database", UUID, "still-named"), of=b"", wanted=Routine(now))
         kept.forget_unused(frozenset({UUID}))
     assert set(kept._kept) == {("database", UUID, "still-named"), pool}
+
+
+def test_answers_that_come_late_are_late_until_one_comes_in_time_by_each_references_interval() -> None:
+    now = 1e6
+    kept = KeptDetails(lambda: now)
+    replicas = ("replicas", UUID)
+
+    def answer(*, after: float, requested: bool = False) -> None:
+        nonlocal now
+        now += after
+        for _ in range(2):  # two who share the read keep it twice
+            kept.keep(replicas, Replicas(serving=()), asked_at=now, of=b"", listed=False, requested=requested)
+
+    answer(after=0)
+    answer(after=3600)
+    assert not kept.comes_late(replicas, interval=60), "nobody has waited: it was suspended"
+    kept.mark_late(replicas, interval=60)
+    for _ in range(3):
+        answer(after=(LATE_INTERVALS - 0.5) * 60)
+        assert [kept.comes_late(replicas, interval=interval) for interval in (10, 60, 61)] == [True, True, False]
+    answer(after=60)
+    assert [kept.comes_late(replicas, interval=interval) for interval in (10, 60)] == [True, False]
+    answer(after=3600, requested=True)
+    assert not kept.comes_late(replicas, interval=10)
+
+
+def test_what_was_never_answered_cannot_be_marked() -> None:
+    kept = KeptDetails(lambda: 1e6)
+    kept.mark_late(ORDERS, interval=60)
+    assert not kept.comes_late(ORDERS, interval=60)

@@ -59,8 +59,8 @@ async def test_a_read_that_waits_is_looked_at_again_before_its_place_is_given_up
 def test_after_a_restart_nothing_is_late_before_its_time(reader: Reader, clock: FakeClock) -> None:
     turn = OwnTurn(reader)
     routine = Routine(clock())
-    assert turn.is_late(WHAT, lane="shop", wanted=routine, after=60.0, since_restart=False), "it was never read"
-    assert not turn.is_late(WHAT, lane="shop", wanted=routine, after=60.0, since_restart=True)
-    assert turn.is_late(WHAT, lane="shop", wanted=Requested(clock()), after=60.0, since_restart=True)
+    assert turn.is_late(WHAT, lane="shop", wanted=routine, interval=20.0, since_restart=False), "it was never read"
+    assert not turn.is_late(WHAT, lane="shop", wanted=routine, interval=20.0, since_restart=True)
+    assert turn.is_late(WHAT, lane="shop", wanted=Requested(clock()), interval=20.0, since_restart=True)
     clock.advance(61)
-    assert turn.is_late(WHAT, lane="shop", wanted=routine, after=60.0, since_restart=True)
+    assert turn.is_late(WHAT, lane="shop", wanted=routine, interval=20.0, since_restart=True)

@@ -3,8 +3,8 @@ from math import inf
 import pytest
 
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
+from dbclusterref.digitalocean.details import LATE_INTERVALS
 from dbclusterref.digitalocean.fair_queue import LOOK_AGAIN, Rank
-from dbclusterref.digitalocean.own_turn import LATE_INTERVALS
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.replica_reads import ReplicaReads
 from dbclusterref.digitalocean.replicas import Address, not_listed

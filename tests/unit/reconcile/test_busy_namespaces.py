@@ -93,3 +93,19 @@ async def test_replicas_are_read_as_often_as_their_cluster_whose_turn_comes_late
     assert crowd.reads_of("cluster") > 5
     assert crowd.reads_of("replicas") >= crowd.reads_of("cluster") / 2
     await crowd.close()
+
+
+@pytest.mark.parametrize(("spec", "pages"), [(REPLICAS, False), (REPLICAS, True), (CHECK, True)])
+@in_fake_time
+async def test_a_part_that_is_read_late_each_time_is_told_once(*, spec: Mapping[str, object], pages: bool) -> None:
+    crowd = Crowd(spec, busy=8, others=POOL if pages else PLAIN, pages=pages)
+    await crowd.slow_down()
+    await crowd.for_seconds(HOUR)
+    crowd.forget_writes()
+    for _ in range(300):
+        await crowd.for_seconds(20)
+        assert crowd.ready == (True, "Synced")
+        assert crowd.fresh == (False, "RateLimited")
+    assert crowd.reads_of("database" if spec == CHECK else "replicas") > 3
+    assert crowd.kubernetes.writes.count("Status shop/orders-db") <= 3, "the heartbeat, once an hour"
+    await crowd.close()

@@ -1,7 +1,10 @@
 """Read-only replicas in the Secret: there when they are, and never at the expense of the primary's part of it."""
 
+from functools import partial
+
 import pytest
 
+from dbclusterref.digitalocean.details import LATE_INTERVALS
 from dbclusterref.digitalocean.replicas import not_listed
 from dbclusterref.errors import Forbidden, RateLimited, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.resource.status import ConditionType
@@ -221,3 +224,44 @@ async def test_after_a_restart_replicas_that_wait_for_their_turn_are_no_change_o
     await restarted.refresh(after=wait or 0.0)
     assert [kind for kind, _ in restarted.upstream.requests][-1] == "replicas"
     assert restarted.kubernetes.writes == []
+
+
+async def read_them_late(bench: Bench, *, intervals: int) -> None:
+    """The cluster is read at each interval, and its replicas with the last one of so many."""
+    budget = bench.account._reader.budget
+    for left in reversed(range(intervals)):
+        bench.clock.advance(60)
+        budget.spend(bench.clock())
+        budget._left = 2.0 if left else 150.0
+        bench.upstream.on_request = partial(budget.spend, bench.clock()) if left else lambda: None
+        await bench.reconcile()
+    assert bench.upstream.requests[-1][0] == "replicas"
+
+
+async def test_replicas_that_come_late_each_time_are_told_once_and_what_changes_is_written(bench: Bench) -> None:
+    await bench.reconcile()
+    await read_them_late(bench, intervals=LATE_INTERVALS + 2)
+    assert (bench.ready, bench.fresh) == ((True, "Synced"), (False, "RateLimited")), "they have come, and late"
+    bench.forget_writes()
+    for _ in range(3):
+        await read_them_late(bench, intervals=LATE_INTERVALS + 2)
+    assert bench.kubernetes.writes == []
+    bench.rotate("pw-2", version="18")
+    bench.upstream.replicas.pop()
+    await read_them_late(bench, intervals=LATE_INTERVALS + 2)
+    assert bench.password == "pw-2"
+    assert "read-1" not in bench.kubernetes.data()["replica-hosts"]
+    assert "pg 18" in bench.status().conditions[ConditionType.READY].message
+    await read_them_late(bench, intervals=1)
+    assert bench.fresh == (True, "Synced"), "in time"
+
+
+async def test_replicas_that_a_person_requests_are_never_late(bench: Bench) -> None:
+    await bench.reconcile()
+    await read_them_late(bench, intervals=LATE_INTERVALS + 2)
+    request_refresh(bench)
+    await bench.refresh(after=3 * 60)
+    assert bench.status().last_handled_refresh_at == "now"
+    assert bench.fresh == (True, "Synced")
+    await bench.refresh()
+    assert bench.fresh == (True, "Synced")
