@@ -9,6 +9,9 @@ from dbclusterref.digitalocean.rate_limit import queued
 from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.errors import Cause
 
+FIRST_AFTER = 900.0
+"""Seconds without an answer after which a routine read may come before its cluster's, which may wait twice as long for it."""
+
 
 class OwnTurn:
     """Whose turn it is among the reads of one kind, and which of them are late."""
@@ -25,8 +28,9 @@ class OwnTurn:
 
     def may_go_first(self, what: What, *, wanted: Freshness, interval: float) -> bool:
         """Return whether a read may come before that of its cluster: because it is requested, or has waited for long."""
-        requested = isinstance(self.wanted(what, wanted), Requested)
-        return requested or self._now() - self._details.asked_at(what) > LATE_INTERVALS * interval
+        if isinstance(self.wanted(what, wanted), Requested):
+            return True
+        return self._now() - self._details.asked_at(what) > max(FIRST_AFTER, LATE_INTERVALS * interval)
 
     def may_read(self, what: What, *, of: bytes, lane: str, rank: Rank, wanted: Freshness, behind: int) -> bool:
         """Return whether the answer is there, being read, or may be read now; it waits in the queue otherwise.

@@ -1,7 +1,8 @@
-"""The reads of read-only replicas: in the same line and budget as all others, and after the cluster unless they are late.
+"""The reads of read-only replicas: in the same line and budget as all others, and hardly at their cluster's expense.
 
 A reference's Secret is first of all the primary's. So the replicas have a turn of their own, after the cluster's answer, and
-where that does not come or the read fails, those that are known serve on. A list that is late takes turns with its cluster.
+where that does not come or the read fails, those that are known serve on. Only a list that nobody has read for a quarter of an
+hour goes before its cluster, once.
 """
 
 from math import inf
