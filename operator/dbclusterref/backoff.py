@@ -6,9 +6,9 @@ BACKOFF_FIRST = 1.0
 BACKOFF_CAP = 60.0
 STALLED_CAP = 300.0
 LOCAL_CAP = 30.0
-"""What costs upstream nothing to look at again: a token Secret, which nobody tells this operator about when it appears."""
+"""For what a look at the Kubernetes API alone decides: a token Secret, which no watch reports, or a Secret of another owner."""
 SPREAD = 0.1
-"""Deadlines are moved by up to this share of the delay, so that what started together does not stay together."""
+"""Delays are shortened by up to this share, so that what started together does not stay together and nothing comes late."""
 
 
 def after_success(interval: float, *, jitter: float) -> float:
@@ -20,7 +20,7 @@ def after_failure(cause: Cause, *, failures: int, interval: float, jitter: float
     """Seconds until the next try after the `failures`-th failure in a row (1 for the first).
 
     Doubles from a second up to the refresh interval, capped at a minute, or at five where a person must act (half a minute if
-    that is to make a token Secret); what the other side asked for in `retry-after` is the least.
+    that is to make a token Secret). `jitter` in [0, 1) shortens it, but never below the `retry-after` of the other side.
     """
     if isinstance(cause, TokenSecretMissing | TokenSecretForbidden):
         cap = LOCAL_CAP
@@ -28,10 +28,13 @@ def after_failure(cause: Cause, *, failures: int, interval: float, jitter: float
         cap = STALLED_CAP
     else:
         cap = min(max(interval, BACKOFF_FIRST), BACKOFF_CAP)
-    delay = min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), cap)
-    if cause.retry_after is not None:
-        delay = max(delay, cause.retry_after)
-    return delay * (1 + SPREAD * jitter)
+    delay = min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), cap) * (1 - SPREAD * jitter)
+    return delay if cause.retry_after is None else max(delay, cause.retry_after * (1 + SPREAD * jitter))
+
+
+def after_conflict(*, jitter: float) -> float:
+    """Seconds until a refused Secret, or one of another owner, is looked at again: messages say within 30 seconds."""
+    return LOCAL_CAP * (1 - SPREAD * jitter)
 
 
 def after_trouble(failures: int) -> float:

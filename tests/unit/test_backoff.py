@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.backoff import after_failure, after_success, after_trouble
+from dbclusterref.backoff import after_conflict, after_failure, after_success, after_trouble
 from dbclusterref.errors import (
     Cause,
     RateLimited,
@@ -12,6 +12,7 @@ from dbclusterref.errors import (
     TokenSecretMissing,
     UpstreamUnavailable,
 )
+from dbclusterref.reconcile.ownership import LOOKS_AGAIN
 from tests.support.strategies import BOUNDED
 
 CAUSES: list[Cause] = [UpstreamUnavailable("x"), TokenInvalid("x"), TokenSecretMissing("x"), SecretConflict("x")]
@@ -61,7 +62,28 @@ def test_no_retry_is_before_it_was_asked_for_nor_far_behind(
 ) -> None:
     asked = type(cause)("x", retry_after=retry_after)
     delay = after_failure(asked, failures=failures, interval=interval, jitter=jitter)
-    assert max(1.0, retry_after or 0.0) <= delay <= 1.1 * max(300.0, retry_after or 0.0)
+    assert max(0.9, retry_after or 0.0) <= delay <= 1.1 * max(300.0, retry_after or 0.0)
+
+
+@BOUNDED
+@given(st.sampled_from(CAUSES), st.integers(1, 10**9), intervals, jitters)
+def test_chance_makes_no_retry_later_than_promised(cause: Cause, failures: int, interval: float, jitter: float) -> None:
+    latest = after_failure(cause, failures=failures, interval=interval, jitter=0.0)
+    assert 0.9 * latest <= after_failure(cause, failures=failures, interval=interval, jitter=jitter) <= latest
+
+
+@BOUNDED
+@given(jitters)
+def test_a_secret_of_another_owner_is_looked_at_within_the_time_that_messages_promise(jitter: float) -> None:
+    assert LOOKS_AGAIN == "within 30 seconds"
+    assert 27.0 <= after_conflict(jitter=jitter) <= 30.0
+
+
+@BOUNDED
+@given(jitters)
+def test_chance_makes_no_retry_earlier_than_the_other_side_asked_for(jitter: float) -> None:
+    asked = RateLimited("x", retry_after=45.0)
+    assert 45.0 <= after_failure(asked, failures=1, interval=60.0, jitter=jitter) <= 1.1 * 45.0
 
 
 def test_an_api_server_in_trouble_is_tried_again_within_a_quarter_minute() -> None:

@@ -7,7 +7,7 @@ from dbclusterref.secret.rendering import keys_with
 from dbclusterref.secret.state import ADOPT, LiveSecret
 
 LOOKS_AGAIN = "within 30 seconds"
-"""How soon a foreign Secret is looked at again, as messages say it; see `reconciler.LOCAL_FAILURES`."""
+"""How soon a foreign Secret is looked at again, as messages say it; see `backoff.LOCAL_CAP`."""
 
 
 def require_ours(live: LiveSecret, reference: Reference, *, required: str) -> None:

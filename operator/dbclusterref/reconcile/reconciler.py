@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from math import inf, isfinite
 
-from dbclusterref.backoff import LOCAL_CAP, after_failure, after_success
+from dbclusterref.backoff import LOCAL_CAP, after_conflict, after_failure, after_success
 from dbclusterref.clock import Clock
 from dbclusterref.digitalocean.account import Account, Queued
 from dbclusterref.digitalocean.accounts import Accounts
@@ -59,8 +59,6 @@ CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
 """Seconds between the first 404 and the one that is believed."""
 SAID_AFTER = 10.0
 """Seconds for which a read may wait for its turn before the status says so, at once where it is known to wait longer."""
-LOCAL_FAILURES = 6
-"""A refused or foreign Secret is looked at as rarely from the start as what has failed so often: half a minute."""
 
 _WITHOUT_TOKEN = (TokenSecretMissing, TokenSecretForbidden)
 """Causes that end when the token can be read: what was kept of its Secret is not believed."""
@@ -196,8 +194,7 @@ class Reconciler:
     def _seconds_until_next_look(self, entry: Entry, reference: Reference, outcome: Outcome) -> float:
         due_in = entry.reads.seconds_until_due(self._clock.monotonic(), requested=entry.refresh_is_new)
         if isinstance(outcome, SecretConflict | SecretRefused):
-            jitter, interval = self._clock.jitter(), reference.refresh_interval
-            return min(due_in, after_failure(outcome, failures=LOCAL_FAILURES, interval=interval, jitter=jitter))
+            return min(due_in, after_conflict(jitter=self._clock.jitter()))
         repair = self._publisher.seconds_until_repair(reference)
         return due_in if repair is None else min(due_in, repair)
 

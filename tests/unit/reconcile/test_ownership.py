@@ -43,7 +43,7 @@ async def test_a_password_that_appears_is_found_within_half_a_minute_and_asks_no
     asked = len(bench.upstream.requests)
     for _ in range(12):
         assert wait is not None
-        assert 0 < wait <= 33
+        assert 0 < wait <= 30
         wait = await bench.refresh(after=wait)
     assert len(bench.upstream.requests) == asked
     bench.kubernetes.put_secret(secret_body({"password": "p@ss"}, key=PASSWORD_SECRET))

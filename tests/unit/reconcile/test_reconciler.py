@@ -523,7 +523,9 @@ async def test_a_secret_recreated_by_somebody_is_a_conflict_and_not_overwritten(
     await bench.reconcile()
     bench.kubernetes.remove_secret(KEY)
     bench.kubernetes.put_secret(secret_body({"theirs": "x"}, key=KEY))
-    await bench.reconcile()
+    look_in = await bench.reconcile()
+    assert look_in is not None
+    assert 0 < look_in <= 30, "the message promises it"
     assert bench.kubernetes.data() == {"theirs": "x"}
     assert bench.ready == (False, "SecretConflict")
 

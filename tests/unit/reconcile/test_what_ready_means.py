@@ -322,7 +322,7 @@ async def test_a_corrected_token_is_picked_up_within_half_a_minute_and_a_wrong_o
     while waited < 250:
         wait = await bench.reconcile()
         assert wait is not None
-        assert 0 < wait <= 33
+        assert 0 < wait <= 30
         bench.clock.advance(wait)
         waited += wait
     assert len(bench.upstream.requests) <= asked + 1
