@@ -48,7 +48,7 @@ class Transient(Cause):
 
 
 class Blocked(Cause):
-    """Waits for a person; tried again all the same, slowly."""
+    """Manual action is required. Retried nevertheless, less often."""
 
     stalled = True
 
@@ -60,13 +60,13 @@ class WaitingForCluster(Transient):
 
 
 class RateLimited(Transient):
-    """The token's request budget at DigitalOcean is used up."""
+    """The token's rate limit at DigitalOcean is exhausted, or too low for this read to come in time."""
 
     reason = "RateLimited"
 
 
 class UpstreamUnavailable(Transient):
-    """DigitalOcean did not answer, or not with anything that makes sense.
+    """DigitalOcean did not answer, not with anything that makes sense, or too slowly.
 
     `answered` says that it answered 200: there is what was asked for, although the answer cannot be read.
     """
@@ -153,7 +153,7 @@ class TokenInvalid(Blocked):
 
 
 class Forbidden(Blocked):
-    """DigitalOcean knows the token and refuses it this read (403)."""
+    """DigitalOcean knows the token and denied it this read (403)."""
 
     reason = "Forbidden"
 
@@ -202,13 +202,13 @@ class NotGranted(Blocked):
 
 
 class InvalidSpec(Blocked):
-    """The resource asks for something that cannot be."""
+    """The spec cannot be read, or asks for what cannot be made."""
 
     reason = "InvalidSpec"
 
 
 class TooLarge(Blocked):
-    """The resources of its namespace take more memory together than one namespace may."""
+    """The namespace has more resources, or they hold more text, than one namespace may."""
 
     reason = "TooLarge"
 

@@ -41,12 +41,14 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "WaitingForCluster": Explanation("The cluster is being created, or changes its state.", "Wait.", _RETRIED),
     "UpstreamUnavailable": Explanation(
-        "DigitalOcean did not answer, or not with anything usable.", "Wait; see status.digitalocean.com if it lasts.", _RETRIED
+        "DigitalOcean did not answer, not with anything usable, or slowly.",
+        "Wait; see status.digitalocean.com if it lasts.",
+        _RETRIED,
     ),
     "RateLimited": Explanation(
-        "The API token's rate limit at DigitalOcean is exhausted.",
+        "The API token's rate limit at DigitalOcean is exhausted, or too low for all reads to come in time.",
         "Wait; if it happens often, raise spec.refreshInterval or give the token fewer users.",
-        "Reads resume when the limit resets, within the hour.",
+        "Reads go on as the limit allows; an exhausted one resets within the hour.",
     ),
     "IncompleteCredentials": Explanation(
         "DigitalOcean's answer lacks something that a working Secret needs.", "The message names what is missing.", _RETRIED
@@ -132,6 +134,6 @@ REASONS: Mapping[str, Explanation] = {
     "TooLarge": Explanation(
         "The namespace has more DatabaseClusterRefs, or they hold more text, than one namespace may.",
         "Delete some, or shorten their templates, labels and annotations, as the message says; or use several namespaces.",
-        "The others are served; this one when there is room, which is looked at within a quarter of an hour.",
+        "The others are served; this one when there is room, which is checked every twelve minutes.",
     ),
 }
