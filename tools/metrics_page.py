@@ -16,9 +16,9 @@ _HEAD = """\
 Alert rules, their tests and a Grafana dashboard are in [deploy/monitoring](../deploy/monitoring). Each alert has its row in
 [failures.md](failures.md#alerts).
 
-- Labels are small, closed sets. Series that name references exist only with `--metrics-per-reference`, and at most so many. A
-  token is shown as an id that cannot be turned into the token.
-- A counter that an alert uses exists from the start with 0: Prometheus sees no increase in a series that is born at 1.
+- Labels are small, closed sets. Series that name references exist only with `--metrics-per-reference`, for as many of them as
+  it allows. A token is shown as an id that cannot be turned into the token.
+- A counter that an alert uses exists from the start with 0: Prometheus sees no increase in a series whose first sample is 1.
 - A standby shows 0 for everything that describes work, so that sums over all processes are right. With shards, each process
   counts its own share.
 - Gauges are computed when they are scraped. Ten thousand references cost no memory here.

@@ -118,7 +118,7 @@ class Metrics:
         )
         self.references_known = self._gauge(
             "references_known",
-            "DatabaseClusterRefs in this process' memory, on a standby too.",
+            "DatabaseClusterRefs in this process's memory, on a standby too.",
             "Compare a standby with its leader: a standby that knows as many takes over without listing anything.",
         )
         self.references_refused = self._gauge(
@@ -160,7 +160,7 @@ class Metrics:
         self.series_omitted = self._gauge(
             "reference_series_omitted",
             "References without series of their own because there are more than --metrics-per-reference allows.",
-            "Raise `--metrics-per-reference`. References that are not fresh come first, so those left out are well.",
+            "Raise `--metrics-per-reference`. References that are not fresh come first.",
         )
         names = {"namespace": "the reference's", "name": "the reference's"}
         self._describe(
@@ -182,7 +182,8 @@ class Metrics:
         self.reconciles = self._counter(
             "reconciles",
             "Reconciliations by outcome.",
-            "Which outcomes keep coming. One reference that fails is tried again at most once a minute.",
+            "Which outcomes keep coming. A failure that lasts is tried again about once a minute, or every five where a "
+            "person must act.",
             reason="`Synced`, `Suspended`, or the reason of the failure",
         )
         for reason in reasons():
@@ -223,7 +224,7 @@ class Metrics:
         )
         self.queue_length = self._gauge(
             "queue_length",
-            "References that want work now; 0 on a standby.",
+            "References that wait for a worker; 0 on a standby.",
             "Falls to 0 within seconds of a start.",
         )
         self.queue_overdue_seconds = self._gauge(
@@ -256,8 +257,8 @@ class Metrics:
         self.upstream_remaining = self._gauge(
             "digitalocean_ratelimit_remaining",
             "Requests that a token has left in the hour, by DigitalOcean's last reply.",
-            "Which tokens run low. An id is a digest of 128 bits: nobody can turn it into the token, and who has a token can "
-            "find its id. The log does not show them.",
+            "Which tokens run low. An id is a digest of 128 bits: nobody can turn it into the token, and whoever has a token "
+            "can find its id. The log does not show them.",
             token=ids,
         )
         self.upstream_limit = self._gauge(
