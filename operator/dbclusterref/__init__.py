@@ -1,1 +1,1 @@
-"""Keeps a Secret true to the DigitalOcean managed database cluster that a DatabaseClusterRef names."""
+"""Keeps a Secret in sync with the DigitalOcean managed database cluster that a DatabaseClusterRef names."""

@@ -12,7 +12,7 @@ SPREAD = 0.1
 
 
 def after_success(interval: float, *, jitter: float) -> float:
-    """Seconds until the next routine read; `jitter` in [0, 1) spreads it to just below the interval, never past it."""
+    """Seconds until the next routine read; `jitter` in [0, 1) makes it up to a tenth earlier, never later."""
     return interval * (1 - SPREAD * jitter)
 
 

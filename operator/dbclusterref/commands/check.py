@@ -1,4 +1,4 @@
-"""`dbclusterref check`: tries what `run` would need, without running."""
+"""`dbclusterref check`: tries what `run` would need, without running it."""
 
 import contextlib
 import re

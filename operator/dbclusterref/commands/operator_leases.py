@@ -1,4 +1,4 @@
-"""Whether an operator runs, as far as its Leases tell: a condition cannot say that whoever wrote it has gone since."""
+"""Whether an operator runs, as its Leases show: a condition cannot say that the process that wrote it has ended since."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -24,7 +24,7 @@ Output = Literal["table", "json"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One resource at a glance. `since` and `answer` are ages; `operator` says whether anybody keeps all this true."""
+    """One resource at a glance. `since` and `answer` are ages; `operator` says whether an operator keeps it up to date."""
 
     namespace: str
     name: str
@@ -44,7 +44,7 @@ class Row:
         key, status = key_of(body), Status.from_body(body)
         ready, fresh = status.conditions.get(ConditionType.READY), status.conditions.get(ConditionType.FRESH)
         shown = shown_condition(status)
-        # A condition proves nothing while nobody keeps it: only a running operator makes what was written last current.
+        # A condition proves nothing: what was written last is current only while an operator runs.
         current = fresh is not None and fresh.status and operator is OperatorState.RUNNING
         return cls(
             namespace=key.namespace,

@@ -20,7 +20,6 @@ MOST_CONNECTIONS = 64
 LONGEST_CONNECTION = 10.0
 """Seconds from a connection's beginning to its end: a probe or a scrape takes a few milliseconds."""
 
-
 _LOGGER = logging.getLogger("dbclusterref.http")
 
 
@@ -181,6 +180,6 @@ async def listen(
 
 
 def _closing(response: web.Response) -> web.Response:
-    # Whoever asks once a quarter of a minute needs no open connection in between.
+    # Probes and scrapes come seconds apart: no open connection is needed in between.
     response.force_close()
     return response

@@ -67,7 +67,7 @@ TASK_FAILED = 4
 
 
 def user_agent() -> str:
-    """How both APIs see this program."""
+    """Return the User-Agent header for both APIs."""
     return f"dbclusterref/{version('dbclusterref')}"
 
 
@@ -280,7 +280,7 @@ class _Operator:
         return []
 
     def _describe(self) -> list[str]:
-        """What a person who reads a probe wants to know besides."""
+        """Return what the body of /readyz says below the verdict."""
         role = "leading" if self._may_write() else "standby"
         return [role if self._leader else "alone", *self._informer.describe()]
 

@@ -1,7 +1,7 @@
 """Which clusters are wanted, by which references, how often, and how fresh an answer must be. Pure.
 
 A reference's interest in a cluster is recorded at each of its reads, and ends when it leaves: `reconcile/named_secrets` sees to
-that. It lapses besides when there has been no read for long. Times are monotonic seconds.
+that. It also lapses when there has been no read for a long time. Times are monotonic seconds.
 """
 
 import math
@@ -107,7 +107,7 @@ class Demand:
             del self._by_cluster[uuid]
 
     def lapse(self, now: float) -> None:
-        """Forget the references that have not read for long."""
+        """Forget the references that have not read for a long time."""
         for uuid, interest in list(self._by_cluster.items()):
             for key, (interval, at) in list(interest.looks.items()):
                 if now - at > LAPSE * max(LOOK, interval):

@@ -61,7 +61,7 @@ def details_of(reference: Reference, cluster: DatabaseCluster) -> Iterator[What]
 
 
 def has_no_address_yet(cluster: DatabaseCluster) -> bool:
-    """Return whether the cluster is being created, or the like: what it is to have besides may be made after it."""
+    """Return whether the cluster is being created, or the like: its users, pools and databases may be made after it."""
     endpoints = cluster.endpoints
     return cluster.status not in {"", "online"} and endpoints.private is None and "private" not in endpoints.faults
 

@@ -9,8 +9,6 @@ from dbclusterref.resource.objects import ObjectKey
 
 WALKS = 2
 """So many ends of a walk, counted from when a reference began to wait, hold one whole walk that began after that."""
-
-
 FORGOTTEN = 120.0
 """Seconds after the end of its wait until a reference that has not come back is forgotten."""
 

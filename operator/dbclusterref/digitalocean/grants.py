@@ -1,6 +1,6 @@
 """Which namespaces may have a cluster read with the operator's own token: those that its tags at DigitalOcean name. Pure.
 
-Who owns a cluster grants it to the namespace `shop` with the tag `k8s-namespace:shop`. Tags come with every reply that shows a
+A cluster's owner grants it to the namespace `shop` with the tag `k8s-namespace:shop`. Tags come with every reply that shows a
 cluster, so that each refresh decides and no request is made for it. Their case does not matter.
 """
 

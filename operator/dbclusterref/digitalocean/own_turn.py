@@ -53,7 +53,7 @@ class OwnTurn:
 
         What was read since the refresh was requested does not hold up its acknowledgement. The intervals count since the last
         answer, which is `believed_for` so many seconds besides. `since_restart` says that there may have been one that is not
-        kept: an earlier process had it, or nobody has used it for long. They count since the read began to wait then.
+        kept: an earlier process had it, or nobody has used it for a long time. They count since the read began to wait then.
         """
         if isinstance(wanted, Requested):
             return isinstance(self.wanted(what, wanted), Requested)

@@ -32,7 +32,6 @@ LONGEST_PAUSE = 30.0
 REJECTED_PAUSE = 5.0
 """Seconds without a request after the API server rejected the credentials, a new token included."""
 
-
 JSON = "application/json"
 METADATA_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Accept header for a listing without specs and data."""

@@ -63,7 +63,7 @@ class EventRecorder:
                 await self._post()
 
     async def drain(self, *, seconds: float) -> None:
-        """Posts what is waiting, for so long at most."""
+        """Post what is waiting, for `seconds` at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._waiting:

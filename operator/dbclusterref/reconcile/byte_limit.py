@@ -49,7 +49,7 @@ class ByteLimit:
             if turn.done() and not turn.cancelled():
                 self._give_back(size)
             else:
-                # Who gave back since this was cancelled has passed it over, and dropped it.
+                # A release after the cancellation may have skipped this place and removed it.
                 if place in self._waiting:
                     self._waiting.remove(place)
                 self._let_in()

@@ -23,7 +23,7 @@ class Followed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followers:
-    """Those who follow."""
+    """The two publishers that act after the Secret's."""
 
     restarter: Restarter
     ca_publisher: CaPublisher

@@ -1,7 +1,7 @@
 """Reads that the rate limit delays: when they are late, until when that is said, and how long a Secret is not fresh. Pure.
 
-A reference is late once its answer is older than LATE refresh intervals, and no longer when an answer comes in time again. What
-comes late each time is therefore said once, and not at every read.
+A reference is late once its answer is older than LATE refresh intervals, until an answer comes in time again. So reads that
+keep coming late are reported once, and not each time.
 """
 
 from datetime import datetime, timedelta

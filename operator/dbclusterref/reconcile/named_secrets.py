@@ -38,7 +38,7 @@ class ObservedSecrets:
         self._changed: set[ObjectKey] = set()
 
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None:
-        """Read a Secret; whoever needs it for a read looks for all."""
+        """Read a Secret; each caller's read counts as the look for all references."""
         asked_at = self._now()
         try:
             body = await self._secrets.get_secret(key)
@@ -82,7 +82,7 @@ class ObservedSecrets:
 class SecretRounds:
     """Looks at the Secrets that references name, as often as those ask for; `look` has a reference read now.
 
-    A token is used for nobody who does not name it any more.
+    A token is no longer used for references that do not name it any more.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class SecretRounds:
                 await self._secrets.get_secret(key)
             except KubernetesError as error:
                 if error.status == HTTPStatus.FORBIDDEN:
-                    continue  # that is how it is, and its references say so
+                    continue  # not a failure: the references' own reads report it
                 failures += 1
                 self._secrets.postpone(key)
                 if not self._failing:

@@ -1,7 +1,7 @@
 """How many resources of one namespace are served. Pure.
 
-All namespaces share one memory, and who may create resources can create as many as etcd holds. The oldest are served, so that
-a restart serves the same ones; of the others nothing is kept but their number.
+All namespaces share one memory, and anyone who may create resources can create as many as etcd holds. The oldest are served,
+so that a restart serves the same ones; of the others nothing is kept but their number.
 """
 
 from bisect import bisect_left

@@ -356,7 +356,7 @@ class Publisher:
 
 
 def _revision_before(entry: Entry, live: LiveSecret | None, *, by_another: bool) -> int:
-    """Return the revision of what was published last: who may edit the Secret alone must not have workloads restarted."""
+    """Return the revision published last: whoever may edit only the Secret must not be able to restart workloads by it."""
     known = max(entry.published.revision, entry.status.secret_revision)
     if live and (by_another or not entry.published.revision):
         # Another process may have written the Secret and not yet the status: it is one ahead.

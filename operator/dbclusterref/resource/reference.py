@@ -96,7 +96,7 @@ class MissingStandby(StrEnum):
     OMIT = "Omit"
     """Nothing: they are absent."""
     USE_PRIMARY = "UsePrimary"
-    """The primary, so that what only reads can start all the same."""
+    """The primary, so that an application that only reads can start."""
 
 
 class Tls(StrEnum):

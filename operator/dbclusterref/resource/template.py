@@ -209,7 +209,7 @@ def placeholders_in(template: str) -> frozenset[str]:
 
 
 def known_placeholders() -> str:
-    """Return what there is, in a sentence's part."""
+    """Return the names of all placeholders, as a part of a sentence."""
     prefixes = ", ".join(prefix for prefix in ENDPOINT_PREFIXES if prefix)
     return f"{', '.join(PER_ENDPOINT)} (each also after {prefixes}), {', '.join(GENERAL)}"
 

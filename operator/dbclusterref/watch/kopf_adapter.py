@@ -164,7 +164,7 @@ def make_registry(
 
 
 def make_settings(timing: Timing | None = None) -> kopf.OperatorSettings:
-    """Return settings that make kopf an informer and nothing else; ARCHITECTURE.md has the measurements behind each number."""
+    """Return settings that make kopf an informer and nothing else; ARCHITECTURE.md has the reasons."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.peering.standalone = True
