@@ -7,7 +7,8 @@ import click
 import pytest
 
 from dbclusterref.commands.settings import run_options
-from dbclusterref.digitalocean.planner import AHEAD, PER_PAGE
+from dbclusterref.digitalocean.client import PER_PAGE
+from dbclusterref.digitalocean.planner import AHEAD
 from dbclusterref.digitalocean.rate_limit import DEFAULT_LIMIT, SHARE
 from dbclusterref.reconcile.conditions import STALE_AT_LEAST, STALE_INTERVALS
 from dbclusterref.reconcile.repair_backoff import AT_ONCE

@@ -46,7 +46,7 @@ _ENGINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 _ENDS_A_LINE_OR_HIDES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HIDES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_MAX_PORT = 65535
+MAX_PORT = 65535
 _MAX_NODES = 2**63 - 1
 """The largest integer that the API server takes into a status."""
 
@@ -70,7 +70,7 @@ class Connection:
             return None
         if not _HOST.fullmatch(shape.host):
             raise wire.unexpected(f"{path}.host", "a host name or an IP address")
-        if shape.port is not None and not 0 <= shape.port <= _MAX_PORT:
+        if shape.port is not None and not 0 <= shape.port <= MAX_PORT:
             raise wire.unexpected(f"{path}.port", "a port number")
         uri = _line(shape.uri, path=f"{path}.uri")
         return cls(

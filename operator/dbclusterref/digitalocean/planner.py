@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-PER_PAGE = 200
 AHEAD = 0.9
 """A sweep's period is this share of the refresh interval: replies and writes need the rest."""
 

@@ -115,10 +115,6 @@ class TokenBucket:
         short = spare + 1 + self._reserved - self._left
         return max(0.0, self.stay_away_until - now, short / self.pace if short > TINY else 0.0)
 
-    def may_spend(self, now: float, *, spare: float = 0.0) -> bool:
-        """Return whether a request may go now that leaves `spare` requests of the burst."""
-        return self.seconds_until(now, spare=spare) <= 0
-
     @contextmanager
     def reserve(self, requests: int) -> Iterator[None]:
         """Keep so many requests from others while the reads of one refresh, which go together, are under way."""

@@ -8,7 +8,7 @@ from msgspec import Raw
 from msgspec.json import Decoder
 
 from dbclusterref.digitalocean import wire
-from dbclusterref.digitalocean.model import Connection
+from dbclusterref.digitalocean.model import MAX_PORT, Connection
 from dbclusterref.errors import ReplicasNotListed
 
 WITHOUT_REPLICAS = frozenset({"redis", "valkey", "mongodb", "kafka", "opensearch"})
@@ -24,7 +24,6 @@ _SERVING = _ONLINE | {"resizing", "migrating"}
 _LIST = Decoder(list[Raw] | None)
 _REPLICA = Decoder(wire.ReplicaShape)
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f.:]{2,45})\]|([A-Za-z0-9_.-]{1,253}))(?::([0-9]{1,5}))?")
-_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ def addresses_in(text: str) -> tuple[Address, ...]:
     """Return the addresses that `listed` has written; whatever else stands there is left out."""
     found = (_ADDRESS.fullmatch(part) for part in text.split(",")[:MOST_REPLICAS])
     addresses = (Address(host=match[1] or match[2], port=int(match[3] or 0) or None) for match in found if match)
-    return tuple(address for address in addresses if (address.port or 0) <= _MAX_PORT)
+    return tuple(address for address in addresses if (address.port or 0) <= MAX_PORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

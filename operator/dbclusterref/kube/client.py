@@ -1,6 +1,6 @@
 """The edge to the Kubernetes API: a few calls through `kubernetes.aio`'s client, without its generated API classes.
 
-(Importing `CoreV1Api` alone costs 22 MB resident; seven calls do not need it.)
+(Importing `CoreV1Api` alone costs 22 MB resident.)
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping

@@ -2,8 +2,8 @@
 
 Our own, because `kubernetes.aio.leaderelection` does not work reliably: it cannot create its Lease, and a holder still believes
 that it leads while the API server is out of reach.
-Safety rests on two clocks that are never compared: a holder stops `RENEW_DEADLINE` after it last *began* a renewal that
-succeeded; another takes over only when it has itself watched the Lease unchanged for the longer `LEASE_DURATION`.
+Safety rests on two clocks that are never compared: a holder stops `renew_deadline` after it last *began* a renewal that
+succeeded; another takes over only when it has itself watched the Lease unchanged for the longer `lease_duration`.
 A deleted Lease counts as a change like any other. Only a process that finds no Lease at its very first look takes it at once:
 that is a first start, and deleting a Lease by hand must not start a second replica within the same seconds.
 A process whose identity no other living process can have waits for nobody where it finds that identity in the Lease: the former
@@ -19,11 +19,6 @@ from typing import Protocol
 from dbclusterref.errors import KubernetesError
 from dbclusterref.resource.objects import ObjectKey, as_mapping
 from dbclusterref.timing import Timing
-
-LEASE_DURATION = Timing().lease_duration
-RENEW_DEADLINE = Timing().renew_deadline
-RETRY_PERIOD = Timing().retry_period
-"""Seconds; as Kubernetes' own components use."""
 
 Json = dict[str, object]
 

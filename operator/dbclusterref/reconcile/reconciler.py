@@ -55,8 +55,6 @@ from dbclusterref.resource.reference import Reference
 from dbclusterref.secret.rendering import Rendition
 from dbclusterref.timing import Timing
 
-CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
-"""Seconds between the first 404 and the one that is believed."""
 SAID_AFTER = 10.0
 """Seconds for which a read may wait for its turn before the status says so, at once where it is known to wait longer."""
 

@@ -1,6 +1,7 @@
 """What every Kubernetes object has: its key and metadata; and the names by which the API knows ours. Pure."""
 
 import hashlib
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ REFRESH_REQUESTED_AT = f"{GROUP}/refresh-requested-at"
 
 _LONGEST_REQUEST = 128
 """Characters of that annotation which are kept as they are: the value is only compared, and copied into the status."""
+
+OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+"""Names of Secrets, ConfigMaps and workloads, as the API server accepts them."""
 
 FIELD_MANAGER = "dbclusterref"
 MANAGED_BY = "app.kubernetes.io/managed-by"

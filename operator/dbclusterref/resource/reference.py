@@ -18,7 +18,7 @@ import msgspec
 from dbclusterref.compact import CompactTexts
 from dbclusterref.errors import InvalidSpec
 from dbclusterref.resource.duration import parse_duration
-from dbclusterref.resource.objects import GROUP, ObjectKey, ObjectMeta
+from dbclusterref.resource.objects import GROUP, OBJECT_NAME, ObjectKey, ObjectMeta
 from dbclusterref.resource.restart import Workload, WorkloadFields, read_workloads
 from dbclusterref.resource.template import faults_in_all, known_placeholders
 
@@ -57,8 +57,7 @@ RESERVED_KEYS = ("app.kubernetes.io/instance", "app.kubernetes.io/managed-by")
 NOT_FOR_TEMPLATES = ("type", "provider")
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# These become parts of API paths, so nothing that could lead a request elsewhere is let through.
-_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+# It becomes a part of an API path, so nothing that could lead a request elsewhere is let through.
 _UPSTREAM_NAME = re.compile(r"[^\s/.\x00-\x20\x7f\ud800-\udfff][^\s/\x00-\x20\x7f\ud800-\udfff]{0,127}")
 _SECRET_KEY = re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]{1,253}")
 _MOUNT_PATH = re.compile(r"/[^:\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]{0,1023}")
@@ -284,7 +283,7 @@ def one_copy(value: H) -> H:
 
 
 def _object_name(text: str, *, path: str, kind: str = "Secret") -> str:
-    if not _OBJECT_NAME.fullmatch(text):
+    if not OBJECT_NAME.fullmatch(text):
         raise InvalidSpec(
             f"{path} is not a valid {kind} name: at most 253 lower-case letters, digits, '-' and '.', for example `orders-db`."
         )

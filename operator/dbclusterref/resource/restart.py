@@ -1,7 +1,6 @@
 """Which workloads are to follow their Secret by a restart, and how far that has come for each. Pure."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,12 +8,11 @@ from enum import StrEnum
 import msgspec
 
 from dbclusterref.errors import InvalidSpec
-from dbclusterref.resource.objects import GROUP, as_mapping
+from dbclusterref.resource.objects import GROUP, OBJECT_NAME, as_mapping
 
 MOST_WORKLOADS = 16
 LONGEST_NAME = 63
 """Of an annotation, behind its prefix."""
-_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class WorkloadKind(StrEnum):
@@ -100,7 +98,7 @@ def read_workloads(items: Iterable[WorkloadFields] | None, *, path: str) -> tupl
     for index, item in enumerate(items or ()):
         if item.kind not in {str(kind) for kind in WorkloadKind}:
             raise InvalidSpec(f"{path}[{index}].kind has an invalid value; allowed: {', '.join(WorkloadKind)}.")
-        if not _OBJECT_NAME.fullmatch(item.name or ""):
+        if not OBJECT_NAME.fullmatch(item.name or ""):
             raise InvalidSpec(f"{path}[{index}].name is not a valid name; write that of a workload in this namespace.")
         found[Workload(kind=WorkloadKind(item.kind), name=item.name or "")] = None
     if len(found) > MOST_WORKLOADS:

@@ -203,11 +203,6 @@ def fill(template: str, values: Mapping[str, str]) -> str | None:
     return parse_template(template).fill(values)
 
 
-def placeholders_in(template: str) -> frozenset[str]:
-    """Return the placeholders a template names. Raises TemplateError."""
-    return parse_template(template).names
-
-
 def known_placeholders() -> str:
     """Return the names of all placeholders, as a part of a sentence."""
     prefixes = ", ".join(prefix for prefix in ENDPOINT_PREFIXES if prefix)

@@ -32,11 +32,11 @@ def test_the_fullest_minute_stays_within_250_and_the_fullest_hour_within_5000() 
 def test_background_reads_leave_part_of_the_burst_to_those_who_wait() -> None:
     budget = a_budget()
     count = 0
-    while budget.may_spend(0.0, spare=budget.background):
+    while not budget.seconds_until(0.0, spare=budget.background):
         budget.spend(0.0)
         count += 1
     assert count < budget.burst
-    assert budget.may_spend(0.0)
+    assert not budget.seconds_until(0.0)
 
 
 def test_a_low_hour_slows_everything_down_in_proportion() -> None:
@@ -55,7 +55,7 @@ def test_the_limit_is_what_the_reply_says() -> None:
     budget = a_budget()
     budget.learn(200, rate_limit_headers(limit=50_000, remaining=49_999), now=0.0, unix_time=0.0)
     assert budget.burst == 1500
-    assert budget.may_spend(0.0, spare=1400)
+    assert not budget.seconds_until(0.0, spare=1400)
 
 
 @pytest.mark.parametrize(
@@ -106,17 +106,17 @@ def test_a_pause_ends_with_the_next_good_answer() -> None:
     budget.learn(500, rate_limit_headers(remaining=None), now=101.0, unix_time=0.0)
     budget.learn(0, rate_limit_headers(remaining=None), now=101.0, unix_time=0.0)
     budget.learn(200, rate_limit_headers(remaining=0), now=101.0, unix_time=0.0)
-    assert not budget.may_spend(101.0), "none of these shows that there is a request left"
+    assert budget.seconds_until(101.0), "none of these shows that there is a request left"
     budget.learn(200, rate_limit_headers(remaining=7), now=102.0, unix_time=0.0)
     assert budget.stay_away_until <= 102.0
-    assert budget.may_spend(102.0)
+    assert not budget.seconds_until(102.0)
 
 
 def test_a_small_limit_still_allows_one_request_at_a_time() -> None:
     budget = a_budget()
     budget.learn(200, rate_limit_headers(limit=20, remaining=19), now=0.0, unix_time=0.0)
     assert budget.burst == 1
-    assert budget.may_spend(0.0)
+    assert not budget.seconds_until(0.0)
 
 
 def test_a_request_goes_only_when_a_whole_one_is_left() -> None:
@@ -124,8 +124,8 @@ def test_a_request_goes_only_when_a_whole_one_is_left() -> None:
     budget._left = 0.5
     wait = budget.seconds_until(0.0)
     assert wait == pytest.approx(0.5 / budget.pace)
-    assert not budget.may_spend(wait - 0.1)
-    assert budget.may_spend(wait)
+    assert budget.seconds_until(wait - 0.1)
+    assert not budget.seconds_until(wait)
 
 
 def test_a_raised_limit_adds_its_own_burst_and_no_more() -> None:

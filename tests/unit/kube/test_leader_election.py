@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 import pytest
 
 from dbclusterref.errors import KubernetesError
-from dbclusterref.kube.leader_election import LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, LeaderElector
+from dbclusterref.kube.leader_election import LeaderElector
 from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.timing import Timing
 from tests.support.builders import Body
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.fake_time import in_fake_time
 
 LEASE = ObjectKey("dbclusterref-system", "dbclusterref")
 LOGGER = logging.getLogger("dbclusterref.test")
+LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD = Timing().lease_duration, Timing().renew_deadline, Timing().retry_period
 
 
 class LeaseServer(FakeKubernetes):

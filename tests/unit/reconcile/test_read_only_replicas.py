@@ -25,7 +25,7 @@ async def bench() -> Bench:
 
 def leave_in_the_budget(bench: Bench, requests: int) -> None:
     budget = bench.account._reader.budget
-    while budget.may_spend(bench.clock(), spare=requests):
+    while not budget.seconds_until(bench.clock(), spare=requests):
         budget.spend(bench.clock())
 
 

@@ -15,11 +15,12 @@ from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, Unco
 from dbclusterref.metrics import CAUSES
 from dbclusterref.reconcile.conditions import STALE_AT_LEAST
 from dbclusterref.reconcile.entry import STILL_SAID_FOR
-from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER, SAID_AFTER
+from dbclusterref.reconcile.reconciler import SAID_AFTER
 from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey, version_of
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import ADOPT, REVISION
+from dbclusterref.timing import Timing
 from tests.support.bench import RENAMED, Bench, a_bench, change_spec, request_refresh, set_value
 from tests.support.builders import (
     KEY,
@@ -38,6 +39,8 @@ from tests.support.builders import (
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.fake_time import LoopClock, in_fake_time, settle
+
+CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
 
 
 @pytest.fixture

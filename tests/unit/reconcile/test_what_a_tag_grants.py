@@ -6,10 +6,10 @@ import pytest
 
 from dbclusterref.digitalocean import wire
 from dbclusterref.errors import Forbidden, UnconfirmedNotFound, UpstreamUnavailable
-from dbclusterref.reconcile.reconciler import CONFIRM_NOT_FOUND_AFTER
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, REFRESH_REQUESTED_AT, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import CLUSTER_UUID, GRANTED_BY, REFERENCE_UID
+from dbclusterref.timing import Timing
 from tests.support.bench import RENAMED, Bench, change_spec
 from tests.support.builders import KEY, UUID, a_cluster, reference_body, secret_body
 from tests.support.fake_digitalocean import FakeUpstream
@@ -17,6 +17,7 @@ from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.fake_time import FakeClock
 
 TAG = "k8s-namespace:shop"
+CONFIRM_NOT_FOUND_AFTER = Timing().confirm_not_found
 MISSING = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbclusterref.resource.template import TemplateError, adds_lines, faults_in, fill, parse_template, placeholders_in
+from dbclusterref.resource.template import TemplateError, adds_lines, faults_in, fill, parse_template
 from tests.support.strategies import BOUNDED, any_text
 
 
@@ -34,7 +34,7 @@ def test_a_template_is_filled(template: str, expected: str | None) -> None:
 @pytest.mark.parametrize(("template", "where"), [("{", 1), ("a}", 2), ("{host", 1), ("ok {host!r}", 4), ("{{{", 3), ("{1}", 1)])
 def test_a_stray_brace_is_refused_with_its_place(template: str, where: int) -> None:
     with pytest.raises(TemplateError, match=f"stray [{{}}] at character {where}:"):
-        placeholders_in(template)
+        parse_template(template)
     with pytest.raises(TemplateError):
         fill(template, {"host": "h"})
 
@@ -42,13 +42,13 @@ def test_a_stray_brace_is_refused_with_its_place(template: str, where: int) -> N
 @pytest.mark.parametrize("template", ["{host:base64}", "{host:}", "{host:url:}", "{host:URL}"])
 def test_an_unknown_encoding_is_refused_with_those_there_are(template: str) -> None:
     with pytest.raises(TemplateError, match="the encodings are url, quoted, properties"):
-        placeholders_in(template)
+        parse_template(template)
 
 
 def test_two_encodings_may_follow_one_another_and_no_more() -> None:
     assert fill("{host:quoted:properties}", {"host": '"'}) == r"\u005c" + '"'
     with pytest.raises(TemplateError, match="3 encodings of placeholder host: the maximum is 2"):
-        placeholders_in("{host:quoted:quoted:quoted}")
+        parse_template("{host:quoted:quoted:quoted}")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_value_that_brings_a_line_of_its_own_is_found_out(value: str) -> None:
 
 
 def test_placeholders_are_named_once_and_without_their_encoding() -> None:
-    assert placeholders_in("{host}{host:url}{{user}}{ca-file}") == {"host", "ca-file"}
+    assert parse_template("{host}{host:url}{{user}}{ca-file}").names == {"host", "ca-file"}
 
 
 @BOUNDED

@@ -9,7 +9,7 @@ from dbclusterref.digitalocean.model import Pool, User
 from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Address
 from dbclusterref.digitalocean.snapshot import Snapshot
 from dbclusterref.resource.reference import KeySet
-from dbclusterref.resource.template import PLACEHOLDERS, fill, placeholders_in
+from dbclusterref.resource.template import PLACEHOLDERS, fill, parse_template
 from dbclusterref.secret.engines import ENGINES
 from dbclusterref.secret.rendering import render_secret
 from tests.support import secret_docs
@@ -74,7 +74,7 @@ def test_the_recipes_that_clients_are_tested_with_are_those_in_the_text(recipe: 
 
 
 def test_encodings_can_follow_one_another() -> None:
-    assert placeholders_in("{password:quoted:properties}") == {"password"}
+    assert parse_template("{password:quoted:properties}").names == {"password"}
     assert fill("{password:quoted:properties}", {"password": 'a"ü\\🔑'}) == (
         r"a\u005c" + r'"\u00fc\u005c\u005c' + r"\ud83d\udd11"
     )

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from dbclusterref.resource.template import PLACEHOLDERS, placeholders_in
+from dbclusterref.resource.template import PLACEHOLDERS, parse_template
 from dbclusterref.secret.engines import COMMON, ENGINES, WITHOUT_DATABASE, Engine, engine_of
 
 DOCUMENTED = {"pg", "mysql", "redis", "valkey", "mongodb", "kafka", "opensearch", "advanced_pg", "advanced_mysql"}
@@ -27,9 +27,9 @@ def test_engines_that_convert_into_each_other_share_the_type_that_can_never_chan
 
 @engines
 def test_tables_use_only_placeholders_that_are_computed(engine: Engine) -> None:
-    used = {name for template in templates(engine).values() for name in placeholders_in(template)}
+    used = {name for template in templates(engine).values() for name in parse_template(template).names}
     assert used <= PLACEHOLDERS
-    assert placeholders_in(engine.uri) | placeholders_in(engine.jdbc) <= PLACEHOLDERS | INTERNAL
+    assert parse_template(engine.uri).names | parse_template(engine.jdbc).names <= PLACEHOLDERS | INTERNAL
     assert set(engine.needs) <= PLACEHOLDERS
 
 
@@ -52,7 +52,7 @@ def test_an_engines_binding_adds_to_the_common_keys_and_replaces_none(engine: En
 
 @engines
 def test_credentials_are_in_no_jdbc_url_and_no_key_is_called_ssl(engine: Engine) -> None:
-    assert not placeholders_in(engine.jdbc) & {"username", "password", "userinfo"}
+    assert not parse_template(engine.jdbc).names & {"username", "password", "userinfo"}
     assert "ssl" not in templates(engine)
 
 
