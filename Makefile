@@ -63,7 +63,7 @@ manifests: setup ## dist/crds.yaml and dist/install.yaml, as a release has them
 image: ## builds the image with buildah or docker; loads it into kind, k3d or minikube, if that is your kubectl context
 	@tools/image.sh $(if $(IMAGE),--image $(IMAGE)) $(if $(PUSH),--push)
 
-bench: setup ## benchmarks on the sandbox, about 25 minutes; SIZE=1000 for one size
+bench: setup ## benchmarks on the sandbox, about 40 minutes; SIZE=1000 for one size
 	@$(PY) -m benchmarks --sizes $(SIZE)
 
 mutation: .venv/.ready ## mutation testing of secret/ and resource/, about ten minutes (ARGS=results: what survived)

@@ -28,6 +28,7 @@ NAME_MESSAGE = (
     "must be a valid name of a Secret: at most 253 lower-case letters, digits, '-' and '.', beginning and ending with a letter "
     "or digit, for example orders-db"
 )
+CONFIG_MAP_NAME_MESSAGE = NAME_MESSAGE.replace("a Secret", "a ConfigMap").replace("orders-db", "orders-ca")
 RESERVED_MESSAGE = (
     "their tools would prune, copy or overwrite the Secret; use a prefix of your own, for example example.com/team"
 )
@@ -135,7 +136,7 @@ def create(kubectl: Kubectl, namespace: str, spec: Spec, *, name: str = "orders-
         ({"restart": [{"kind": "Deployment", "name": "A"}]}, "spec.restart[0].name", "must be a valid name of a workload"),
         ({"restart": [APP, APP]}, "spec.restart", "must not contain a workload twice"),
         ({"caConfigMap": {}}, "spec.caConfigMap.name", "Required value"),
-        ({"caConfigMap": {"name": "Orders"}}, "spec.caConfigMap.name", NAME_MESSAGE),
+        ({"caConfigMap": {"name": "Orders"}}, "spec.caConfigMap.name", CONFIG_MAP_NAME_MESSAGE),
         ({"secret": {"tls": "Off"}}, "spec.secret.tls", 'supported values: "Verify", "Encrypt"'),
         ({"secret": {"missingStandby": "Guess"}}, "spec.secret.missingStandby", "Unsupported value"),
         ({"pool": "p" * 64}, "spec.pool", POOL_MESSAGE),
