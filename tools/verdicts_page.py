@@ -141,7 +141,7 @@ def render() -> str:
 
 def _words(verdict: Mapping[str, str], one: Object) -> str:
     if verdict["kstatus"] != verdict["flux"]:
-        raise AssertionError(f"kstatus says {verdict['kstatus']} and Flux' copy {verdict['flux']} of {one['status']}")
+        raise AssertionError(f"kstatus says {verdict['kstatus']} and Flux's copy {verdict['flux']} of {one['status']}")
     ready = next((c["status"] for c in one["status"].get("conditions", ()) if c["type"] == "Ready"), "unset")
     return f"{ready} / {verdict['kstatus']} / {verdict['argo']}"
 
@@ -164,7 +164,7 @@ Each cell is *Ready / kstatus / Argo CD*.
 - *Argo CD* is its health by [`deploy/argocd/health.lua`](../deploy/argocd/health.lua): a sync wave goes on at `Healthy`,
   ends at `Degraded`, and waits at `Progressing`.
 
-The operator's own code made the {count} statuses behind this page. kstatus, Flux' copy of it (which agreed on each) and the
+The operator's own code made the {count} statuses behind this page. kstatus, Flux's copy of it (which agreed on each) and the
 Lua that Argo CD runs judged them.
 
 ## A cause, and the Secret

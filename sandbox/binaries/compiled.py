@@ -222,7 +222,7 @@ def build_command(target: Target, *, go: Path, to: Path, kubernetes: str) -> lis
 
 
 def build_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The user's, GOPROXY and the rest included, but for what decides which compiler runs and what comes out."""
+    """The user's, GOPROXY included, except for what decides which compiler runs and what it makes."""
     kept = {name: value for name, value in environ.items() if name not in {"GOROOT", "GOOS", "GOARCH", "GOWORK"}}
     return {**kept, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 

@@ -33,7 +33,7 @@ class Pins:
 
     @property
     def node_key(self) -> str:
-        """As `key`, for a node's programs: who needs the control plane alone waits for no kubelet."""
+        """As `key`, for a node's programs: where only the control plane is needed, no kubelet is built."""
         return f"node-v{self.kubernetes}-{self.os}-{self.arch}"
 
 

@@ -24,7 +24,7 @@ class Toolchain:
     brought: Path | None = None
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """The user's; but who has no Go gets no ~/go either: what is brought keeps its gigabytes to itself."""
+        """The user's own where there is one. Where there is no Go, no ~/go is made: a Go that is brought has its own files."""
         if not self.brought:
             return dict(environ)
         flags = f"{environ.get('GOFLAGS', '')} -modcacherw".strip()  # or only root could remove it

@@ -37,7 +37,7 @@ def ensure_verdicts(*, environ: Mapping[str, str] = os.environ, say: Say = say_o
 
 
 def judge(objects: Iterable[Mapping[str, object]], *, script: Path) -> list[dict[str, Any]]:
-    """Return what kstatus, Flux' copy of it, and Argo CD with this health script say of each object."""
+    """Return what kstatus, Flux's copy of it, and Argo CD with this health script say of each object."""
     lines = "".join(f"{json.dumps(one)}\n" for one in objects)
     done = subprocess.run([ensure_verdicts(), script], input=lines, capture_output=True, text=True, check=True, timeout=SECONDS)
     return [json.loads(line) for line in done.stdout.splitlines()]

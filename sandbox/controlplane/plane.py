@@ -109,7 +109,7 @@ class ControlPlane:
 
     @property
     def layout(self) -> Layout:
-        """Where its files are, for who runs a node beside it."""
+        """Where its files are, for a node that runs beside it."""
         return self._layout
 
     async def start(self) -> None:

@@ -29,11 +29,11 @@ RIGHTS: Sequence[Right] = (
 )
 """Every right the operator uses in the namespaces it watches."""
 LEASE_RIGHTS: Sequence[Right] = tuple((verb, "coordination.k8s.io", "leases", "") for verb in ("get", "create", "update"))
-"""What it uses besides in its own namespace, with --leader-elect."""
+"""What it also uses in its own namespace, with --leader-elect."""
 WORKLOAD_RIGHTS: Sequence[Right] = tuple((verb, "apps", kind.plural, "") for kind in WorkloadKind for verb in ("get", "patch"))
-"""What it uses besides in the namespaces it watches, with --restart-workloads."""
+"""What it also uses in the namespaces it watches, with --restart-workloads."""
 CONFIG_MAP_RIGHTS: Sequence[Right] = tuple((verb, "", "configmaps", "") for verb in ("get", "create", "patch", "delete"))
-"""What it uses besides in the namespaces it watches, with --ca-config-maps."""
+"""What it also uses in the namespaces it watches, with --ca-config-maps."""
 
 Grants = Sequence[tuple[str, ...] | None]
 """For each cluster the namespaces that its tags name; None where the token is shown no tags."""

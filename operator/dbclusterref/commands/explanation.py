@@ -60,7 +60,7 @@ async def explain(kubernetes: KubernetesApi, key: ObjectKey, *, operator_namespa
 
 
 def _split(status: Status) -> tuple[str, str]:
-    """Return the first sentence of Ready=True, and what it notes besides."""
+    """Return the first sentence of Ready=True, and the notes after it."""
     ready = status.conditions.get(ConditionType.READY)
     if ready is None or not ready.status:
         return "", ""

@@ -352,7 +352,7 @@ class Account:
             at_once = isinstance(wanted, Requested) or (kept is not None and kept.read_at <= wanted.doubted_at)
             if routine and (late := self._poller.why_not_fresh(uuid)):
                 self._cache.late.add(uuid)
-                # What no page shows has its turn all the same: while walks take too long, a page is old before that comes.
+                # What no page shows still gets its turn: while walks take too long, a page is old before that turn comes.
                 if kept is None or not isinstance(late, RateLimited) or _pages_show_all(reference, kept):
                     raise late.without_frames()
             elif self._poller.will_bring(uuid, at_once=at_once):

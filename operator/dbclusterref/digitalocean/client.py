@@ -311,7 +311,7 @@ async def _read_body(reply: httpx.Response, *, at_most: int, when_large: Callabl
 
 
 def _decode(piece: bytes, inflate: "zlib._Decompress | None", *, at_most: int) -> tuple[bytes, bytes]:
-    """Decode so many bytes at most; return what is left of the piece besides."""
+    """Decode so many bytes at most; return them, and the rest of the piece."""
     if inflate is None:
         return piece[:at_most], piece[at_most:]
     try:

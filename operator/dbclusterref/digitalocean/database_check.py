@@ -1,7 +1,7 @@
 """Whether the database of `spec.database` exists: asked for beside the cluster, since not every database is on its list.
 
 Nothing in a Secret comes from that answer. So a database that was there is checked in a turn of its own, after the cluster's
-answer, and where that turn does not come or the read fails, a rotated password is written all the same.
+answer, and where that turn does not come or the read fails, a rotated password is written nevertheless.
 """
 
 from dbclusterref.digitalocean.demand import Freshness

@@ -237,7 +237,7 @@ class PublishState:
     metadata_digest: bytes = b""
     revision: int = 0
     overtaken_by: int = 0
-    """The revision of another process' Secret after which the cluster was read again."""
+    """The revision of another process's Secret after which the cluster was read again."""
     made_from: tuple[Reference, PackedSnapshot] | None = field(default=None, repr=False)
     """The spec and the answer that the Secret was last made from: what it is restored from while a newer spec has no answer."""
     former_names: tuple[str, ...] = ()

@@ -50,7 +50,7 @@ def not_fresh_for(entry: Entry, outcome: Outcome, *, now: datetime, monotonic: f
         state.not_fresh_since = None
         return timedelta()
     if is_delayed(reads) and reads.answered_at is not None:
-        # What comes late, or without the part that waits, confirms it all the same.
+        # An answer that comes late, or without the part that waits, still confirms the Secret.
         state.not_fresh_since = reads.answered_at
     elif state.not_fresh_since is None:
         # After a restart the status alone knows, by a clock that may have jumped. It does not know when late reads were last

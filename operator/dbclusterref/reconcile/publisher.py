@@ -248,7 +248,7 @@ class Publisher:
             repair = (state.data_digest, state.metadata_digest) == digests and state.key == rendered.key
             differs = live is not None and (live.data_digest, live.metadata_digest) != digests
             if repair and live and differs and live.revision > max(state.revision, state.overtaken_by):
-                state.overtaken_by = live.revision  # once: after the read that follows, this process' answer is the newer one
+                state.overtaken_by = live.revision  # once: after the read that follows, this process's answer is the newer one
                 raise Overtaken
             if repair and live and self._repair_backoff.seconds_to_wait(rendered.key, now=self._now()):
                 # New content is written at once, and so is a deleted Secret; a change that is undone each time waits.

@@ -88,7 +88,7 @@ class _Progress:
 class Restarter:
     """Restarts workloads. `clock` is monotonic, in seconds; without `enabled` it only says that it is not.
 
-    `store` knows which resources there still are, and of which rollouts an earlier process' statuses tell.
+    `store` knows which resources there still are, and of which rollouts an earlier process's statuses tell.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Restarter:
         return item if self._now() < gives_up_at else self._give_up(reference, item, progress)
 
     async def _look_late(self, reference: Reference, item: Restart, progress: _Progress) -> Restart:
-        """Look, once in a while, whether a rollout that is no longer waited for has ended after all."""
+        """Look, once in FAR_LOOK seconds, whether a rollout that is no longer waited for has ended after all."""
         workload, now = item.workload, self._now()
         if now < progress.late_look_at.get(workload, 0.0):
             return item
@@ -313,7 +313,7 @@ def _beginning(
 
 
 def _ended(item: Restart, body: Mapping[str, object] | None) -> Restart | None:
-    """Return what a rollout has come to; None while it is under way."""
+    """Return the state after a rollout; None while it is under way."""
     workload, stays = item.workload, why_it_stays(item.workload.kind, body) if body else ""
     if body and not stays and not is_rolled_out(workload.kind, body):
         return None

@@ -1,7 +1,7 @@
 """`deletionPolicy` where the Secret is not rewritten: its owner alone changes, since a deletion may come at any time.
 
 A suspended resource, a spec that cannot be read, a cluster that is no longer granted: in each the Secret stays as it is. The
-spec says all the same whether it outlives the resource.
+spec still says whether it outlives the resource.
 """
 
 from collections.abc import Callable, Mapping

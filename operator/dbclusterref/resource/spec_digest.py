@@ -14,7 +14,7 @@ from dbclusterref.resource.reference import Reference
 NOT_IN_THE_SECRET = frozenset({"identity", "refresh_interval", "suspend", "restart", "ca_config_map"})
 """Fields of a Reference that decide when it is worked on, and nothing in its Secret."""
 NOT_READ = NOT_IN_THE_SECRET | {"secret"}
-"""Fields that decide how an answer becomes a Secret, and not what is asked upstream, but for the replicas in `secret`."""
+"""Fields that decide how an answer becomes a Secret, not what is asked upstream; of `secret` the replicas are asked for."""
 
 
 def spec_digest(reference: Reference) -> str:

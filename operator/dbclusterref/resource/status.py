@@ -219,7 +219,7 @@ def _parsed_time(text: str) -> datetime | None:
 
 
 def pack_status(status: Status) -> bytes:
-    """Return a status' bytes; those of a new resource's empty status are one constant."""
+    """Return a status's bytes; those of a new resource's empty status are one constant."""
     return _NEW_PACKED if status == _NEW else _COMPACTOR.pack(status.to_body())
 
 

@@ -45,7 +45,7 @@ _DIGEST_KEY = secrets.token_bytes(32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredSecret:
-    """The Secret as it should be, but for its revision, which is counted where the live one is known.
+    """The Secret as it should be, without its revision, which is counted where the live one is known.
 
     `notes` are sentences for Ready's message: what the reader may miss in the Secret, and why.
     """
@@ -97,7 +97,7 @@ class LiveSecret:
 
     Anyone who may write Secrets may have written it: each member has a bounded size, whatever the Secret holds. Of its data
     only `ca` is kept, which is no secret, so that upstream need not be asked again after a restart; it is b"" unless the
-    annotation CA_DIGEST says that it is upstream's. `has_ca` says that a CA of ours is in it all the same. `immutable`, or
+    annotation CA_DIGEST says that it is upstream's. `has_ca` says that a CA of ours is in it even so. `immutable`, or
     with a `controller` ("kind/name") of another kind's, it cannot be adopted.
     """
 

@@ -164,7 +164,7 @@ class _FilteredResponse(aiohttp.ClientResponse):
 
 
 class _FilteredStream:
-    """A watch's body without own writes; but for its pieces, which end where lines end, it is unchanged."""
+    """A watch's body without own writes. Its pieces end where lines end; otherwise it is unchanged."""
 
     def __init__(self, content: aiohttp.StreamReader, *, watch: str, stream_filter: StreamFilter) -> None:
         self._content = content
