@@ -35,7 +35,7 @@ async def refresh(kubernetes: KubernetesApi, key: ObjectKey, *, wait: float, ope
     requested = datetime.now(tz=UTC).isoformat(timespec="microseconds")
     body = await patch_reference(kubernetes, key, {"metadata": {"annotations": {REFRESH_REQUESTED_AT: requested}}})
     if why := await _why_nothing_is_read(kubernetes, key, body, operator_namespace=operator_namespace):
-        click.echo(f"{key}: {why} The refresh stays requested until then.")
+        click.echo(f"{key}: {why} The refresh stays requested.")
         return 1
     if not wait:
         click.echo(f"{key}: refresh requested.")
@@ -51,7 +51,7 @@ async def refresh(kubernetes: KubernetesApi, key: ObjectKey, *, wait: float, ope
                     return 0 if fresh.status else 1
                 unread = unread + 1 if fresh and fresh.reason in UNREAD else 0
                 if fresh and unread > STILL_UNREAD:
-                    click.echo(f"{key}: {fresh.reason}: {_told(status)} The refresh stays requested until then.")
+                    click.echo(f"{key}: {fresh.reason}: {_told(status)} The refresh stays requested.")
                     return 1
                 await asyncio.sleep(POLL_PERIOD)
     except TimeoutError:

@@ -36,8 +36,8 @@ def pool_not_found(name: str, *, cluster: DatabaseCluster) -> PoolNotFound | Wai
     """Say that the cluster has no such connection pool, and how to list those that it has: the cluster object does not."""
     if cluster.engine in WITHOUT_POOLS:
         return PoolNotFound(
-            f"spec.pool names {name}, but a {cluster.engine} cluster has no connection pools: only PostgreSQL has. Remove "
-            "spec.pool."
+            f"spec.pool names {name}, but a {cluster.engine} cluster has no connection pools; only PostgreSQL clusters "
+            "have them. Remove spec.pool."
         )
     if cluster.status in BEING_MADE:
         return _to_come(f"connection pool {name}", cluster=cluster)

@@ -76,7 +76,7 @@ class NamespaceLimit:
             f"Namespace {namespace} has more than {self.most} DatabaseClusterRefs, the most that this operator serves in one "
             "namespace (--max-per-namespace). The oldest are served; this one is not, and a Secret that it has is no longer "
             "updated. Delete some, or use several namespaces. A ResourceQuota on "
-            "count/databaseclusterrefs.dbclusterref.io makes the API server refuse what is too many."
+            "count/databaseclusterrefs.dbclusterref.io makes the API server refuse further ones."
         )
 
 

@@ -27,7 +27,7 @@ async def test_a_refresh_that_the_rate_limit_delays_ends_with_the_reason(
     made.acknowledges = False
     assert await refresh(kubernetes, KEY, wait=5.0, operator_namespace=SYSTEM) == 1
     said = capsys.readouterr().out.strip()
-    assert said == "shop/orders-db: RateLimited: As it says. The refresh stays requested until then."
+    assert said == "shop/orders-db: RateLimited: As it says. The refresh stays requested."
     made.acknowledges = True
     assert await refresh(kubernetes, KEY, wait=5.0, operator_namespace=SYSTEM) == 1
     assert capsys.readouterr().out.strip() == "shop/orders-db: RateLimited: As it says."
@@ -49,7 +49,7 @@ async def test_a_refresh_for_which_nothing_is_read_ends_with_the_reason(
     made.acknowledges = False
     assert await refresh(kubernetes, KEY, wait=5.0, operator_namespace=SYSTEM) == 1
     said = capsys.readouterr().out.strip()
-    assert said == f"shop/orders-db: {reason}: The Secret is there. The refresh stays requested until then."
+    assert said == f"shop/orders-db: {reason}: The Secret is there. The refresh stays requested."
 
 
 async def test_a_refresh_of_a_suspended_resource_says_so_at_once(capsys: pytest.CaptureFixture[str]) -> None:
