@@ -97,7 +97,7 @@ def test_no_limit_that_a_reply_names_keeps_a_token_away_for_longer_than_five_min
     budget.spend(0.0)
     assert 0 < budget.seconds_until(0.0) <= 300.0
     budget.learn(200, rate_limit_headers(), now=1.0, unix_time=0.0)
-    assert budget.may_spend(1.0), "the next answer says what the limit is"
+    assert not budget.seconds_until(1.0), "the next answer says what the limit is"
 
 
 def test_a_pause_ends_with_the_next_good_answer() -> None:
