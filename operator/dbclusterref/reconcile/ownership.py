@@ -3,6 +3,7 @@
 from dbclusterref.errors import SecretConflict
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.resource.reference import Reference, SecretType
+from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.secret.rendering import keys_with
 from dbclusterref.secret.state import ADOPT, LiveSecret
 
@@ -55,6 +56,13 @@ def is_edited(live: LiveSecret, entry: Entry) -> bool:
         return False
     engine = str(entry.status.cluster.get("engine", ""))
     return entry.reference is None or not keys_with("", entry.reference, engine=engine).isdisjoint(live.of_others)
+
+
+def is_of_this_spec(live: LiveSecret | None, entry: Entry, reference: Reference) -> bool:
+    """Return whether a Secret is there that was made from this very spec, and edited by nobody since, as far as it shows."""
+    if live is None or not live.belongs_to(reference) or is_edited(live, entry):
+        return False
+    return live.spec_digest in {"", spec_digest(reference)}
 
 
 def _as_opaque(reference: Reference) -> str:

@@ -13,7 +13,7 @@ from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.byte_limit import ByteLimit
 from dbclusterref.reconcile.conditions import Holds, Outcome, Published
 from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
-from dbclusterref.reconcile.ownership import is_edited, require_ours
+from dbclusterref.reconcile.ownership import is_edited, is_of_this_spec, require_ours
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.retention import Retention
 from dbclusterref.reconcile.revocation import Revocations
@@ -164,10 +164,9 @@ class Publisher:
         if entry.reads.packed_snapshot:
             return True
         try:
-            live = await self._live(reference.secret_key)
+            return is_of_this_spec(await self._live(reference.secret_key), entry, reference)
         except SecretRefused:
             return False
-        return live is not None and live.belongs_to(reference) and live.spec_digest in {"", spec_digest(reference)}
 
     def is_settled(self, entry: Entry, reference: Reference) -> bool:
         """Return whether nothing can be written before the next answer: the Secret is as it was made, from this very spec."""

@@ -13,7 +13,7 @@ from dbclusterref.reconcile.workqueue import WorkQueue
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import SPEC_DIGEST
-from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec, request_refresh
+from tests.support.bench import TOKEN_SECRET, Bench, a_bench, change_spec, request_refresh, set_value
 from tests.support.builders import KEY, TOKEN, UUID, a_cluster, reference_body, secret_body
 from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_kubernetes import FakeKubernetes
@@ -90,10 +90,12 @@ async def test_late_reads_are_over_when_one_comes_in_time(bench: Bench) -> None:
     assert bench.fresh == (True, "Synced")
 
 
-@pytest.mark.parametrize("change", ["deleted", "of another spec"])
+@pytest.mark.parametrize("change", ["deleted", "edited", "of another spec"])
 async def test_after_a_restart_a_secret_that_is_not_there_does_not_pass_for_one_that_waits(bench: Bench, change: str) -> None:
     if change == "deleted":
         del bench.kubernetes.secrets[KEY]
+    elif change == "edited":
+        bench.kubernetes.edit_secret(KEY, set_value("password", "aGFja2Vk"))
     else:
         bench.kubernetes.secrets[KEY]["metadata"]["annotations"][SPEC_DIGEST] = "other"
     again = bench.restarted()
