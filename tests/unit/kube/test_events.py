@@ -7,14 +7,16 @@ from dbclusterref.errors import KubernetesError
 from dbclusterref.kube.client import Event
 from dbclusterref.kube.events import CAPACITY, MANY, PERIOD, EventRecorder
 from dbclusterref.metrics import Metrics
+from dbclusterref.resource.objects import ObjectKey
 from tests.support.builders import KEY
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.fake_time import in_fake_time, settle
 
 
-def event(number: int = 0) -> Event:
+def event(number: int = 0, *, namespace: str = KEY.namespace) -> Event:
     return Event(
-        regarding=KEY, regarding_uid="uid-1", warning=False, reason="SecretCreated", action="Reconcile", note=str(number),
+        regarding=ObjectKey(namespace, KEY.name), regarding_uid="uid-1", warning=False,
+        reason="SecretCreated", action="Reconcile", note=str(number),
         time="2026-01-01T00:00:00.000000Z", name=f"orders-db.{number}", instance="pod-1",
     )  # fmt: skip
 
@@ -26,9 +28,9 @@ class Bench:
             self.kubernetes, is_busy=lambda: self.busy, metrics=self.metrics, logger=logging.getLogger("test")
         )
 
-    def record(self, count: int) -> None:
+    def record(self, count: int, *, namespace: str = KEY.namespace) -> None:
         for number in range(count):
-            self.recorder.record(event(number))
+            self.recorder.record(event(number, namespace=namespace))
 
     @property
     def posted(self) -> list[int]:
@@ -82,6 +84,19 @@ async def test_beyond_the_capacity_the_oldest_are_dropped_and_counted() -> None:
     await bench.recorder.drain(seconds=5)
     assert bench.posted == list(range(7, CAPACITY + 7))
     assert bench.dropped == 7
+
+
+@in_fake_time
+async def test_a_flood_of_one_namespace_costs_another_none_of_its_events_and_no_waiting() -> None:
+    bench = Bench()
+    bench.record(3, namespace="quiet")
+    bench.record(2 * CAPACITY, namespace="loud")
+    bench.record(3, namespace="late")
+    await bench.recorder.drain(seconds=5)
+    posted = [event.regarding.namespace for event in bench.kubernetes.events]
+    assert (posted.count("quiet"), posted.count("late"), len(posted)) == (3, 3, CAPACITY)
+    assert set(posted[9:]) == {"loud"}, "they take turns"
+    assert bench.dropped == CAPACITY + 6
 
 
 @in_fake_time
