@@ -11,9 +11,10 @@ import sys
 import time
 
 from sandbox.binaries import AssetsError, ensure_assets, ensure_node_programs
+from sandbox.digitalocean import DEFAULT_TOKEN
 from sandbox.node import Node, NodeError, find_missing, prepare_images
 from sandbox.node.images import BuildError
-from sandbox.node.install import install
+from sandbox.node.install import install, kustomization_of
 from sandbox.node.link import LinkError
 from sandbox.node.node import SYNC_SECONDS
 from sandbox.progress import say_on_stderr
@@ -21,15 +22,25 @@ from sandbox.progress import say_on_stderr
 INTERRUPTED = 130
 UNABLE = 3
 CHECK_SECONDS = 0.5
+SAMPLES_UUID = "9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"
 LINES_TO_PASTE = """
 This node stays until Ctrl-C. In another terminal:
 
    export KUBECONFIG={kubeconfig} PATH={assets}:$PATH
    kubectl get pods -A -w
    kubectl -n dbclusterref-system logs deploy/dbclusterref -f
-   kubectl apply -k deploy     # after a change of the manifests; `make node` again after one of the code
+   kubectl apply -k {deploy}     # after a change of the manifests; `make node` again after one of the code
 
-DigitalOcean's API is simulated at {digitalocean}.
+DigitalOcean's API is simulated at {digitalocean} (token {token}). A cluster there with the UUID of deploy/samples, and
+a reference to it:
+
+   curl -X POST {digitalocean}/control/clusters -d '{{"id": "{uuid}", "name": "orders-prod", "num_nodes": 2}}'
+   kubectl create namespace shop
+   kubectl -n shop create secret generic do-token --from-literal=token={token}
+   kubectl -n shop apply -f deploy/samples/minimal.yaml
+   kubectl -n shop wait --for=condition=Ready dbref/orders-db
+   curl -X POST {digitalocean}/control/clusters/{uuid}/rotate     # rotate the password upstream
+   curl -X DELETE {digitalocean}/control/clusters/{uuid}          # delete the cluster
 """
 
 
@@ -67,7 +78,16 @@ def _up(node: Node, *, with_operator: bool) -> int:
         if with_operator:
             install(node)
             say_on_stderr(f"node: the operator is Ready after {time.monotonic() - began:.1f} s")
-            say_on_stderr(LINES_TO_PASTE.format(kubeconfig=node.kubeconfig, assets=node.assets, digitalocean=node.digitalocean))
+            say_on_stderr(
+                LINES_TO_PASTE.format(
+                    kubeconfig=node.kubeconfig,
+                    assets=node.assets,
+                    deploy=kustomization_of(node),
+                    digitalocean=node.digitalocean,
+                    token=DEFAULT_TOKEN,
+                    uuid=SAMPLES_UUID,
+                )
+            )
         facts = {"kubeconfig": str(node.kubeconfig), "assets": str(node.assets), "digitalocean": node.digitalocean}
         print(json.dumps({**facts, "address": node.address, "pid": node.pid, "directory": str(node.directory)}), flush=True)
         while True:
