@@ -276,6 +276,19 @@ def with_a_token(reader: Reader) -> None:
     reader.with_the_operator_running()
 
 
+def with_a_token_secret(reader: Reader) -> None:
+    reader.on_a_fresh_cluster()
+    reader.tenant = reader.site.tenant("shop")
+
+
+def the_token_is_another_one_and_nowhere_else(reader: Reader) -> None:
+    assert reader.tenant
+    secret = reader.tenant.secret("do-token")
+    assert secret
+    assert base64.b64decode(secret["data"]["token"]).decode() == "token-of-shop"
+    assert "annotations" not in secret["metadata"]
+
+
 def with_argo_cd(reader: Reader) -> None:
     """What Argo CD's installation brings of what the page changes."""
     with_the_operator(reader)
@@ -372,6 +385,7 @@ PAGES: dict[str, list[tuple[Hook, Hook]]] = {
         (nothing, the_operators_token_is_there),
         (nothing, the_cluster_is_tagged),
     ],
+    "docs/operations.md": [(with_a_token_secret, the_token_is_another_one_and_nowhere_else)],
     "docs/take-over.md": [
         (with_do_operators_secret, it_has_no_owner),
         (nothing, it_is_in_the_way),
