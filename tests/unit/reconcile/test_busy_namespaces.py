@@ -13,6 +13,8 @@ from tests.support.fake_digitalocean import FakeUpstream
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.fake_time import LoopClock, in_fake_time
 
+pytestmark = pytest.mark.simulation
+
 HOUR = 3600.0
 PLAIN: Mapping[str, object] = {}
 POOL = {"pool": "orders-pool"}
