@@ -13,7 +13,7 @@ SPREAD = 0.1
 
 def after_success(interval: float, *, jitter: float) -> float:
     """Seconds until the next routine read; `jitter` in [0, 1) makes it up to a tenth earlier, never later."""
-    return interval * (1 - SPREAD * jitter)
+    return _shortened(interval, jitter=jitter)
 
 
 def after_failure(cause: Cause, *, failures: int, interval: float, jitter: float) -> float:
@@ -28,15 +28,19 @@ def after_failure(cause: Cause, *, failures: int, interval: float, jitter: float
         cap = STALLED_CAP
     else:
         cap = min(max(interval, BACKOFF_FIRST), BACKOFF_CAP)
-    delay = min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), cap) * (1 - SPREAD * jitter)
+    delay = _shortened(min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16), cap), jitter=jitter)
     return delay if cause.retry_after is None else max(delay, cause.retry_after * (1 + SPREAD * jitter))
 
 
 def after_conflict(*, jitter: float) -> float:
     """Seconds until a refused Secret, or one of another owner, is looked at again: messages say within 30 seconds."""
-    return LOCAL_CAP * (1 - SPREAD * jitter)
+    return _shortened(LOCAL_CAP, jitter=jitter)
 
 
 def after_trouble(failures: int) -> float:
     """Seconds until the next try after the Kubernetes API failed for the `failures`-th time in a row."""
     return min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 16) / 4, BACKOFF_CAP / 4)
+
+
+def _shortened(delay: float, *, jitter: float) -> float:
+    return delay * (1 - SPREAD * jitter)

@@ -10,10 +10,13 @@ import signal
 import sys
 import time
 
+import yaml
+
 from sandbox.binaries import AssetsError, ensure_assets, ensure_node_programs
 from sandbox.digitalocean import DEFAULT_TOKEN
 from sandbox.node import Node, NodeError, find_missing, prepare_images
 from sandbox.node.images import BuildError
+from sandbox.node.images.names import SAMPLES
 from sandbox.node.install import install, kustomization_of
 from sandbox.node.link import LinkError
 from sandbox.node.node import SYNC_SECONDS
@@ -22,7 +25,6 @@ from sandbox.progress import say_on_stderr
 INTERRUPTED = 130
 UNABLE = 3
 CHECK_SECONDS = 0.5
-SAMPLES_UUID = "9cc10173-e9ea-4176-9dbc-a4cee4c4ff30"
 LINES_TO_PASTE = """
 This node stays until Ctrl-C. In another terminal:
 
@@ -85,7 +87,7 @@ def _up(node: Node, *, with_operator: bool) -> int:
                     deploy=kustomization_of(node),
                     digitalocean=node.digitalocean,
                     token=DEFAULT_TOKEN,
-                    uuid=SAMPLES_UUID,
+                    uuid=yaml.safe_load((SAMPLES / "minimal.yaml").read_text())["spec"]["clusterUUID"],
                 )
             )
         facts = {"kubeconfig": str(node.kubeconfig), "assets": str(node.assets), "digitalocean": node.digitalocean}
