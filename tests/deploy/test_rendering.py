@@ -264,6 +264,9 @@ def test_nothing_that_is_deleted_by_reflex_holds_the_crd() -> None:
 # --- the chart
 
 
+CHARTED: list[tuple[tuple[str, ...], str]] = [((), "Deployment"), (("--set=shards=2",), "StatefulSet")]
+
+
 def test_every_flag_of_run_can_be_set_by_a_value() -> None:
     everything = "namespaces={shop},token.namespaces={shop},leaderElection.namespace=leases,allowInsecureAPIURL=true"
     everything += ",metrics.perReference=9,restartWorkloads=true,caConfigMaps=true,maxPerNamespace=0,metrics.tls.enabled=true"
@@ -273,6 +276,17 @@ def test_every_flag_of_run_can_be_set_by_a_value() -> None:
     arguments = other["spec"]["template"]["spec"]["containers"][0]["args"]
     given = environment(one).keys() | {argument.partition("=")[0] for argument in arguments}
     assert [flag for flag, variable in settings.ENVIRONMENT.items() if not given & {flag, variable}] == []
+
+
+@pytest.mark.parametrize("name", ["dbclusterref-token", "other"])
+def test_messages_name_the_secret_that_the_operators_own_token_is_mounted_from(name: str) -> None:
+    rendered = [find(render_helm(f"--set=token.secretName={name}", *flags), kind) for flags, kind in CHARTED]
+    own = [find(render_kustomize(ROOT / "deploy"), "Deployment")] if name == "dbclusterref-token" else []
+    for workload in (*rendered, *own):
+        (mounted,) = (one["secret"] for one in workload["spec"]["template"]["spec"]["volumes"] if one["name"] == "token")
+        read = settings_from(**environment(workload))
+        assert read.token_secret == mounted["secretName"] == name
+        assert Path(read.token_file).name == "token", "the key that messages name"
 
 
 def test_the_operator_understands_what_the_chart_sets() -> None:

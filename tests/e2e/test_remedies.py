@@ -22,7 +22,7 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from sandbox.controlplane.kubeconfig import by_token, write_kubeconfig
 from tests.e2e.cluster import ROOT, Tenant, encoded, wait_until
-from tests.e2e.conftest import Served
+from tests.e2e.conftest import Served, StartOperator
 from tests.e2e.sandbox import Sandbox
 
 pytestmark = pytest.mark.e2e
@@ -147,6 +147,58 @@ def test_a_secret_that_is_missing_is_created_by_the_command_of_the_message(tenan
         (command,) = {one for condition in conditions for one in commands_in(condition["message"])}
         shell.paste(command, given=f"{given}\n")
     tenant.wait_for("Synced")
+
+
+def test_a_credential_is_put_into_the_very_secret_by_the_command_of_the_message(tenant: Tenant, shell: Shell) -> None:
+    """Each fault of its Secret in turn; what else is in that Secret stays, and no annotation repeats the credential."""
+    cluster = tenant.control.create_cluster(engine="mongodb")["id"]
+    path = tenant.secret_path("credentials")
+    tenant.create_secret("credentials", data={"api": encoded("unknown"), "pw": encoded("two\nlines"), "other": encoded("kept")})
+    owner = tenant.admin.get(tenant.secret_path("do-token"))["metadata"]["uid"]
+    owners = [{"apiVersion": "v1", "kind": "Secret", "name": "do-token", "uid": owner}]
+    tenant.admin.patch(path, {"metadata": {"labels": {"team": "orders"}, "ownerReferences": owners}})
+    reference = {"name": "credentials", "key": "api"}
+    tenant.refer(cluster, apiTokenSecretRef=reference, passwordSecretRef={"name": "credentials", "key": "pw"})
+    for reason, given, next_data in (
+        ("TokenInvalid", tenant.token, {"api": encoded("")}),
+        ("TokenSecretMissing", tenant.token, {"api": None}),
+        ("TokenSecretMissing", tenant.token, {"api": encoded("not a token")}),
+        ("TokenInvalid", tenant.token, None),
+        ("PasswordMissing", "sesame", {"pw": None}),
+        ("PasswordMissing", "sesame", None),
+    ):
+        message = tenant.wait_for(reason, kind="Stalled", within=LOOKS_AGAIN)["status"]["conditions"]
+        (command,) = {one for condition in message for one in commands_in(condition["message"])}
+        shell.paste(command, given=f"{given}\n")
+        found = tenant.admin.get(path)
+        assert found["data"]["other"] == encoded("kept")
+        assert (found["metadata"]["labels"], found["metadata"]["ownerReferences"]) == ({"team": "orders"}, owners)
+        assert "annotations" not in found["metadata"]
+        if next_data:
+            tenant.wait_for("PasswordMissing" if "api" in next_data else "Synced", within=LOOKS_AGAIN)
+            tenant.admin.patch(path, {"data": next_data})
+            tenant.ask_for_refresh()
+    tenant.wait_for("Synced", within=LOOKS_AGAIN)
+
+
+def test_the_operators_own_token_is_replaced_by_the_command_of_the_message(
+    lone: Tenant, start_operator: StartOperator, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Nobody mounts the Secret here, so that its token is copied into the operator's file."""
+    file = tmp_path / "token"
+    file.write_text("unknown")
+    lone.create_secret("own", data={"token": encoded("unknown"), "other": encoded("kept")})
+    flags = (f"--token-file={file}", "--token-secret=own", "--token-namespaces=*")
+    start_operator(*flags, environ={"POD_NAMESPACE": lone.namespace})
+    lone.refer(lone.control.create_cluster(tags=lone.grant)["id"], own_token=False)
+    message = lone.wait_for("TokenInvalid")["status"]["conditions"][0]["message"]
+    (command,) = commands_in(message)
+    Shell(sandbox, tmp_path).paste(command, given=lone.token)
+    secret = lone.secret("own")
+    assert secret
+    assert secret["data"] == {"token": encoded(lone.token), "other": encoded("kept")}
+    file.write_text(lone.token)
+    lone.wait_for("Synced", within=LOOKS_AGAIN)
 
 
 def test_a_secret_that_is_in_the_way_is_adopted_or_deleted_by_the_commands_of_the_message(tenant: Tenant, shell: Shell) -> None:

@@ -67,7 +67,7 @@ async def check(settings: Settings, environ: Mapping[str, str], *, out: TextIO, 
         report.say(error.message, good=False)
     finally:
         await kubernetes.close()
-    await _check_digitalocean(settings, report=report)
+    await _check_digitalocean(settings, own=settings.operator_token(own_namespace(environ)), report=report)
     return 1 if report.failed else 0
 
 
@@ -103,11 +103,11 @@ async def _check_kubernetes(
         report.say(f"right to {verb} {named} {where}", good=allowed)
 
 
-async def _check_digitalocean(settings: Settings, *, report: _Report) -> None:
+async def _check_digitalocean(settings: Settings, *, own: OperatorToken, report: _Report) -> None:
     token, has_token = NO_TOKEN, bool(settings.token or settings.token_file)
     if has_token:
         try:
-            token = OperatorToken(value=settings.token, file=settings.token_file).read()
+            token = own.read()
         except Cause as cause:
             report.say(f"the operator's own token: {cause.message}", good=False)
     async with make_client(user_agent="dbclusterref-check") as client:

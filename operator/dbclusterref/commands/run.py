@@ -26,7 +26,7 @@ from dbclusterref.digitalocean.accounts import Accounts
 from dbclusterref.digitalocean.client import DigitalOcean
 from dbclusterref.digitalocean.hidden_tags import HiddenTags
 from dbclusterref.digitalocean.reader import Reader
-from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
+from dbclusterref.digitalocean.tokens import Tokens
 from dbclusterref.digitalocean.traffic import Traffic
 from dbclusterref.kube.client import KubernetesApi
 from dbclusterref.kube.config import load_configuration, own_namespace
@@ -127,7 +127,7 @@ class _Operator:
         self._named_secrets = ObservedSecrets(kubernetes, clock=self._clock.monotonic)
         self._tokens = Tokens(
             self._named_secrets,
-            own=OperatorToken(value=settings.token, file=settings.token_file),
+            own=settings.operator_token(own_namespace(environ)),
             allowed=settings.token_namespaces,
             clock=self._clock.monotonic,
         )

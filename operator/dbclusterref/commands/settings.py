@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import click
 
 from dbclusterref.digitalocean.grants import DEFAULT_GRANT_TAG, GrantTag
+from dbclusterref.digitalocean.tokens import OperatorToken
 from dbclusterref.errors import SettingsError
 from dbclusterref.reconcile.namespace_limit import DEFAULT_MOST
+from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.shard import Shard
 from dbclusterref.timing import Timing
 
@@ -36,6 +38,7 @@ class Settings:
 
     api_url: str = DEFAULT_API_URL
     token_file: str = ""
+    token_secret: str = ""
     token: str = field(default="", repr=False)
     token_namespaces: tuple[str, ...] = ()
     grant_tag: GrantTag = field(default_factory=GrantTag)
@@ -59,6 +62,11 @@ class Settings:
     workers: int = 24
     shard: Shard = field(default_factory=Shard)
     timing: Timing = field(default_factory=Timing)
+
+    def operator_token(self, namespace: str) -> OperatorToken:
+        """Return the operator's own token; `namespace` is where the operator, and so that token's Secret, is."""
+        secret = ObjectKey(namespace, self.token_secret) if self.token_file and self.token_secret else None
+        return OperatorToken(value=self.token, file=self.token_file, secret=secret)
 
 
 class _Text(click.ParamType[Any]):
@@ -143,6 +151,10 @@ _OPTIONS: Mapping[str, tuple[str, _Text | None, str, str]] = {
     "--token-file": (
         "DIGITALOCEAN_TOKEN_FILE", None, "",
         "File with the operator's own API token, read for each use. DIGITALOCEAN_TOKEN may hold the token instead.",
+    ),
+    "--token-secret": (
+        "DBCLUSTERREF_TOKEN_SECRET", None, "",
+        "Name of the Secret in the operator's namespace that --token-file is mounted from, which messages then name.",
     ),
     "--token-namespaces": (
         "DBCLUSTERREF_TOKEN_NAMESPACES", _Text("GLOBS", _names(_NAMESPACE_GLOB)), "",

@@ -1,9 +1,9 @@
-"""What a person reads whose `spec.user`, `spec.pool` or `spec.database` names something that is not there. Pure."""
+"""What a person reads whose spec names a cluster, a user, a pool or a database that is not there. Pure."""
 
 from shlex import quote
 
 from dbclusterref.digitalocean.model import DatabaseCluster
-from dbclusterref.errors import DatabaseNotFound, PoolNotFound, UserNotFound, WaitingForCluster
+from dbclusterref.errors import ClusterNotFound, DatabaseNotFound, PoolNotFound, UserNotFound, WaitingForCluster
 
 WITHOUT_USERS = frozenset({"redis", "valkey"})
 """Engines that have no database users; no request is needed to know that one is missing."""
@@ -13,6 +13,21 @@ BEING_MADE = frozenset({"creating", "forking"})
 """States of a cluster in which what it is to have may be made after it."""
 MOST_NAMES = 10
 LONGEST_NAME = 128
+
+
+def cluster_not_found(uuid: str, *, secret: str) -> ClusterNotFound:
+    """Say that there is no such cluster. With `secret`, the name of one that pods may read, nobody is told to delete it."""
+    what = f"DigitalOcean has no cluster {uuid} for this token (404): it was deleted, or belongs to another team."
+    if not secret:
+        return ClusterNotFound(
+            f"{what} Use that team's token; or, since spec.clusterUUID is immutable, delete this resource and create it again "
+            "with the right spec.clusterUUID. `doctl databases list` shows the UUIDs."
+        )
+    return ClusterNotFound(
+        f"{what} Secret {secret} stays as it is for the pods that read it. Use that team's token; or, for a cluster that takes "
+        "its place, create a second DatabaseClusterRef, move the application to its Secret, and delete this resource last "
+        "(docs/operations.md, Routine work)."
+    )
 
 
 def user_not_found(name: str, *, cluster: DatabaseCluster) -> UserNotFound | WaitingForCluster:

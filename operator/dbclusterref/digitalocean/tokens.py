@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dbclusterref.errors import AccessDenied, KubernetesError, TokenInvalid, TokenSecretForbidden, TokenSecretMissing
+from dbclusterref.resource import secret_commands
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference, SecretKeyRef
 from dbclusterref.resource.rights import how_to_grant_get
@@ -23,9 +24,6 @@ KEPT_AT_MOST = 4096
 TYPE_SHOWN = 100
 """Characters of a Secret's type that a message names; the API server takes any length."""
 
-KEYS_SHOWN = 5
-"""How many keys of a Secret a message names."""
-
 OPAQUE = "Opaque"
 """The only type of Secret that a token is taken from."""
 
@@ -38,17 +36,21 @@ class SecretReader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorToken:
-    """The operator's own token: given as such, or in a file that is read for each use (so that it may be rotated)."""
+    """The operator's own token: given as such, or in a file that is read for each use (so that it may be rotated).
+
+    `secret` is where that file comes from, as far as that is known: messages name it.
+    """
 
     value: str = field(default="", repr=False)
     file: str = ""
+    secret: ObjectKey | None = None
 
     def read(self) -> str:
         """Raises TokenSecretMissing where there is none."""
         if not self.file and not self.value:
             raise TokenSecretMissing(
                 "This resource names no spec.apiTokenSecretRef and the operator has no token of its own. Create a Secret with "
-                "a DigitalOcean API token and name it there, or have the operator's owner create the Secret dbclusterref-token."
+                "a DigitalOcean API token and name it there, or have the operator's owner set --token-file."
             )
         if not self.file:
             return self.value
@@ -56,15 +58,22 @@ class OperatorToken:
             token = Path(self.file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise TokenSecretMissing(
-                f"The operator's own token file cannot be read ({type(error).__name__}). Have the operator's owner create "
-                "the Secret dbclusterref-token with the key token in its namespace, or name a Secret in spec.apiTokenSecretRef."
+                f"The operator's own token cannot be read ({type(error).__name__}). {self._remedy('create', missing=True)}"
             ) from None
         if not token:
-            raise TokenSecretMissing(
-                "The operator's own token is empty. Have the operator's owner put it under the key token of the Secret "
-                "dbclusterref-token, or name a Secret in spec.apiTokenSecretRef."
-            )
+            raise TokenSecretMissing(f"The operator's own token is empty. {self._remedy('replace')}")
         return token
+
+    def invalid(self, fault: str) -> TokenInvalid:
+        """Return the cause for a token that DigitalOcean, or this program, does not take: `fault` is a clause about it."""
+        return TokenInvalid(f"{fault}. {self._remedy('replace')}")
+
+    def _remedy(self, verb: str, *, missing: bool = False) -> str:
+        mine = f"Name a Secret with a token of your own in spec.apiTokenSecretRef, or have the operator's owner {verb} it"
+        if self.secret is None:
+            return f"{mine} in {'the file of --token-file' if self.file else 'DIGITALOCEAN_TOKEN'}."
+        command = secret_commands.create if missing else secret_commands.put
+        return f"{mine}, with the API token on standard input: {command(self.secret, key=Path(self.file).name)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,10 @@ class Tokens:
                 "spec.apiTokenSecretRef, or have the operator's owner add the namespace to --token-namespaces "
                 "(in the chart token.namespaces); the cluster needs a tag for the namespace then, too."
             )
-        return _usable(self._own.read(), where="the operator's own token")
+        token = self._own.read()
+        if fault := _fault_in(token):
+            raise self._own.invalid(f"The operator's own token is not a valid API token ({fault})")
+        return token
 
     def forget(self, secret: ObjectKey) -> None:
         """Have a token Secret read again at its next use: it has changed."""
@@ -115,32 +127,36 @@ class Tokens:
 
     def rejected(self, reference: Reference) -> TokenInvalid:
         """Return the cause for which DigitalOcean answered 401: it names where the token came from."""
-        ref = reference.token_secret
-        where = f"Secret {ref.name}, key {ref.key}" if ref else "the operator's own token (Secret dbclusterref-token)"
+        ref, why = reference.token_secret, "it may have expired or been deleted. The operator uses a new one automatically"
+        if ref is None:
+            return self._own.invalid(f"DigitalOcean rejected the operator's own API token (401); {why}")
+        secret = ObjectKey(reference.key.namespace, ref.name)
         return TokenInvalid(
-            f"DigitalOcean rejected the API token (401) from {where}. Replace it there; the operator picks it up automatically."
+            f"DigitalOcean rejected the API token (401) of Secret {ref.name}, key {ref.key}; {why}. {_replace(secret, ref)}"
         )
 
     async def _from_secret(self, namespace: str, ref: SecretKeyRef, *, fresh: bool) -> str:
-        data = await self._data(ObjectKey(namespace, ref.name), fresh=fresh)
+        secret = ObjectKey(namespace, ref.name)
+        data, where = await self._data(secret, fresh=fresh), f"Secret {ref.name}, key {ref.key},"
         if data is None:
             raise TokenSecretMissing(
                 f"Secret {ref.name} does not exist in namespace {namespace}. Correct spec.apiTokenSecretRef, or create it, "
-                f"with the API token on standard input: kubectl create secret generic -n {namespace} {ref.name} "
-                f"--from-file={ref.key}=/dev/stdin"
+                f"with the API token on standard input: {secret_commands.create(secret, key=ref.key)}"
             )
         if ref.key not in data:
-            raise TokenSecretMissing(
-                f"Secret {ref.name} has no key {ref.key}{_but_has(data)}. Add the token under that key, or correct "
-                "spec.apiTokenSecretRef.key."
-            )
+            field_name, what = "spec.apiTokenSecretRef", "API token"
+            raise TokenSecretMissing(secret_commands.lacks_key(secret, key=ref.key, data=data, field=field_name, what=what))
         try:
             token = base64.b64decode(str(data[ref.key])).decode("utf-8").strip()
         except ValueError:
-            raise TokenInvalid(f"Secret {ref.name}, key {ref.key}, does not hold text; put the bare API token there.") from None
+            raise TokenInvalid(f"{where} does not hold text. {_replace(secret, ref)}") from None
         if not token:
-            raise TokenSecretMissing(f"Secret {ref.name}, key {ref.key}, is empty; put the API token there.")
-        return _usable(token, where=f"Secret {ref.name}, key {ref.key},")
+            raise TokenSecretMissing(f"{where} is empty. {_replace(secret, ref)}")
+        if fault := _fault_in(token):
+            raise TokenInvalid(
+                f"{where} does not contain a valid API token ({fault}); store only the token itself. {_replace(secret, ref)}"
+            )
+        return token
 
     async def _data(self, key: ObjectKey, *, fresh: bool) -> Mapping[str, object] | None:
         kept = self._kept.get(key)
@@ -175,20 +191,16 @@ def _size_of(data: Mapping[str, object]) -> int:
     return sum(len(name) + len(str(value)) for name, value in data.items())
 
 
-def _but_has(data: Mapping[str, object]) -> str:
-    return f", but {', '.join(sorted(data)[:KEYS_SHOWN])}" if data else ""
+def _replace(secret: ObjectKey, ref: SecretKeyRef) -> str:
+    return f"Replace it there, with the API token on standard input: {secret_commands.put(secret, key=ref.key)}"
 
 
-def _usable(token: str, *, where: str) -> str:
-    # What cannot stand in a header is no token, and must not reach an error message of the HTTP library.
-    fault = "" if token.isascii() and token.isprintable() and " " not in token else "spaces or special characters"
+def _fault_in(token: str) -> str:
+    """Return why a text is no token; "" where it may be one."""
     if len(token) > LONGEST_TOKEN:
-        fault = f"more than {LONGEST_TOKEN} characters"
-    if fault:
-        raise TokenInvalid(
-            f"{where[0].upper()}{where[1:]} does not contain a valid API token ({fault}); store only the token itself."
-        )
-    return token
+        return f"more than {LONGEST_TOKEN} characters"
+    # What cannot stand in a header must not reach an error message of the HTTP library.
+    return "" if token.isascii() and token.isprintable() and " " not in token else "spaces or special characters"
 
 
 def may_use_operator_token(namespace: str, *, allowed: Sequence[str]) -> bool:

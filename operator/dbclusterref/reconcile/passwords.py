@@ -1,11 +1,13 @@
 """The password that `spec.passwordSecretRef` supplies, for an engine whose API shows none."""
 
 import base64
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from dbclusterref.digitalocean.tokens import SecretReader
 from dbclusterref.errors import KubernetesError, PasswordMissing, PasswordSecretForbidden
-from dbclusterref.resource.objects import ObjectKey
+from dbclusterref.resource import secret_commands
+from dbclusterref.resource.objects import ObjectKey, data_of
 from dbclusterref.resource.reference import Reference, SecretKeyRef
 from dbclusterref.resource.rights import how_to_grant_get
 
@@ -40,7 +42,7 @@ class Passwords:
         if secret is None:
             raise PasswordMissing(
                 f"Secret {key.name} (spec.passwordSecretRef) does not exist. Create it, with the password on standard "
-                f"input: kubectl create secret generic -n {key.namespace} {key.name} --from-file={ref.key}=/dev/stdin"
+                f"input: {secret_commands.create(key, key=ref.key)}"
             )
         kind = str(secret.get("type", ""))
         if kind.startswith(_NOT_FOR_PASSWORDS) and kind != _FOR_PASSWORDS:
@@ -48,19 +50,22 @@ class Passwords:
                 f"Secret {key.name} (spec.passwordSecretRef) has the type {kind[:100]}, which is for something else; put the "
                 "password into a Secret of its own."
             )
-        return _password(secret.get("data") or {}, ref)
+        return _password(data_of(secret), ref, secret=key)
 
 
-def _password(data: object, ref: SecretKeyRef) -> str:
-    encoded = data.get(ref.key, "") if isinstance(data, dict) else ""
+def _password(data: Mapping[str, object], ref: SecretKeyRef, *, secret: ObjectKey) -> str:
+    if ref.key not in data:
+        field = "spec.passwordSecretRef"
+        raise PasswordMissing(secret_commands.lacks_key(secret, key=ref.key, data=data, field=field, what="password"))
     try:
-        password = password_in(base64.b64decode(str(encoded)))
+        password = password_in(base64.b64decode(str(data[ref.key])))
     except ValueError:
         password = ""
     if not password:
         raise PasswordMissing(
-            f"Secret {ref.name} (spec.passwordSecretRef) must hold the password, one line of text of at most "
-            f"{LONGEST_PASSWORD} characters, under the key {ref.key}."
+            f"Secret {ref.name}, key {ref.key} (spec.passwordSecretRef), must hold the password, one line of text of at most "
+            f"{LONGEST_PASSWORD} characters. Replace it there, with the password on standard input: "
+            f"{secret_commands.put(secret, key=ref.key)}"
         )
     return password
 

@@ -18,6 +18,7 @@ from dbclusterref.digitalocean.account import Account, Queued
 from dbclusterref.digitalocean.accounts import Accounts
 from dbclusterref.digitalocean.deletion_guard import DeletionGuard
 from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
+from dbclusterref.digitalocean.not_found import cluster_not_found
 from dbclusterref.digitalocean.rate_limit import queued
 from dbclusterref.digitalocean.snapshot import Snapshot, unpack_cluster
 from dbclusterref.digitalocean.tokens import Tokens
@@ -346,10 +347,8 @@ class Reconciler:
                 "Many clusters of this account returned 404 at once; treated as an upstream or token problem for up to an "
                 "hour. The Secret is unchanged."
             )
-        return ClusterNotFound(
-            f"DigitalOcean has no cluster {reference.cluster_uuid} for this token (404): it was deleted, or belongs to another "
-            "team. Recreate this resource with the right spec.clusterUUID, or use that team's token. Nothing is deleted."
-        )
+        written = entry.published.key
+        return cluster_not_found(reference.cluster_uuid, secret=entry.status.binding_name or (written.name if written else ""))
 
     async def _report(self, entry: Entry, publication: Publication, followed: Followed | None = None) -> float:
         """Report; return in how many seconds to do so again, 0 where that is not needed."""

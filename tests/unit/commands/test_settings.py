@@ -6,6 +6,7 @@ import pytest
 from dbclusterref.commands.settings import ENVIRONMENT, Settings
 from dbclusterref.digitalocean.grants import GrantTag
 from dbclusterref.errors import SettingsError
+from dbclusterref.resource.objects import ObjectKey
 from tests.support.builders import CANARY
 from tests.support.command_line import settings_from as settings
 
@@ -31,6 +32,7 @@ def test_without_flags_and_environment_the_documented_defaults_hold() -> None:
 GIVEN: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
     "--api-url": ("DIGITALOCEAN_API_URL", "http://127.0.0.1:8000/", {"api_url": "http://127.0.0.1:8000"}),
     "--token-file": ("DIGITALOCEAN_TOKEN_FILE", "/token", {"token_file": "/token"}),
+    "--token-secret": ("DBCLUSTERREF_TOKEN_SECRET", "own", {"token_secret": "own"}),
     "--token-namespaces": ("DBCLUSTERREF_TOKEN_NAMESPACES", "shop, team-*,,", {"token_namespaces": ("shop", "team-*")}),
     "--grant-tag": ("DBCLUSTERREF_GRANT_TAG", "Prod:ns", {"grant_tag": GrantTag("prod:ns")}),
     "--on-revoke": ("DBCLUSTERREF_ON_REVOKE", "delete", {"on_revoke": "delete"}),
@@ -147,6 +149,13 @@ def test_a_token_does_not_travel_unencrypted_to_another_host(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost:8080"])
 def test_plain_http_is_good_enough_within_the_machine(url: str) -> None:
     assert settings("--api-url", url).api_url == url
+
+
+def test_the_operators_own_token_knows_the_secret_that_its_file_comes_from() -> None:
+    read = settings("--token-file", "/run/token", "--token-secret", "own")
+    assert read.operator_token("system").secret == ObjectKey("system", "own")
+    for other in (settings("--token-file", "/run/token"), settings("--token-secret", "own", DIGITALOCEAN_TOKEN="x")):
+        assert other.operator_token("system").secret is None
 
 
 def test_a_password_in_the_url_is_refused_and_not_printed() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from dbclusterref.digitalocean.tokens import LONGEST_TOKEN, MAX_AGE, OperatorToken, Tokens
 from dbclusterref.errors import AccessDenied, Cause, KubernetesError, TokenInvalid, TokenSecretForbidden, TokenSecretMissing
+from dbclusterref.reconcile.conditions import LONGEST_MESSAGE
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from tests.support.builders import TOKEN_SECRET, a_reference, secret_body
@@ -21,6 +22,12 @@ def clock() -> FakeClock:
 @pytest.fixture
 def kubernetes() -> FakeKubernetes:
     return FakeKubernetes()
+
+
+PUT = (
+    "kubectl create secret generic -n shop do-token --from-file=token=/dev/stdin --dry-run=client -o yaml "
+    "| kubectl patch secret -n shop do-token --patch-file=/dev/stdin"
+)
 
 
 def finder(
@@ -58,15 +65,35 @@ async def test_a_missing_key_is_named_with_the_remedy(kubernetes: FakeKubernetes
     put(kubernetes, other="dop_v1_a")
     with pytest.raises(TokenSecretMissing) as raised:
         await finder(kubernetes, clock).find(a_reference())
-    for word in ("do-token", "no key token", "spec.apiTokenSecretRef.key"):
-        assert word in raised.value.message
+    assert raised.value.message == (
+        "Secret do-token has no key token. Its only key is other. If that holds the API token, set spec.apiTokenSecretRef.key "
+        f"to other; else add the key token, with the API token on standard input: {PUT}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (2, "Its keys are k0 and k1. If one of them holds the API token, name it in spec.apiTokenSecretRef.key; else add "),
+        (5, "Its keys are k0, k1, k2, k3 and k4. If"),
+        (9, "Its keys are k0, k1, k2, k3, k4 and 4 more. If"),
+    ],
+)
+async def test_the_keys_that_a_secret_has_are_named_in_a_sentence(
+    kubernetes: FakeKubernetes, clock: FakeClock, count: int, said: str
+) -> None:
+    put(kubernetes, **{f"k{number}": "canary" for number in range(count)})
+    with pytest.raises(TokenSecretMissing) as raised:
+        await finder(kubernetes, clock).find(a_reference())
+    assert f"Secret do-token has no key token. {said}" in raised.value.message
+    assert "canary" not in shown(raised.value)
 
 
 async def test_a_secret_without_any_data_lacks_the_key(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
     body = secret_body({}, key=TOKEN_SECRET)
     del body["data"]
     kubernetes.put_secret(body)
-    with pytest.raises(TokenSecretMissing, match="has no key token"):
+    with pytest.raises(TokenSecretMissing, match=r"has no key token: it is empty[.] Put the API token there"):
         await finder(kubernetes, clock).find(a_reference())
 
 
@@ -268,7 +295,7 @@ async def test_an_operator_without_a_token_says_so(kubernetes: FakeKubernetes, c
 
 async def test_the_operators_own_hostile_token_is_refused_unseen(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
     tokens = finder(kubernetes, clock, own=OperatorToken(value="can ary"), allowed=("*",))
-    with pytest.raises(TokenInvalid, match=r"^The operator's own token does not contain a valid API token") as raised:
+    with pytest.raises(TokenInvalid, match=r"^The operator's own token is not a valid API token") as raised:
         await tokens.find(without_secret())
     assert "can ary" not in shown(raised.value)
 
@@ -304,13 +331,57 @@ def shown(cause: Cause) -> str:
     return "".join(traceback.format_exception(cause, chain=True)) + repr(cause)
 
 
+def test_a_rejected_token_is_replaced_in_its_very_secret(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
+    message = finder(kubernetes, clock).rejected(a_reference()).message
+    assert message.startswith("DigitalOcean rejected the API token (401) of Secret do-token, key token")
+    assert message.endswith(f"on standard input: {PUT}")
+
+
+def test_a_rejected_token_of_the_operator_is_replaced_in_its_very_secret(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
+    own = OperatorToken(file="/run/api-token", secret=ObjectKey("system", "own"))
+    message = finder(kubernetes, clock, own=own).rejected(without_secret()).message
+    assert message.startswith("DigitalOcean rejected the operator's own API token (401)")
+    assert "spec.apiTokenSecretRef" in message, "what whoever reads it can do without the operator's owner"
+    assert message.endswith(
+        "on standard input: kubectl create secret generic -n system own --from-file=api-token=/dev/stdin --dry-run=client "
+        "-o yaml | kubectl patch secret -n system own --patch-file=/dev/stdin"
+    )
+
+
 @pytest.mark.parametrize(
-    ("own", "where"), [(False, "Secret do-token, key token"), (True, "Secret dbclusterref-token")], ids=["Secret", "operator"]
+    ("own", "where"),
+    [
+        (OperatorToken(file="/run/token"), "in the file of --token-file"),
+        (OperatorToken(value="canary"), "in DIGITALOCEAN_TOKEN"),
+    ],
+    ids=["file", "environment"],
 )
-def test_a_rejected_token_is_named_by_its_secret_and_key(
-    kubernetes: FakeKubernetes, clock: FakeClock, *, own: bool, where: str
+def test_an_operators_token_that_is_in_no_secret_is_replaced_where_it_is(
+    kubernetes: FakeKubernetes, clock: FakeClock, own: OperatorToken, where: str
 ) -> None:
-    reference = without_secret() if own else a_reference()
-    message = finder(kubernetes, clock).rejected(reference).message
+    message = finder(kubernetes, clock, own=own).rejected(without_secret()).message
     assert where in message
-    assert "(401)" in message
+    assert "kubectl" not in message
+    assert "canary" not in message
+
+
+@pytest.mark.parametrize("value", ["", "two words", "t" * (LONGEST_TOKEN + 1), b64encode(b"\xff").decode()])
+async def test_each_message_about_what_is_in_a_secret_has_the_command_that_replaces_it(
+    kubernetes: FakeKubernetes, clock: FakeClock, value: str
+) -> None:
+    put(kubernetes, token=value)
+    if value == b64encode(b"\xff").decode():
+        body = secret_body({}, key=TOKEN_SECRET)
+        body["data"] = {"token": value}
+        kubernetes.put_secret(body)
+    with pytest.raises(Cause) as raised:
+        await finder(kubernetes, clock).find(a_reference())
+    assert raised.value.message.endswith(f"on standard input: {PUT}")
+
+
+async def test_a_message_about_the_longest_names_fits_into_a_condition(kubernetes: FakeKubernetes, clock: FakeClock) -> None:
+    name, key = "n" * 253, "k" * 253
+    kubernetes.put_secret(secret_body({f"{number}{key[1:]}": "x" for number in range(9)}, key=ObjectKey("shop", name)))
+    with pytest.raises(TokenSecretMissing) as raised:
+        await finder(kubernetes, clock).find(a_reference(apiTokenSecretRef={"name": name, "key": key}))
+    assert len(raised.value.message) < LONGEST_MESSAGE

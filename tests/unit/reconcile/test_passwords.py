@@ -73,9 +73,14 @@ async def test_a_secret_that_was_made_for_something_else_is_refused(kind: str) -
     ("secrets", "says"),
     [
         (Secrets(), "kubectl create secret generic -n shop orders-password --from-file=password=/dev/stdin"),
-        (Secrets({}), "must hold the password"),
-        (Secrets({"data": None}), "must hold the password"),
-        (holding(b"x", key="other"), "under the key password"),
+        (Secrets({}), "Secret orders-password has no key password: it is empty. Put the password there"),
+        (Secrets({"data": None}), "Secret orders-password has no key password: it is empty. Put the password there"),
+        (holding(b"x", key="other"), "has no key password. Its only key is other. If that holds the password, set "),
+        (holding(b"x", key="other"), "set spec.passwordSecretRef.key to other; else add the key password"),
+        (
+            holding(b"x", key="other"),
+            " --dry-run=client -o yaml | kubectl patch secret -n shop orders-password",
+        ),
         (holding(b""), "must hold the password"),
         (holding(b"\n"), "must hold the password"),
         (holding(b"\xff" + CANARY.encode()), "must hold the password"),
@@ -88,6 +93,16 @@ async def test_what_is_not_a_password_is_named_with_the_remedy(secrets: Secrets,
         await Passwords(secrets).find(a_reference(WANTED))
     assert says in caught.value.message
     assert CANARY not in caught.value.message
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff", b"two\nlines"])
+async def test_what_is_not_a_password_is_replaced_by_the_command_of_the_message(value: bytes) -> None:
+    with pytest.raises(PasswordMissing) as caught:
+        await Passwords(holding(value)).find(a_reference(WANTED))
+    assert caught.value.message.endswith(
+        "on standard input: kubectl create secret generic -n shop orders-password --from-file=password=/dev/stdin "
+        "--dry-run=client -o yaml | kubectl patch secret -n shop orders-password --patch-file=/dev/stdin"
+    )
 
 
 async def test_a_password_secret_that_may_not_be_read_is_no_missing_password() -> None:

@@ -417,6 +417,28 @@ async def test_a_404_is_believed_when_a_second_one_comes_ten_seconds_later(bench
     assert bench.kubernetes.secrets[KEY] == before
 
 
+async def test_a_404_where_a_secret_is_in_use_asks_nobody_to_delete_the_resource_first(bench: Bench) -> None:
+    await bench.reconcile()
+    del bench.upstream.clusters[UUID]
+    await bench.refresh(after=await bench.refresh())
+    message = bench.status().conditions[ConditionType.STALLED].message
+    for words in ("Secret orders-db stays", "create a second DatabaseClusterRef", "delete this one last", "docs/operations.md"):
+        assert words in message
+    again = bench.restarted()
+    await again.reconcile()
+    await again.refresh()
+    assert again.status().conditions[ConditionType.STALLED].message == message, "an earlier process's Secret is one, too"
+
+
+async def test_a_404_where_there_is_no_secret_names_the_quick_way(bench: Bench) -> None:
+    del bench.upstream.clusters[UUID]
+    await bench.reconcile()
+    await bench.refresh(after=CONFIRM_NOT_FOUND_AFTER)
+    message = bench.status().conditions[ConditionType.STALLED].message
+    assert "delete this resource and create it again with the right spec.clusterUUID" in message
+    assert "orders-db stays" not in message
+
+
 async def test_two_404s_closer_together_are_one(bench: Bench) -> None:
     del bench.upstream.clusters[UUID]
     await bench.reconcile()
