@@ -192,6 +192,8 @@ def test_bad_input_is_refused_with_a_message_that_says_what_is_allowed(
     answer = refusal(kubectl, namespace, {"clusterUUID": UUID, **given})
     (line,) = [line for line in answer.splitlines() if message in line]
     assert f"{field}: " in line
+    told = [line for line in answer.splitlines() if field.partition("[")[0] in line]
+    assert told == [line], "what is wrong is told once"
 
 
 def test_a_missing_uuid_is_refused_by_name(kubectl: Kubectl, namespace: str) -> None:
@@ -209,7 +211,8 @@ def test_a_changed_uuid_is_refused_with_the_way_out(kubectl: Kubectl, namespace:
     assert "spec.clusterUUID: " in answer
     assert (
         "is immutable, so that applications are never moved to another database; create a second DatabaseClusterRef for "
-        "the other cluster, or delete this one first" in answer
+        "the other cluster, move the applications to its Secret, and delete this one last, since its Secret goes with it"
+        in answer
     )
 
 

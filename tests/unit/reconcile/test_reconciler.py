@@ -420,9 +420,14 @@ async def test_a_404_is_believed_when_a_second_one_comes_ten_seconds_later(bench
 async def test_a_404_where_a_secret_is_in_use_asks_nobody_to_delete_the_resource_first(bench: Bench) -> None:
     await bench.reconcile()
     del bench.upstream.clusters[UUID]
-    await bench.refresh(after=await bench.refresh())
+    await bench.refresh(after=await bench.refresh() or 0)
     message = bench.status().conditions[ConditionType.STALLED].message
-    for words in ("Secret orders-db stays", "create a second DatabaseClusterRef", "delete this one last", "docs/operations.md"):
+    for words in (
+        "Secret orders-db stays",
+        "create a second DatabaseClusterRef",
+        "delete this resource last",
+        "docs/operations.md",
+    ):
         assert words in message
     again = bench.restarted()
     await again.reconcile()
