@@ -40,6 +40,7 @@ Grants = Sequence[tuple[str, ...] | None]
 
 NO_TOKEN = "none"  # noqa: S105 - sent where there is none, to be refused
 NO_CLUSTER = "00000000-0000-0000-0000-000000000000"
+_BY_SETTING = "with --api-url or DIGITALOCEAN_API_URL"
 
 
 class _Report:
@@ -120,12 +121,17 @@ async def _check_digitalocean(settings: Settings, *, own: OperatorToken, report:
             if token != NO_TOKEN and settings.token_namespaces:
                 page = await upstream.get_page(token, None, known=None, observe=lambda *_: None)
                 grants = [cluster.granted_to for cluster in page.clusters or ()]
-        except TokenInvalid as cause:
+        except TokenInvalid:
             if token != NO_TOKEN:
-                report.say(f"the operator's own token: {cause.message}", good=False)
+                place = f"{own.file} (--token-file)" if own.file else "DIGITALOCEAN_TOKEN"
+                rejected = f"the DigitalOcean API at {settings.api_url} rejected it (401). Put another one into {place}"
+                report.say(
+                    f"the operator's own token: {rejected}; if it belongs to another API, name that {_BY_SETTING}", good=False
+                )
                 return
         except Cause as cause:
-            report.say(f"DigitalOcean API at {settings.api_url}: {_tried_once(cause.message)}", good=False)
+            why = f"{_tried_once(cause.message)} If another API is meant, name it {_BY_SETTING}"
+            report.say(f"DigitalOcean API at {settings.api_url}: {why}", good=False)
             return
     report.say(f"DigitalOcean API at {settings.api_url}", good=True)
     if token != NO_TOKEN:

@@ -58,7 +58,7 @@ class OperatorToken:
             token = Path(self.file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise TokenSecretMissing(
-                f"The operator's own token cannot be read ({type(error).__name__}). {self._remedy('create', missing=True)}"
+                f"The operator's own token file cannot be read ({type(error).__name__}). {self._remedy('create', missing=True)}"
             ) from None
         if not token:
             raise TokenSecretMissing(f"The operator's own token is empty. {self._remedy('replace')}")

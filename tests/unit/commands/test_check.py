@@ -157,7 +157,17 @@ async def test_a_good_token_is_proved_by_a_cluster_that_cannot_be(checking: Chec
 async def test_a_bad_token_fails(checking: Checking, simulator: str) -> None:
     status, text = await checking.run(Settings(api_url=simulator, token="dop_v1_CANARY"))
     assert status == 1
-    assert "FAIL  the operator's own token: DigitalOcean rejected the API token (401)" in text
+    assert (
+        f"FAIL  the operator's own token: the DigitalOcean API at {simulator} rejected it (401). Put another one into "
+        "DIGITALOCEAN_TOKEN; if it belongs to another API, name that with --api-url or DIGITALOCEAN_API_URL\n" in text
+    )
+
+
+@pytest.mark.sockets
+async def test_a_bad_token_of_a_file_is_replaced_there(checking: Checking, simulator: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("dop_v1_CANARY")
+    _, text = await checking.run(Settings(api_url=simulator, token_file=str(tmp_path / "token")))
+    assert f"rejected it (401). Put another one into {tmp_path / 'token'} (--token-file); if" in text
 
 
 @pytest.mark.sockets
@@ -190,7 +200,8 @@ async def test_the_rights_of_the_operators_own_account_can_be_tested(checking: C
 async def test_an_api_that_is_out_of_reach_fails_also_without_a_token(checking: Checking) -> None:
     status, text = await checking.run(Settings(api_url="http://127.0.0.1:9"))
     assert status == 1
-    assert "FAIL  DigitalOcean API at http://127.0.0.1:9: " in text
+    assert "FAIL  DigitalOcean API at http://127.0.0.1:9: DigitalOcean's API cannot be reached" in text
+    assert "If another API is meant, name it with --api-url or DIGITALOCEAN_API_URL" in text
     assert "etrying" not in text, "it tries once"
 
 
