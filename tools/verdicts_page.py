@@ -50,6 +50,7 @@ SECRETS: Mapping[str, Sequence[tuple[Holds, timedelta]]] = {
     "good Secret, but not fresh for long": ((Holds.THIS_SPEC, OLD),),
     "Secret of a former spec": tuple(product((Holds.FORMER_SPEC, Holds.RENAMED), (YOUNG, OLD))),
     "Secret changed by others, or theirs": tuple(product((Holds.CHANGED, Holds.FOREIGN), (YOUNG, OLD))),
+    "Secret that may not be read": ((Holds.UNREADABLE, YOUNG), (Holds.UNREADABLE, OLD)),
 }
 """What a column is about; `for long` is three refresh intervals, and at least five minutes."""
 
@@ -179,6 +180,8 @@ Lua that Argo CD runs judged them.
   may still end without anybody acting, so Flux waits until its time-out.
 - A Secret of a **former spec** is not what this generation asks for: an application that needs the new user is not rolled
   out before its Secret is there.
+- A Secret that **may not be read** counts as not good: nobody knows what is in it. That happens where the operator may not
+  watch Secrets (rights to named ones alone), and lacks the verb `get` on this one.
 - A cause that **waits for a person** is `Failed` and `Degraded` at once, with any Secret.
 - **Suspended** with a good Secret holds up no sync. Without one, nothing that waits for this resource can go on before
   somebody resumes it: that is said at once instead of after a time-out.

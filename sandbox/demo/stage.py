@@ -159,7 +159,10 @@ def install(stage: Stage) -> ExitStack:
         return clean_up
     for kind, name in (("crd", CRD), ("namespace", SYSTEM_NAMESPACE)):
         if stage.kubectl("get", kind, name, "--ignore-not-found", "-o", "name", show=False).strip():
-            raise StoryError(f"{kind} {name} is on that cluster already: the demo would disturb what is installed there.")
+            raise StoryError(
+                f"{kind} {name} is on that cluster already: the demo would disturb what is installed there. Name another "
+                "context, or leave CONTEXT out."
+            )
     text = "\n---\n".join([(ROOT / "crds" / CRD_FILE).read_text(), stage.kubectl("kustomize", "deploy", show=False)])
     rendered = [document for document in yaml.safe_load_all(text) if document]
     manifests = stage.scratch / "deploy.yaml"

@@ -57,7 +57,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if missing := find_missing():
-        say_on_stderr(f"node: {missing}")
+        say_on_stderr(f"node: {missing}. `make up` needs no node.")
         return UNABLE
     try:
         images = prepare_images()

@@ -10,6 +10,7 @@ import pytest
 
 from sandbox.controlplane.components import CONTROLLERS, Layout, NodeLink, apiserver_command, controller_manager_command
 from sandbox.node import images, machine, sweeper
+from sandbox.node.__main__ import UNABLE, main
 from sandbox.node.cgroups import find_hierarchies
 from sandbox.node.images.buildah import pip_settings
 from sandbox.node.images.names import operator_image, sample_images
@@ -90,6 +91,18 @@ def test_a_machine_without_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(sys, "platform", "linux")
     assert machine.find_missing().startswith("a node needs root")
+
+
+def test_who_can_run_no_node_reads_what_runs_without_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "argv", ["python -m sandbox.node", "up"])
+    assert main() == UNABLE
+    assert capsys.readouterr().err.endswith(
+        "a node needs root: mounts, networks and cgroups of its own. `make up` needs no node.\n"
+    )
 
 
 def test_missing_programs_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ from shutil import copytree
 import pytest
 
 from dbclusterref.metrics import reasons
+from dbclusterref.reconcile.conditions import Holds
 from sandbox.binaries.verdicts import MODULE, read_key
-from tools.verdicts_page import PAGE, causes, render
+from tools.verdicts_page import PAGE, SECRETS, causes, render
 
 
 @pytest.mark.slow
@@ -20,6 +21,11 @@ def test_every_reason_has_a_row() -> None:
     page = PAGE.read_text()
     assert {cause.reason for cause in causes()} == set(reasons()) - {"Synced", "Suspended"}
     assert [reason for reason in reasons() if f"| {reason}" not in page] == []
+
+
+def test_everything_that_may_be_known_of_a_secret_has_a_column() -> None:
+    assert {holds for cases in SECRETS.values() for holds, _ in cases} == set(Holds)
+    assert [column for column in SECRETS if f"| {column} |" not in PAGE.read_text()] == []
 
 
 @pytest.mark.parametrize("name", ["main.go", "go.mod", "go.sum"])

@@ -65,6 +65,14 @@ def test_the_page_of_the_command_line_has_no_flag_that_does_not_exist() -> None:
     assert rows_of("command-line.md", "| Flag of `dbclusterref run` | Variable | Default |").keys() <= flags
 
 
+def test_a_newcomer_reads_in_the_readme_what_make_can_start_and_what_it_takes() -> None:
+    root = Path(__file__).parents[2]
+    targets = dict(re.findall(r"^([a-z]+):.*## (.*)$", (root / "Makefile").read_text(), re.MULTILINE))
+    named = dict(re.findall(r"^make ([a-z]+) +# (.*)$", (root / "README.md").read_text(), re.MULTILINE))
+    assert {"demo", "node", "test"} <= named.keys() <= targets.keys()
+    assert {name for name in named if "root" in targets[name]} == {name for name in named if "root" in named[name]}
+
+
 def test_every_exit_status_of_the_help_is_on_the_page() -> None:
     rows = rows_of("command-line.md", "| Status | Means |")
     main = (Path(__file__).parents[2] / "operator" / "dbclusterref" / "__main__.py").read_text()

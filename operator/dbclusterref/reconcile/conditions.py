@@ -70,7 +70,7 @@ class Holds(Enum):
     CHANGED = "was changed by another client"
     MISSING = "does not exist"
     RENAMED = "does not exist yet; the one of the former name stays"
-    UNREADABLE = "cannot be read: the operator lacks the right to get it"
+    UNREADABLE = "cannot be read; grant the operator the verb get on it"
     FOREIGN = "is not managed by this resource"
 
 

@@ -278,7 +278,7 @@ async def test_a_secret_that_is_not_written_and_may_not_be_read_hides_no_cause(
     assert bench.status().binding_name == KEY.name
     if reason == "Suspended":
         message = bench.status().conditions[ConditionType.READY].message
-        assert "Secret orders-db cannot be read: the operator lacks the right to get it." in message
+        assert "Secret orders-db cannot be read; grant the operator the verb get on it." in message
 
 
 async def test_a_former_secret_that_may_not_be_read_is_not_taken_for_gone(
