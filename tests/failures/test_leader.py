@@ -5,12 +5,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
 
 from sandbox.faultproxy import ProxyFault, Write
-from tests.e2e.cluster import ROOT, SYSTEM, Tenant, wait_until
+from tests.e2e.cluster import ROOT, SYSTEM, WITHIN, Tenant, wait_until
 from tests.e2e.running import FAST, Operator
 from tests.failures.conftest import CANARY, StartOperator, World, through
 
@@ -175,3 +176,56 @@ def test_a_write_whose_answer_is_late_is_broken_off_when_the_lease_runs_out(pair
     wait_until(lambda: leads(standby), within=3 * DURATION, what="the takeover")
     wait_until(lambda: pair.tenant.data()["password"] == f"{CANARY}-second", what="the new password")
     assert_no_overlap(pair, leader, standby)
+
+
+# --- what a leader leaves behind -------------------------------------------------------------------------------------------
+
+
+def copy_of(pair: Pair, name: str, *flags: str) -> None:
+    """A copy of the Secret as a person makes one, with kubectl."""
+    kubectl, namespace = pair.world.sandbox.kubectl, pair.tenant.namespace
+    body = json.loads(kubectl("-n", namespace, "get", "secret", "orders-db", "-o", "json", *flags).stdout)
+    body["metadata"] = {key: value for key, value in body["metadata"].items() if key not in {"uid", "resourceVersion"}}
+    body["metadata"]["name"] = name
+    kubectl("-n", namespace, "apply", "-f", "-", input=json.dumps(body))
+
+
+def killed_before_its_status(pair: Pair, leader: Operator) -> dict[str, Any]:
+    """The Secret that a leader wrote, and did not get to name in the status."""
+    pair.world.proxy.add(ProxyFault.HANG, method="PATCH", path="/status", agent=pair.peers[leader.process.pid])
+    uuid: str = pair.world.control.create_cluster(password=f"{CANARY}-first")["id"]
+    pair.tenant.refer(uuid)
+    written = wait_until(pair.tenant.secret, what="the Secret")
+    leader.kill()
+    assert "conditions" not in pair.tenant.status()
+    return written
+
+
+def assert_renamed(pair: Pair) -> None:
+    pair.tenant.wait_for("Synced", within=4 * DURATION + WITHIN)
+    assert pair.tenant.data("renamed")["password"] == f"{CANARY}-first"
+    assert pair.tenant.secret() is None
+    wait_until(lambda: "SecretRemoved" in [one["reason"] for one in pair.tenant.events()], what="the Event")
+
+
+def test_a_standby_removes_what_a_killed_leader_wrote_and_no_status_names(pair: Pair) -> None:
+    leader, _ = start_pair(pair)
+    killed_before_its_status(pair, leader)
+    pair.tenant.admin.patch(pair.tenant.path(), {"spec": {"secret": {"name": "renamed"}}})
+    assert_renamed(pair)
+
+
+def test_after_a_restart_what_a_killed_leader_wrote_and_no_status_names_is_removed_and_no_copy_of_it(pair: Pair) -> None:
+    leader = pair.add().wait_until_ready()
+    wait_until(lambda: leads(leader), what="the leader")
+    written = killed_before_its_status(pair, leader)
+    copy_of(pair, "copied")
+    copy_of(pair, "copied-whole", "--show-managed-fields")
+    pair.tenant.admin.patch(pair.tenant.path(), {"spec": {"secret": {"name": "renamed"}}})
+    pair.add().wait_until_ready()
+    assert_renamed(pair)
+    for name in ("copied", "copied-whole"):
+        copied = pair.tenant.secret(name)
+        assert copied
+        assert copied["data"] == written["data"]
+        assert copied["metadata"]["ownerReferences"] == written["metadata"]["ownerReferences"]

@@ -89,6 +89,10 @@ class FakeKubernetes:
 
     # what the operator does
 
+    async def get_reference(self, key: ObjectKey) -> Body | None:
+        self._enter("get_reference")
+        return copy.deepcopy(self.references.get(key))
+
     async def get_secret(self, key: ObjectKey) -> Body | None:
         self._enter("get_secret")
         return copy.deepcopy(self.secrets.get(key))

@@ -15,6 +15,7 @@ T = TypeVar("T")
 class Api(Protocol):
     """The calls that are fenced, and the reads among them that are not."""
 
+    async def get_reference(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]: ...  # noqa: D102
     async def delete_secret(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
@@ -38,6 +39,10 @@ class Fence:
     def __init__(self, api: Api, *, seconds_left: Callable[[], float]) -> None:
         self._api = api
         self._seconds_left = seconds_left
+
+    async def get_reference(self, key: ObjectKey) -> dict[str, object] | None:
+        """Read a resource, leading or not."""
+        return await self._api.get_reference(key)
 
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None:
         """Read a Secret, leading or not."""

@@ -13,6 +13,7 @@ from dbclusterref.reconcile import changes
 from dbclusterref.reconcile.byte_limit import ByteLimit
 from dbclusterref.reconcile.conditions import Holds, Outcome, Published
 from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
+from dbclusterref.reconcile.former_secrets import FormerSecrets
 from dbclusterref.reconcile.ownership import is_edited, is_of_this_spec, require_ours
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.retention import Retention
@@ -34,6 +35,7 @@ class SecretApi(Protocol):
     async def get_secret(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
     async def apply_secret(self, manifest: Mapping[str, object], *, force: bool) -> dict[str, object]: ...  # noqa: D102
     async def delete_secret(self, key: ObjectKey, *, uid: str) -> None: ...  # noqa: D102
+    async def get_reference(self, key: ObjectKey) -> dict[str, object] | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Publisher:
         self._repair_backoff = RepairBackoff(timing or Timing())
         self._large = ByteLimit()
         self._retention = Retention(api, store=store, metrics=metrics, sees_secrets=sees_secrets, wrote=wrote)
+        self._former = FormerSecrets(api, store=store, metrics=metrics, look=self._look)
         self._revocations = Revocations(api, store=store, metrics=metrics, enabled=delete_revoked)
 
     async def known_ca(self, entry: Entry, reference: Reference) -> bytes:
@@ -109,7 +112,7 @@ class Publisher:
             )
             published = await apply
             self._store.record_published(entry, reference, packed)
-            await self._remove_former(entry, reference)
+            await self._former.remove(entry, reference)
             self._require_current(entry)
             if self._sees_secrets():
                 await self._retention.settle(entry)
@@ -337,21 +340,6 @@ class Publisher:
         self._store.observe_secret(body)
         self._wrote(body)
         return body
-
-    async def _remove_former(self, entry: Entry, reference: Reference) -> None:
-        """Remove the Secrets of a former `spec.secret.name`, once the new one stands, and only where they are ours."""
-        state = entry.published
-        for name in state.former_names:
-            former = ObjectKey(reference.key.namespace, name)
-            live = await self._look(former)
-            self._require_current(entry)
-            if live and reference.identity.uid in live.reference_uids:
-                await self._api.delete_secret(former, uid=live.uid)
-                self._metrics.writes.labels(kind="Secret", result="ok").inc()
-                state.unreported += (changes.of_removal(name, successor=reference.secret.name),)
-                self._metrics.secret_writes.labels("removed").inc()
-            self._store.forget_secret(former)
-            state.former_names = tuple(one for one in state.former_names if one != name)
 
 
 def _revision_before(entry: Entry, live: LiveSecret | None, *, by_another: bool) -> int:

@@ -56,7 +56,8 @@ class Retention:
         """
         problem, policy = "", entry.deletion_policy
         namespace = entry.identity.key.namespace
-        names = (entry.reference.secret.name if entry.reference else "", entry.status.binding_name)
+        named = entry.reference.secret.name if entry.reference else ""
+        names = (named, entry.status.binding_name, *entry.published.former_names)
         for name in dict.fromkeys(filter(None, names)) if policy else ():
             assert policy is not None
             key = ObjectKey(namespace, name)
@@ -73,7 +74,7 @@ class Retention:
         """Return whether the resource owns a Secret that is to outlive it."""
         uid, retain = entry.identity.uid, policy is DeletionPolicy.RETAIN
         live = self._store.secret(key) if self._sees_secrets() else None
-        if live is None and self._sees_secrets() and entry.reference:
+        if live is None and self._sees_secrets() and entry.reference and key in entry.secret_keys:
             return False  # the watch knows each Secret that has this name and our label
         if live and (uid not in live.reference_uids or (uid in live.owner_uids) != retain):
             return False

@@ -29,7 +29,7 @@ from dbclusterref.resource.objects import (
 from dbclusterref.resource.reference import DeletionPolicy, Reference
 from dbclusterref.resource.shard import Shard
 from dbclusterref.resource.status import Status
-from dbclusterref.secret.state import REFERENCE_UID, LiveSecret
+from dbclusterref.secret.state import REFERENCE, REFERENCE_UID, LiveSecret, made_for
 
 FREE_BYTES = 1024
 """Of a spec, as JSON: what counts towards its namespace's share of memory is what is beyond."""
@@ -118,6 +118,8 @@ class Store:
         `drop_unclaimed`.
         """
         key = key_of(body)
+        if not in_advance and not gone and (owner := self.observe_former(body)):
+            return owner
         known, kept = self._secrets.get(key), self.keeps(body, in_advance=in_advance)
         if not kept and (known is None or key not in self._by_secret):
             return frozenset()
@@ -140,6 +142,30 @@ class Store:
             live.metadata_digest,
         )
         return frozenset() if same else interested
+
+    def observe_former(self, secret: Mapping[str, object]) -> frozenset[ObjectKey]:
+        """Take in a Secret that was made for a resource and has none of its names; return that resource, if this is new.
+
+        A process leaves one behind that ends, or loses its Lease, before the status names it, if the spec is renamed then.
+        """
+        key, annotations = key_of(secret), annotations_of(secret)
+        entry = self._entries.get(ObjectKey(key.namespace, annotations.get(REFERENCE, "")))
+        if entry is None or entry.identity.uid != annotations.get(REFERENCE_UID):
+            return frozenset()
+        if entry.identity.key in self._by_secret.get(key, ()) or made_for(secret) != entry.identity.uid:
+            return frozenset()
+        return frozenset({entry.identity.key} if _note_former(entry, key) else ())
+
+    def find_former(self, namespace: str = "") -> frozenset[ObjectKey]:
+        """Do the same for all Secrets that are kept, as they are until `drop_unclaimed`; in one namespace, or in all."""
+        unnamed = [
+            (key, live.made_for)
+            for key, live in self._secrets.items()
+            if live.made_for and namespace in {"", key.namespace} and not self._is_named(key, by=live.made_for)
+        ]
+        entries = {(one.identity.uid, key.namespace): one for key, one in self._entries.items()} if unnamed else {}
+        owners = ((key, entries.get((uid, key.namespace))) for key, uid in unnamed)
+        return frozenset(entry.identity.key for key, entry in owners if entry and _note_former(entry, key))
 
     def forget_versions(self) -> None:
         """Forget how new everything known is, so that whatever is read next is believed."""
@@ -263,6 +289,7 @@ class Store:
             self._unlink(known)
             if known.identity.uid == entry.identity.uid:
                 entry.succeed(known)
+                self._note_written(former - entry.secret_keys, entry)
         self._entries[entry.identity.key] = entry
         self._link(entry)
         self._forget_unnamed(former)
@@ -278,6 +305,15 @@ class Store:
         for key in secrets:
             if key not in self._by_secret:
                 self._secrets.pop(key, None)
+
+    def _is_named(self, secret: ObjectKey, *, by: str) -> bool:
+        return any(self._entries[key].identity.uid == by for key in self._by_secret.get(secret, ()))
+
+    def _note_written(self, secrets: Collection[ObjectKey], entry: Entry) -> None:
+        """Record those that another process has made for a resource, or this one without learning that it had."""
+        for key in secrets:
+            if (live := self._secrets.get(key)) and live.made_for == entry.identity.uid:
+                _note_former(entry, key)
 
     def _may_keep(self, key: ObjectKey) -> bool:
         return key in self._secrets or not self.limit.most or self._unclaimed[key.namespace] < self.limit.most
@@ -329,6 +365,14 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str, to
         invalid = cause
     policy = None if reference else _deletion_policy(body)
     return Entry.of(identity, reference, invalid, status=Status.from_body(body), version=version, policy=policy)
+
+
+def _note_former(entry: Entry, secret: ObjectKey) -> bool:
+    state = entry.published
+    if secret.name in state.former_names:
+        return False
+    state.former_names += (secret.name,)
+    return True
 
 
 def _deletion_policy(body: Mapping[str, object]) -> DeletionPolicy | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, ObjectKey
+from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, ObjectKey, annotations_of, metadata_of
 from dbclusterref.resource.reference import Reference, one_copy
 from dbclusterref.secret.engines import BUILT_IN_KEYS
 
@@ -109,6 +109,8 @@ class LiveSecret:
     reference_uids: tuple[str, ...]
     owner_uids: tuple[str, ...]
     """Those of `reference_uids` that are owners: the Secret is deleted with them."""
+    made_for: str
+    """The UID of the resource for which this operator wrote what is in it; "" for a copy, which its maker owns."""
     spec_digest: str
     left_by: tuple[str, str]
     """The name and the cluster of the resource that it was made for, where no owner reference says that it is still there."""
@@ -150,6 +152,7 @@ class LiveSecret:
             # Interned, since each stands in its reference, too; a tuple is a fifth of a set.
             reference_uids=_uids(uids),
             owner_uids=_uids(str(owner["uid"]) for owner in owners),
+            made_for=_made_for(annotations, ours=ours),
             spec_digest=sys.intern(annotations.get(SPEC_DIGEST, "")[:_LONGEST_UID]),
             left_by=_NOBODY if owners else _left_by(annotations),
             adopt=annotations.get(ADOPT, "")[: _LONGEST_NAME + 1],
@@ -168,6 +171,19 @@ class LiveSecret:
     def was_left_by(self, reference: Reference) -> bool:
         """Return whether it was made for a resource of this name and cluster that is gone (Retain, orphaned, restored)."""
         return self.left_by == (reference.key.name, reference.cluster_uuid)
+
+
+def made_for(secret: Mapping[str, object]) -> str:
+    """Return the UID of the resource for which this operator wrote a Secret, "" where somebody else wrote it."""
+    metadata = metadata_of(secret)
+    managed = metadata.get("managedFields") or ()
+    assert isinstance(managed, list | tuple)
+    return _made_for(annotations_of(secret), ours=owned_fields(managed))
+
+
+def _made_for(annotations: Mapping[str, str], *, ours: Mapping[str, frozenset[str]]) -> str:
+    uid = annotations.get(REFERENCE_UID, "")
+    return sys.intern(uid) if len(uid) <= _LONGEST_UID and REFERENCE_UID in ours["f:annotations"] and ours["f:data"] else ""
 
 
 def _controller(owners: Iterable[Mapping[str, object]]) -> str:

@@ -131,6 +131,8 @@ class Resync:
                     raise
                 unreadable = SecretsUnreadableError(error.message, status=error.status)
         missed = await self._references(namespace)
+        if first:
+            self._changed |= self._store.find_former(namespace)
         # Only now: a resource that is gone, too, would have its Secret made again.
         changed = {key for key in self._changed if namespace in {"", key.namespace}}
         self._changed -= changed
@@ -216,6 +218,7 @@ class Resync:
             async for body in self._api.list_secrets(namespace, metadata_alone=True, listed_at=listed_at):
                 key = key_of(body)
                 if not self._store.keeps(body):
+                    self._changed |= self._store.observe_former(body)
                     continue
                 listed.add(key)
                 if known.get(key) != version_of(body):

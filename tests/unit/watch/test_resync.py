@@ -12,9 +12,9 @@ from dbclusterref.reconcile.namespace_limit import NamespaceLimit
 from dbclusterref.reconcile.store import FREE_BYTES, NAMESPACE_BYTES, Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.shard import Shard
-from dbclusterref.secret.state import REFERENCE_UID
+from dbclusterref.secret.state import REFERENCE, REFERENCE_UID
 from dbclusterref.watch.resync import Resync, SecretsUnreadableError
-from tests.support.builders import KEY, reference_body, secret_body
+from tests.support.builders import KEY, UID, Body, applied, reference_body, secret_body
 from tests.support.fake_kubernetes import FakeKubernetes
 
 # ruff: noqa: ARG002 - stand-ins take what they are given
@@ -424,3 +424,51 @@ async def test_a_resource_made_again_in_another_shard_is_given_up() -> None:
     await bench.resync.run()
     assert bench.store.get(KEY) is None
     assert bench.marks.forgotten == [KEY]
+
+
+# --- Secrets of former names -----------------------------------------------------------------------------------------------
+
+
+def left_behind(*, key: ObjectKey = KEY) -> Body:
+    """A Secret that this operator wrote for the resource under a name that is neither in its spec nor in its status."""
+    annotations = {REFERENCE: KEY.name, REFERENCE_UID: UID}
+    manifest = {
+        "kind": "Secret",
+        "metadata": {
+            "name": key.name,
+            "namespace": key.namespace,
+            "labels": {MANAGED_BY: FIELD_MANAGER},
+            "annotations": annotations,
+        },
+        "type": "Opaque",
+        "data": {"password": "eA=="},
+    }
+    body = applied(manifest)
+    body["metadata"] |= {"uid": "left", "resourceVersion": "7"}
+    return body
+
+
+@pytest.mark.parametrize("namespaces", [(), ("shop",), ("team", "shop")])
+async def test_at_first_a_secret_that_its_resource_does_not_name_is_found(namespaces: tuple[str, ...]) -> None:
+    bench = Bench(namespaces=namespaces)
+    bench.put(secret={"name": "renamed"})
+    bench.api.put_secret(left_behind())
+    await bench.resync.run(first=True)
+    entry = bench.store.get(KEY)
+    assert entry
+    assert entry.published.former_names == (KEY.name,)
+    assert bench.store.secret(KEY) is None, "nothing is kept of it"
+    assert bench.missed == 0
+
+
+async def test_a_secret_that_its_resource_does_not_name_and_no_watch_told_of_is_found_and_its_resource_marked() -> None:
+    bench = Bench()
+    bench.put(secret={"name": "renamed"})
+    await bench.resync.run(first=True)
+    bench.marks.marked.clear()
+    bench.api.put_secret(left_behind())
+    await bench.resync.run()
+    assert bench.marks.marked == [KEY]
+    assert bench.missed == 1
+    await bench.resync.run()
+    assert bench.marks.marked == [KEY]
