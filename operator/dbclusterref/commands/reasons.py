@@ -51,11 +51,14 @@ REASONS: Mapping[str, Explanation] = {
         "Reads go on as the limit allows; an exhausted one resets within the hour.",
     ),
     "IncompleteCredentials": Explanation(
-        "DigitalOcean's answer lacks something that a working Secret needs.", "The message names what is missing.", _RETRIED
+        "DigitalOcean's answer lacks something that a working Secret needs.",
+        "The message names what is missing; look at the cluster at DigitalOcean.",
+        _RETRIED,
     ),
     "ClusterNotFound": Explanation(
         "DigitalOcean answered twice that this token sees no such cluster.",
-        "Check spec.clusterUUID and the token's team: doctl databases list",
+        "Check spec.clusterUUID and the token's team: doctl databases list. While pods read the Secret, keep this resource: "
+        "create a second DatabaseClusterRef, move them to its Secret, then remove this one (docs/operations.md, Routine work).",
         _RETRIED_SLOWLY,
     ),
     "UserNotFound": Explanation(
@@ -90,12 +93,12 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "TokenSecretMissing": Explanation(
         "There is no API token where spec.apiTokenSecretRef, or the operator's settings, say it is.",
-        "Do what the message says: create the Secret that it names, or put the token under the key that it names.",
+        "Do what the message says: its command creates the Secret, or puts the token under the key, that it names.",
         "The operator looks for the token again within half a minute.",
     ),
     "TokenInvalid": Explanation(
         "DigitalOcean rejected the API token (401).",
-        "Put a valid token into the Secret that the message names.",
+        "Run the command of the message, which puts a valid token into the Secret that it names.",
         "A new token is picked up automatically within half a minute.",
     ),
     "Forbidden": Explanation(
@@ -110,7 +113,7 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "SecretConflict": Explanation(
         "A Secret of that name exists and is not managed by this resource.",
-        "The message gives the ways out.",
+        "Do what the message says: it has the commands.",
         "The Secret is checked again every half minute.",
     ),
     "SecretContested": Explanation(
@@ -120,7 +123,7 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "SecretRefused": Explanation(
         "The Kubernetes API refused the Secret: rights, a quota, its size or an admission policy.",
-        "The message quotes the API server.",
+        "Do what the message says: it quotes the API server.",
         "The operator tries again every half minute.",
     ),
     "AccessDenied": Explanation(
@@ -133,7 +136,8 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "TooLarge": Explanation(
         "The namespace has more DatabaseClusterRefs, or they hold more text, than one namespace may.",
-        "Delete some, or shorten their templates, labels and annotations, as the message says; or use several namespaces.",
+        "As the message says, delete some that nothing uses any more (their Secrets go with them), or shorten their "
+        "templates, labels and annotations; or use several namespaces.",
         "The others are served; this one when there is room, which is checked every twelve minutes.",
     ),
 }

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
-from dbclusterref.errors import AccessDenied, KubernetesError, TokenInvalid, TokenSecretForbidden, TokenSecretMissing
+from dbclusterref.errors import AccessDenied, Forbidden, KubernetesError, TokenInvalid, TokenSecretForbidden, TokenSecretMissing
 from dbclusterref.resource import secret_commands
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference, SecretKeyRef
@@ -125,6 +125,13 @@ class Tokens:
         except TokenSecretMissing as cause:
             return hash(cause.message)
 
+    def denied(self, reference: Reference) -> Forbidden:
+        """Return the cause for which DigitalOcean answered 403: it names where the token came from."""
+        return Forbidden(
+            f"DigitalOcean denied this request (403) to {in_words(reference)}. Give it the scopes database:read and "
+            "database:view_credentials, or put one that has them in its place."
+        )
+
     def rejected(self, reference: Reference) -> TokenInvalid:
         """Return the cause for which DigitalOcean answered 401: it names where the token came from."""
         ref, why = reference.token_secret, "it may have expired or been deleted. The operator uses a new one automatically"
@@ -201,6 +208,12 @@ def _fault_in(token: str) -> str:
         return f"more than {LONGEST_TOKEN} characters"
     # What cannot stand in a header must not reach an error message of the HTTP library.
     return "" if token.isascii() and token.isprintable() and " " not in token else "spaces or special characters"
+
+
+def in_words(reference: Reference) -> str:
+    """Return how a message names a reference's token."""
+    ref = reference.token_secret
+    return f"the API token of Secret {ref.name}, key {ref.key}" if ref else "the operator's own API token"
 
 
 def may_use_operator_token(namespace: str, *, allowed: Sequence[str]) -> bool:

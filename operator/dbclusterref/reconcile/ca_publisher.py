@@ -111,7 +111,8 @@ class CaPublisher:
         if live and not is_of(live, reference) and not was_left_by(live, reference):
             message = (
                 f"ConfigMap {name} already exists and is not managed by this resource; it was not changed. Set another "
-                f"spec.caConfigMap.name, or delete that ConfigMap; its name is used {LOOKS_AGAIN}: kubectl delete configmap "
+                f"spec.caConfigMap.name, or, if nothing reads that ConfigMap, delete it; its name is used {LOOKS_AGAIN}: "
+                "kubectl delete configmap "
                 f"-n {desired.key.namespace} {name}"
             )
             return CaConfigMap(name=shown, state=CaConfigMapState.CONFLICT, message=message)

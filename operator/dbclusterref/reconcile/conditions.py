@@ -15,7 +15,7 @@ from enum import Enum
 
 from dbclusterref.digitalocean.model import DatabaseCluster, Endpoints
 from dbclusterref.digitalocean.replicas import Address, listed
-from dbclusterref.errors import Cause, InvalidSpec, NotGranted
+from dbclusterref.errors import Cause, InvalidSpec, NotGranted, SecretConflict, SecretContested, SecretRefused
 from dbclusterref.resource.ca_config_map import CA_CONFIG_MAP_PROBLEMS, CaConfigMap
 from dbclusterref.resource.objects import ObjectMeta
 from dbclusterref.resource.reference import Endpoint, Reference
@@ -216,10 +216,20 @@ def _shown_cause(
         reconciling = _Shown.false(reason, waits)
     return {
         ConditionType.READY: ready,
-        ConditionType.FRESH: _Shown.false(reason, cause.message if ready.status else _READY_SAYS_WHY),
+        ConditionType.FRESH: _Shown.false(
+            reason, cause.message if ready.status else _not_confirmed(old, cause, holds, secret=secret)
+        ),
         ConditionType.STALLED: _Shown(cause.stalled, reason, cause.message if cause.stalled else "No action required."),
         ConditionType.RECONCILING: reconciling,
     }
+
+
+def _not_confirmed(old: Status, cause: Cause, holds: Holds, *, secret: str) -> str:
+    """Say what became of the Secret where a person must act, as far as the cause is not about the Secret itself."""
+    of_the_secret = isinstance(cause, SecretConflict | SecretContested | SecretRefused)
+    if of_the_secret or not cause.stalled or not old.binding_name or holds is Holds.MISSING:
+        return _READY_SAYS_WHY
+    return f"Secret {secret} {holds.value or 'stays as it was last written'} (the condition Ready says why)."
 
 
 def _still_ready(old: Status, *, secret: str) -> _Shown:

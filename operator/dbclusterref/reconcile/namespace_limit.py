@@ -75,7 +75,8 @@ class NamespaceLimit:
         return TooLarge(
             f"Namespace {namespace} has more than {self.most} DatabaseClusterRefs, the most that this operator serves in one "
             "namespace (--max-per-namespace). The oldest are served; this one is not, and a Secret that it has is no longer "
-            "updated. Delete some, or use several namespaces. A ResourceQuota on "
+            "updated. Delete some that nothing uses any more (their Secrets go with them), use several namespaces, or have the "
+            "operator's owner raise that flag. A ResourceQuota on "
             "count/databaseclusterrefs.dbclusterref.io makes the API server refuse further ones."
         )
 

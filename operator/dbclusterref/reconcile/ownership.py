@@ -26,7 +26,7 @@ def require_ours(live: LiveSecret, reference: Reference, *, required: str) -> No
         keep = (
             f"To keep it: {_as_opaque(reference)}. To have it recreated {soon}:"
             if opaque
-            else f"Delete it; it is recreated {soon}:"
+            else f"Delete it; it is recreated {soon} (running pods keep what they have, new ones wait):"
         )
         raise SecretConflict(f"Secret {name} has the immutable type {live.type}, but {required} is required. {keep} {delete}")
     taken = f"Secret {name} already exists and is not managed by this resource; it was not changed."

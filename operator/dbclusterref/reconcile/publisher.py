@@ -21,7 +21,7 @@ from dbclusterref.reconcile.revocation import Revocations
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey, is_labelled
 from dbclusterref.resource.reference import Reference
-from dbclusterref.resource.rights import how_to_grant_get
+from dbclusterref.resource.rights import how_to_grant_get, why_refused
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.rendering import Rendition, render_secret, size_of
@@ -302,7 +302,7 @@ class Publisher:
         if rival := self._store.rival_of(reference, uids=live.reference_uids):
             raise SecretConflict(
                 f"Secret {reference.secret.name} belongs to DatabaseClusterRef {rival.name}, which names it too. Set another "
-                "spec.secret.name on one of the two."
+                f"spec.secret.name on this resource: on {rival.name} it would remove the Secret that applications read."
             )
 
     async def _look(self, key: ObjectKey) -> LiveSecret | None:
@@ -334,7 +334,7 @@ class Publisher:
             # Whatever was believed of the live one may be what was wrong: 409 if it is gone, 422 for another's `metadata.uid`.
             self._store.forget_secret(rendered.key)
             if error.status in {403, 413, 422} and not error.namespace_is_terminating and "metadata.uid" not in error.message:
-                raise SecretRefused(_why_refused(rendered, error)) from None
+                raise SecretRefused(why_refused(rendered.key, size=rendered.size, error=error)) from None
             raise
         self._metrics.writes.labels(kind="Secret", result="ok").inc()
         self._store.observe_secret(body)
@@ -374,13 +374,3 @@ def _contested(key: ObjectKey) -> SecretContested:
         f"Another client keeps changing Secret {key.name}; changes are undone at most once a minute until it stops. The field "
         f"managers name the client: kubectl get secret -n {key.namespace} {key.name} --show-managed-fields -o yaml"
     )
-
-
-def _why_refused(rendered: DesiredSecret, error: KubernetesError) -> str:
-    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        size = sum(map(len, rendered.data.values()))
-        return (
-            f"The Kubernetes API rejected Secret {rendered.key.name} as too large (413): its data has {size} bytes, and at "
-            "most 1048576 are allowed. Shorten spec.secret.template."
-        )
-    return f"The Kubernetes API rejected Secret {rendered.key.name} ({error.status}): {error.message[:400]}"

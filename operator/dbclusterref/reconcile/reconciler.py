@@ -327,6 +327,8 @@ class Reconciler:
                 raise self._tokens.rejected(reference) from None
             entry.reads.found_token(newer)
             return await read_with(newer)
+        except Forbidden:
+            raise self._tokens.denied(reference) from None
 
     def _confirmed(self, entry: Entry, reference: Reference, cause: Cause, *, guard: DeletionGuard | None) -> Cause:
         reads = entry.reads

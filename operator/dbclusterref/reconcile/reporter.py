@@ -145,7 +145,7 @@ class Reporter:
             warning=warning,
             reason=reason,
             action="Reconcile",
-            note=text[:NOTE_LIMIT],
+            note=text if len(text) <= NOTE_LIMIT else f"{text[: NOTE_LIMIT - 1]}…",
             time=now.astimezone().isoformat(timespec="microseconds"),
             name=_event_name(key.name, entry.identity.uid, reason, now),
             instance=self._instance,

@@ -388,7 +388,8 @@ def _size_of(body: Mapping[str, object]) -> int:
 def _too_large(namespace: str) -> TooLarge:
     return TooLarge(
         f"The DatabaseClusterRefs of namespace {namespace} hold more than {NAMESPACE_BYTES // 2**20} MiB of templates, labels "
-        "and annotations together. This resource is not served. Shorten them, or use several namespaces."
+        "and annotations together. This resource is not served, and a Secret that it has is no longer updated. Shorten them, "
+        "or use several namespaces."
     )
 
 

@@ -1,6 +1,7 @@
-"""What a person runs to grant the operator a right that the Kubernetes API denied. Pure."""
+"""What a person does about what the Kubernetes API refused the operator: to read a Secret, or to write it. Pure."""
 
 import re
+from http import HTTPStatus
 from shlex import quote
 
 from dbclusterref.errors import KubernetesError
@@ -23,3 +24,18 @@ def how_to_grant_get(secret: ObjectKey, *, denied: KubernetesError) -> str:
         f"--resource=secrets --resource-name={secret.name} && kubectl create rolebinding -n {secret.namespace} {role} "
         f"--role={role} {subject}"
     )
+
+
+def why_refused(secret: ObjectKey, *, size: int, error: KubernetesError) -> str:
+    """Say why the API server did not take a Secret of so many bytes, and what makes it."""
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return (
+            f"The Kubernetes API rejected Secret {secret.name} as too large (413): its data has {size} bytes, and at most "
+            "1048576 are allowed. Shorten spec.secret.template."
+        )
+    remedy = (
+        "The operator may not write it. Grant its ServiceAccount that right; `dbclusterref check` tests all that it needs"
+        if error.is_missing_right
+        else "Have the quota or the policy that it names admit this Secret, or correct the field that it names"
+    )
+    return f"The Kubernetes API rejected Secret {secret.name} ({error.status}). {remedy}. Its answer: {error.message[:400]}"

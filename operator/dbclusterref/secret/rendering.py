@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from dbclusterref.digitalocean.model import Connection, EndpointName, Endpoints
 from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Address, listed
 from dbclusterref.digitalocean.snapshot import Snapshot
+from dbclusterref.digitalocean.tokens import in_words
 from dbclusterref.errors import (
     IncompleteCredentials,
     InvalidSpec,
@@ -302,7 +303,7 @@ def _why_no_password(username: str, *, reference: Reference, snapshot: Snapshot)
         )
     whose = f"the password of user {reference.user}" if reference.user else "the cluster's credentials"
     return MissingScope(
-        f"DigitalOcean hides {whose} from this token; give the token the scope database:view_credentials"
+        f"DigitalOcean hides {whose} from {in_words(reference)}. Give it the scope database:view_credentials"
         + (", or name a Secret with the password in spec.passwordSecretRef." if username else ".")
     )
 

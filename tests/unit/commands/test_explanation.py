@@ -14,7 +14,7 @@ async def test_explain_says_meaning_remedy_and_what_happens_meanwhile(capsys: py
     assert shown.startswith("shop/orders-db: TokenInvalid (Fresh=False for ")
     for word in (
         "Meaning:   DigitalOcean rejected",
-        "To do:     Put a valid token",
+        "To do:     Run the command of the message, which puts a valid token",
         "Meanwhile: ",
         "revision 3",
         "Answer:    ",

@@ -25,6 +25,12 @@ def test_the_page_names_every_reason_that_a_condition_can_have() -> None:
     assert REASONS.keys() - {"Pending"} <= named
 
 
+def test_nobody_is_asked_to_delete_a_resource_whose_secret_may_be_in_use() -> None:
+    assert "create a second DatabaseClusterRef" in REASONS["ClusterNotFound"].remedy
+    for reason, one in REASONS.items():
+        assert "elete" not in one.remedy or "nothing uses" in one.remedy, reason
+
+
 def test_an_explanation_is_in_sentences() -> None:
     for reason in REASONS.values():
         assert reason.meaning.endswith(".")

@@ -169,6 +169,7 @@ async def test_one_that_is_not_ours_is_never_changed(bench: Bench, theirs: Body)
     assert bench.kubernetes.config_maps[BUNDLE] == theirs
     assert (state(bench), bench.ready) == ("orders-ca Conflict", (True, "Synced"))
     assert "ConfigMap orders-ca already exists and is not managed by this resource; it was not changed." in message(bench)
+    assert "if nothing reads that ConfigMap, delete it" in message(bench)
     assert bench.event_reasons.count("ConfigMapConflict") == 1
     del bench.kubernetes.config_maps[BUNDLE]
     await bench.refresh()

@@ -15,6 +15,9 @@ from dbclusterref.errors import (
     ClusterNotFound,
     InvalidSpec,
     RateLimited,
+    SecretConflict,
+    SecretContested,
+    SecretRefused,
     TokenInvalid,
     Transient,
     UnconfirmedNotFound,
@@ -291,6 +294,24 @@ def test_a_secret_that_stands_although_the_read_failed_is_reported() -> None:
     status = after((OUTAGE, NOON), still=published(revision=5))
     assert (status.binding_name, status.secret_revision, shown(status)["Ready"]) == ("orders-db", 5, "True/Synced")
     assert status.last_sync_time is None
+
+
+@pytest.mark.parametrize(
+    ("holds", "said"),
+    [
+        (None, "Secret orders-db stays as it was last written (the condition Ready says why)."),
+        (Holds.FORMER_SPEC, f"Secret orders-db {Holds.FORMER_SPEC.value} (the condition Ready says why)."),
+        (Holds.MISSING, "The Secret is not confirmed to match"),
+    ],
+)
+def test_what_waits_for_a_person_says_what_became_of_the_secret(holds: Holds | None, said: str) -> None:
+    assert after((TokenInvalid("No."), NOON), old=SYNCED, holds=holds).conditions[FRESH].message.startswith(said)
+    assert after((TokenInvalid("No."), NOON), holds=holds).conditions[FRESH].message.startswith("The Secret is not confirmed")
+
+
+@pytest.mark.parametrize("kind", [SecretConflict, SecretRefused, SecretContested])
+def test_a_cause_that_is_about_the_secret_does_not_call_it_unchanged(kind: type[Cause]) -> None:
+    assert "stays" not in after((kind("No."), NOON), old=SYNCED).conditions[FRESH].message
 
 
 # Which condition says what

@@ -54,7 +54,13 @@ def test_what_comes_beyond_the_limit_is_refused_by_name_and_another_namespace_is
     entry = told.store.get(ObjectKey("shop", "db-4"))
     assert entry is not None
     assert isinstance(entry.invalid, TooLarge)
-    for part in ("Namespace shop", "more than 3", "--max-per-namespace", "count/databaseclusterrefs.dbclusterref.io"):
+    for part in (
+        "Namespace shop",
+        "more than 3",
+        "--max-per-namespace",
+        "count/databaseclusterrefs.dbclusterref.io",
+        "nothing uses any more",
+    ):
         assert part in entry.invalid.message
     assert told.see(born(9, namespace="other")) == ["db-9"]
 

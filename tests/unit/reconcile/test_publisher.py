@@ -77,6 +77,16 @@ async def test_a_refused_secret_is_shown_also_while_upstream_fails(bench: Bench)
     assert bench.says(ConditionType.STALLED) == (True, "SecretRefused")
 
 
+async def test_a_secret_that_is_refused_for_want_of_a_right_names_the_right(bench: Bench) -> None:
+    denied = 'secrets is forbidden: User "system:serviceaccount:s:d" cannot patch resource "secrets" in API group ""'
+    bench.kubernetes.trouble["apply_secret"] = KubernetesError(denied, status=403)
+    await bench.reconcile()
+    message = bench.status().conditions[ConditionType.STALLED].message
+    assert (
+        "Grant its ServiceAccount that right; `dbclusterref check` tests all that it needs. Its answer: secrets is" in message
+    )
+
+
 async def test_the_revision_goes_on_where_the_status_was_lost(bench: Bench) -> None:
     await bench.reconcile()
     bench.kubernetes.secrets[KEY]["metadata"]["annotations"][REVISION] = "7"

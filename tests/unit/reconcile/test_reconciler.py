@@ -11,7 +11,7 @@ from dbclusterref.digitalocean.account import Queued
 from dbclusterref.digitalocean.cache import LATE
 from dbclusterref.digitalocean.demand import LOOK
 from dbclusterref.digitalocean.planner import Plan
-from dbclusterref.errors import KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
+from dbclusterref.errors import Forbidden, KubernetesError, RateLimited, TokenInvalid, UnconfirmedNotFound, UpstreamUnavailable
 from dbclusterref.metrics import CAUSES
 from dbclusterref.reconcile.conditions import STALE_AT_LEAST
 from dbclusterref.reconcile.entry import STILL_SAID_FOR
@@ -320,6 +320,15 @@ async def test_what_upstream_asks_for_is_obeyed(bench: Bench) -> None:
     assert await bench.reconcile() == 40.0
 
 
+async def test_a_token_that_lacks_a_scope_is_named_by_its_secret(bench: Bench) -> None:
+    bench.upstream.trouble["*"] = Forbidden("no")
+    await bench.reconcile()
+    said = bench.status().conditions[ConditionType.STALLED].message
+    assert said.startswith("DigitalOcean denied this request (403) to the API token of Secret do-token, key token. Give it the")
+    for scope in ("database:read", "database:view_credentials"):
+        assert scope in said
+
+
 async def test_a_redacted_answer_keeps_the_good_secret_and_names_the_scope(bench: Bench) -> None:
     await bench.reconcile()
     before = bench.kubernetes.secrets[KEY]
@@ -327,7 +336,9 @@ async def test_a_redacted_answer_keeps_the_good_secret_and_names_the_scope(bench
     await bench.refresh()
     assert bench.kubernetes.secrets[KEY] == before
     assert bench.ready == (False, "MissingScope")
-    assert "database:view_credentials" in bench.status().conditions[ConditionType.STALLED].message
+    said = bench.status().conditions[ConditionType.STALLED].message
+    assert said.startswith("DigitalOcean hides the cluster's credentials from the API token of Secret do-token, key token.")
+    assert "database:view_credentials" in said
     after = bench.restarted()
     await after.refresh()
     assert bench.kubernetes.secrets[KEY] == before
@@ -857,6 +868,8 @@ async def test_a_secret_is_not_handed_over_while_its_owner_still_names_it(bench:
     await bench.reconcile(second)
     assert bench.password == "pw-1"
     assert bench.says(ConditionType.READY, second) == (False, "SecretConflict")
+    said = bench.status(second).conditions[ConditionType.READY].message
+    assert "Set another spec.secret.name on this resource: on orders-db it would remove the Secret" in said
 
 
 async def test_a_secret_of_another_type_is_a_conflict_with_the_remedy(bench: Bench) -> None:
@@ -865,7 +878,9 @@ async def test_a_secret_of_another_type_is_a_conflict_with_the_remedy(bench: Ben
     await bench.refresh()
     assert bench.ready == (False, "SecretConflict")
     said = bench.status().conditions[ConditionType.READY].message
-    assert "it is recreated immediately: kubectl delete secret -n shop orders-db" in said
+    assert (
+        "it is recreated immediately (running pods keep what they have, new ones wait): kubectl delete secret -n shop" in said
+    )
     bench.kubernetes.remove_secret(KEY)
     await bench.reconcile()
     assert bench.kubernetes.secrets[KEY]["type"] == "servicebinding.io/mysql"
@@ -1211,7 +1226,9 @@ async def test_a_secret_that_is_refused_says_so_in_the_servers_words(bench: Benc
     bench.kubernetes.trouble["apply_secret"] = KubernetesError(said, status=status)
     await bench.reconcile()
     assert bench.says(ConditionType.STALLED) == (True, "SecretRefused")
-    assert said in bench.status().conditions[ConditionType.READY].message
+    message = bench.status().conditions[ConditionType.READY].message
+    assert message.endswith(f"Its answer: {said}")
+    assert "Have the quota or the policy that it names admit this Secret" in message
     bench.kubernetes.trouble.clear()
     await bench.refresh()
     assert bench.ready == (True, "Synced")

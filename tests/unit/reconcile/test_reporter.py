@@ -195,6 +195,7 @@ async def test_an_event_says_whose_it_is_and_keeps_within_the_limits(bench: Benc
     event: Event = bench.kubernetes.events[0]
     assert (event.regarding, event.regarding_uid, event.instance) == (KEY, UID, "pod-1")
     assert len(event.note) == NOTE_LIMIT
+    assert event.note.endswith("x…"), "nobody pastes half a command for a whole one"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)", event.time)
     assert re.fullmatch(r"[a-z0-9.-]{1,253}", event.name)
 
