@@ -15,6 +15,7 @@ import pytest
 from sandbox.digitalocean import DEFAULT_TOKEN, Control, ControlError, serve_simulator, start_simulator
 from sandbox.digitalocean.faults import Fault, FaultBook, FaultKind, Target
 from sandbox.digitalocean.generate import HOSTILE_CHARACTERS
+from tests.support.plain_http import NO_CERTIFICATES
 
 AUTHORIZATION = {"authorization": f"Bearer {DEFAULT_TOKEN}"}
 # Seconds to wait for what never comes.
@@ -35,7 +36,7 @@ def control(url: str) -> Iterator[Control]:
 
 @pytest.fixture
 def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{url}/v2", headers=AUTHORIZATION, trust_env=False) as opened:
+    with httpx.Client(base_url=f"{url}/v2", headers=AUTHORIZATION, trust_env=False, verify=NO_CERTIFICATES) as opened:
         yield opened
 
 
@@ -236,7 +237,7 @@ def test_the_server_ends_at_once_while_requests_hang() -> None:
     with serve_simulator() as running, Control(running.url) as control:
         control.add_fault("hang")
         with pytest.raises(httpx.ReadTimeout):
-            httpx.get(f"{running.url}/v2/databases", timeout=PATIENCE, trust_env=False)
+            httpx.get(f"{running.url}/v2/databases", timeout=PATIENCE, trust_env=False, verify=NO_CERTIFICATES)
 
 
 @pytest.mark.sockets
@@ -322,9 +323,11 @@ def test_links_name_the_host_that_the_client_used(url: str, control: Control) ->
     control.seed_clusters(3, engine="redis")
     by_name = url.replace("127.0.0.1", "localhost")
 
-    first = httpx.get(f"{by_name}/v2/databases?per_page=2", headers=AUTHORIZATION, trust_env=False).json()
+    first = httpx.get(
+        f"{by_name}/v2/databases?per_page=2", headers=AUTHORIZATION, trust_env=False, verify=NO_CERTIFICATES
+    ).json()
     following = first["links"]["pages"]["next"]
-    second = httpx.get(following, headers=AUTHORIZATION, trust_env=False).json()
+    second = httpx.get(following, headers=AUTHORIZATION, trust_env=False, verify=NO_CERTIFICATES).json()
 
     assert following.startswith(f"{by_name}/v2/databases?")
     assert [one["id"] for one in first["databases"] + second["databases"]] == control.cluster_ids()
@@ -372,7 +375,7 @@ def test_the_whole_control_client_does_what_it_says(client: httpx.Client, contro
 async def test_the_blocking_control_client_can_be_used_from_the_callers_event_loop() -> None:
     async with (
         start_simulator(seed=3, clusters=1) as running,
-        httpx.AsyncClient(headers=AUTHORIZATION, trust_env=False) as client,
+        httpx.AsyncClient(headers=AUTHORIZATION, trust_env=False, verify=NO_CERTIFICATES) as client,
     ):
         with Control(running.url) as control:
             (cluster,) = control.cluster_ids()
@@ -396,7 +399,7 @@ def test_the_program_says_where_it_listens_and_ends_when_told_to(number: signal.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         url = json.loads(program.stdout.readline())["url"]
-        listing = httpx.get(f"{url}/v2/databases", headers=AUTHORIZATION, trust_env=False).json()
+        listing = httpx.get(f"{url}/v2/databases", headers=AUTHORIZATION, trust_env=False, verify=NO_CERTIFICATES).json()
         program.send_signal(number)
         assert program.wait(timeout=30) == 0
 

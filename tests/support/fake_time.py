@@ -46,8 +46,10 @@ class LoopClock(FakeClock):
 
 class _JumpingSelector(selectors.DefaultSelector):
     elapsed = START
+    each_turn: Callable[[], object] = staticmethod(lambda: None)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.each_turn()
         ready = super().select(0)
         if not ready:
             assert timeout is not None, "everything waits and no timer is set"
@@ -64,6 +66,10 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.elapsed
+
+    def at_each_turn(self, look: Callable[[], object]) -> None:
+        """Calls it at each of the loop's turns: whatever happens, happens between two of them. It must not raise."""
+        self._jumping.each_turn = look
 
     def pass_at_once(self, seconds: float) -> None:
         """Time passes while nothing runs: a machine that was suspended, a process that was frozen."""

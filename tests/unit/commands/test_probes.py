@@ -11,6 +11,7 @@ from dbclusterref.commands import probes
 from dbclusterref.commands.probes import serve_probes
 from dbclusterref.errors import SettingsError
 from dbclusterref.metrics import Metrics
+from tests.support.plain_http import NO_CERTIFICATES
 
 pytestmark = pytest.mark.sockets
 
@@ -23,7 +24,7 @@ class Served:
         self.port = 0
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_CERTIFICATES) as client:
             return await client.get(f"http://127.0.0.1:{self.port}{path}", headers=headers)
 
 
@@ -125,7 +126,7 @@ async def test_without_a_host_both_families_are_served() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = await serve_probes(host="", port=port, healthy=list, ready=list, metrics=lambda _: (b"", "text/plain"))
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_CERTIFICATES) as client:
         assert (await client.get(f"http://127.0.0.1:{server.port}/healthz")).status_code == 200
         if socket.has_ipv6:
             assert (await client.get(f"http://[::1]:{server.port}/healthz")).status_code == 200
@@ -134,7 +135,7 @@ async def test_without_a_host_both_families_are_served() -> None:
 
 async def test_where_metrics_are_served_elsewhere_the_probes_stay() -> None:
     server = await serve_probes(host="127.0.0.1", port=0, healthy=list, ready=list, metrics=None)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_CERTIFICATES) as client:
         url = f"http://127.0.0.1:{server.port}"
         assert [(await client.get(url + path)).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 404]
     await server.close()
@@ -156,7 +157,7 @@ async def test_a_bug_in_an_answer_is_logged(caplog: pytest.LogCaptureFixture) ->
         raise ZeroDivisionError("a bug")
 
     server = await serve_probes(host="127.0.0.1", port=0, healthy=list, ready=list, metrics=broken)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_CERTIFICATES) as client:
         assert (await client.get(f"http://127.0.0.1:{server.port}/metrics")).status_code == 500
     await server.close()
     assert "ZeroDivisionError: a bug" in caplog.text

@@ -14,6 +14,7 @@ from dbclusterref.commands.probes import ProbeServer
 from dbclusterref.commands.secure_metrics import LONGEST_TOKEN_FILE, Certificate, TokenFile, serve_secure_metrics
 from dbclusterref.errors import SettingsError
 from sandbox.controlplane.certificates import Authority
+from tests.support.plain_http import NO_CERTIFICATES
 
 pytestmark = pytest.mark.sockets
 LOGGER = logging.getLogger("test")
@@ -179,7 +180,7 @@ async def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(
 
 
 async def test_without_tls_the_connection_ends(server: ProbeServer) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_CERTIFICATES) as client:
         with pytest.raises(httpx.TransportError):
             await client.get(f"http://127.0.0.1:{server.port}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
 

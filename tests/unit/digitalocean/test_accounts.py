@@ -79,7 +79,7 @@ async def test_of_tokens_that_were_replaced_a_few_are_remembered(upstream: FakeU
     accounts = Accounts(lambda token: Account(Reader(token, upstream=upstream, clock=a_clock(clock))))
     used = accounts.of("used")
     await read(clock, used)
-    for number in range(10 * MOST_IDLE):
+    for number in range(2 * MOST_IDLE):
         clock.advance(0.01)
         await read(clock, accounts.of(f"rotated-{number}"))
         accounts.release(lambda token, _key, _uuid: token == hash("used"))
@@ -87,7 +87,7 @@ async def test_of_tokens_that_were_replaced_a_few_are_remembered(upstream: FakeU
     assert len(accounts.read_times()) == 1
     assert accounts.of("used") is used, "a reference reads through it, however long ago"
     assert len(accounts._by_token) == MOST_IDLE + 1
-    assert f"rotated-{10 * MOST_IDLE - 1}" in accounts._by_token, "those that were used last"
+    assert f"rotated-{2 * MOST_IDLE - 1}" in accounts._by_token, "those that were used last"
 
 
 async def test_an_account_whose_listing_references_wait_for_is_in_use(upstream: FakeUpstream, clock: FakeClock) -> None:

@@ -45,6 +45,7 @@ from sandbox.digitalocean import Control, serve_simulator
 from sandbox.digitalocean.jsontypes import Json
 from sandbox.digitalocean.terms import FaultRule
 from tests.support.builders import PEM, UUID, cluster_body, connection_body
+from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.replies import arriving
 
 pytestmark = pytest.mark.sockets
@@ -102,7 +103,7 @@ async def edge(simulator: str) -> AsyncIterator[Edge]:
         control.set_token(TOKEN)
         cluster = control.create_cluster(name="orders", num_nodes=2, password=PASSWORD)["id"]
         # Long enough for a busy machine; `failing` shortens it where nothing comes.
-        async with httpx.AsyncClient(timeout=30.0, follow_redirects=False, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=30.0, follow_redirects=False, trust_env=False, verify=NO_CERTIFICATES) as client:
             yield Edge(DigitalOcean(client, base_url=simulator, ask_again_after=0.01), client, control, simulator, cluster)
         control.clear_faults()
 
@@ -797,7 +798,7 @@ async def test_neither_token_nor_password_shows_in_a_success_or_its_log(edge: Ed
 
 async def failure_at(url: str) -> Cause:
     timeout = httpx.Timeout(2.0)
-    async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=timeout, trust_env=False, verify=NO_CERTIFICATES) as client:
         with pytest.raises(UpstreamUnavailable) as raised:
             await DigitalOcean(client, base_url=url).get_cluster(TOKEN, NOBODY, observe=lambda *_: None)
     return raised.value

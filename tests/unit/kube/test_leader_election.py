@@ -12,7 +12,7 @@ from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.timing import Timing
 from tests.support.builders import Body
 from tests.support.fake_kubernetes import FakeKubernetes
-from tests.support.fake_time import in_fake_time
+from tests.support.fake_time import FakeTimeLoop, in_fake_time
 
 LEASE = ObjectKey("dbclusterref-system", "dbclusterref")
 LOGGER = logging.getLogger("dbclusterref.test")
@@ -99,23 +99,25 @@ class Process:
 
 
 class History:
-    """Looks at who leads every twentieth of a second, and allows one at most."""
+    """Looks at who leads at each turn of the loop, and allows one at most."""
 
     def __init__(self) -> None:
         self.processes: list[Process] = []
         self.led: list[str] = []
+        self.together: list[str] = []
+        self.loop = asyncio.get_running_loop()
+        assert isinstance(self.loop, FakeTimeLoop)
+        self.loop.at_each_turn(self.look)
 
     def look(self) -> None:
         leading = [process.name for process in self.processes if process.leader.is_leading()]
-        assert len(leading) <= 1, f"{leading} lead at {asyncio.get_running_loop().time():.2f}"
-        for name in leading:
-            if self.led[-1:] != [name]:
-                self.led.append(name)
+        if len(leading) > 1:
+            self.together.append(f"{leading} at {self.loop.time():.2f}")
+        self.led += [name for name in leading if self.led[-1:] != [name]]
 
     async def watch(self, seconds: float) -> None:
-        for _ in range(int(seconds * 20)):
-            self.look()
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(seconds)
+        assert self.together == []
 
     async def end(self) -> None:
         for process in self.processes:

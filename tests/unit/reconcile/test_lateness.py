@@ -212,11 +212,11 @@ async def test_late_reads_are_over_when_a_person_must_act(bench: Bench) -> None:
     assert bench.fresh == (True, "Synced")
 
 
-def sixty_references(upstream: FakeUpstream) -> tuple[Bench, WorkQueue[ObjectKey], list[ObjectKey]]:
-    """A reference to each of sixty clusters, all of them marked."""
+def references_on(upstream: FakeUpstream, *, pages: int) -> tuple[Bench, WorkQueue[ObjectKey], list[ObjectKey]]:
+    """A reference to each cluster of so many pages, all of them marked."""
     kubernetes, queue = FakeKubernetes(), WorkQueue[ObjectKey]()
     kubernetes.put_secret(secret_body({"token": TOKEN}, key=TOKEN_SECRET))
-    keys = [ObjectKey("shop", f"db-{number}") for number in range(60)]
+    keys = [ObjectKey("shop", f"db-{number}") for number in range(upstream.per_page * pages)]
     for number, key in enumerate(keys):
         uuid = f"00000000-0000-4000-8000-{number:012d}"
         upstream.clusters[uuid] = a_cluster(uuid=uuid)
@@ -227,12 +227,12 @@ def sixty_references(upstream: FakeUpstream) -> tuple[Bench, WorkQueue[ObjectKey
 
 @in_fake_time
 async def test_references_whose_walks_take_too_long_are_told_once() -> None:
-    upstream = FakeUpstream(per_page=5)
-    bench, queue, keys = sixty_references(upstream)
+    upstream = FakeUpstream(per_page=2)
+    bench, queue, keys = references_on(upstream, pages=6)
     await bench.work(queue, seconds=300)
     assert {bench.fresh_of(key) for key in keys} == {(True, "Synced")}
     budget = bench.account._reader.budget
-    upstream.remaining = 20  # a walk of twelve pages takes two minutes
+    upstream.remaining = 10  # a walk of six pages takes two minutes
     budget._left = 0.0
     await bench.work(queue, seconds=600)
     assert {bench.fresh_of(key) for key in keys} == {(False, "RateLimited")}
@@ -254,7 +254,7 @@ class SlowPages(FakeUpstream):
 
 @in_fake_time
 async def test_slow_pages_are_told_once_and_not_at_each_walk() -> None:
-    bench, queue, keys = sixty_references(SlowPages(per_page=5))
+    bench, queue, keys = references_on(SlowPages(per_page=2), pages=12)
     await bench.work(queue, seconds=600)
     bench.kubernetes.writes.clear()
     await bench.work(queue, seconds=900)

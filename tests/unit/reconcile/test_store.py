@@ -443,6 +443,7 @@ def test_a_resource_that_becomes_smaller_makes_room_and_one_that_is_seen_again_t
     assert store.observe_reference(large(last, version=21)) == ObjectKey("shop", f"db-{last}")
 
 
+@pytest.mark.simulation
 def test_ten_thousand_ordinary_resources_have_room_in_one_namespace() -> None:
     store = Store()
     for number in range(10_000):

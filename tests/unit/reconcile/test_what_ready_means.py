@@ -426,7 +426,7 @@ async def both(first: Bench, second: Bench, *, seconds: float) -> None:
                 process.marked.clear()
                 wait = await process.bring_in_line(KEY)
                 due[process] = process.clock() + (600.0 if wait is None else wait)
-            await settle()
+                await settle()
         first.clock.advance(0.1)
         await asyncio.sleep(0)
 
