@@ -149,6 +149,16 @@ def test_a_secret_that_is_missing_is_created_by_the_command_of_the_message(tenan
     tenant.wait_for("Synced")
 
 
+def test_a_password_that_is_never_shown_is_put_where_the_command_of_the_message_says(tenant: Tenant, shell: Shell) -> None:
+    tenant.refer(tenant.control.create_cluster(engine="mongodb")["id"])
+    message = tenant.wait_for("PasswordMissing")["status"]["conditions"][0]["message"]
+    (command,) = commands_in(message)
+    shell.paste(command, given="sesame\n")
+    tenant.admin.patch(tenant.path(), {"spec": {"passwordSecretRef": {"name": "orders-db-password"}}})
+    tenant.wait_for("Synced")
+    assert "name it in spec.passwordSecretRef" in message
+
+
 def test_a_credential_is_put_into_the_very_secret_by_the_command_of_the_message(tenant: Tenant, shell: Shell) -> None:
     """Each fault of its Secret in turn; what else is in that Secret stays, and no annotation repeats the credential."""
     cluster = tenant.control.create_cluster(engine="mongodb")["id"]

@@ -82,7 +82,8 @@ async def _check_kubernetes(
     if service_account:
         namespace, _, name = service_account.partition("/")
         whose = f"system:serviceaccount:{namespace}:{name}"
-    report.say(f"rights are tested for {whose or await kubernetes.user_name() or 'the current user'}", good=True)
+    user, lacks = whose or await kubernetes.user_name() or "the current user", False
+    report.say(f"rights are tested for {user}", good=True)
     rights = [
         *RIGHTS,
         *(WORKLOAD_RIGHTS if settings.restart_workloads else ()),
@@ -102,6 +103,10 @@ async def _check_kubernetes(
             verb, group=group, resource=resource, subresource=subresource, namespace=namespace, user=whose
         )
         report.say(f"right to {verb} {named} {where}", good=allowed)
+        lacks |= not allowed
+    if lacks:
+        remedy = "or test the operator's own account with --service-account NAMESPACE/NAME"
+        report.say(f"rights are missing: grant them to {user} as deploy/base/rbac does, {remedy}", good=False)
 
 
 async def _check_digitalocean(settings: Settings, *, own: OperatorToken, report: _Report) -> None:

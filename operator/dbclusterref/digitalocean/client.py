@@ -368,7 +368,7 @@ def _no_cluster(uuid: str) -> UnconfirmedNotFound:
 def _no_reply(error: Exception) -> UpstreamUnavailable:
     match error:
         case httpx.ConnectTimeout() | httpx.ConnectError():
-            what = "cannot be reached (no connection)"
+            what = "cannot be reached (no connection: if it lasts, look at DNS, egress rules and proxies)"
         case TimeoutError() | httpx.TimeoutException():
             what = "did not answer in time"
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():

@@ -1,9 +1,21 @@
-"""What a person reads whose spec names a cluster, a user, a pool or a database that is not there. Pure."""
+"""What a person reads whose spec names a cluster, user, pool or database that is not there, or a password not shown. Pure."""
 
 from shlex import quote
 
 from dbclusterref.digitalocean.model import DatabaseCluster
-from dbclusterref.errors import ClusterNotFound, DatabaseNotFound, PoolNotFound, UserNotFound, WaitingForCluster
+from dbclusterref.digitalocean.tokens import in_words
+from dbclusterref.errors import (
+    ClusterNotFound,
+    DatabaseNotFound,
+    MissingScope,
+    PasswordMissing,
+    PoolNotFound,
+    UserNotFound,
+    WaitingForCluster,
+)
+from dbclusterref.resource import secret_commands
+from dbclusterref.resource.objects import OBJECT_NAME, ObjectKey
+from dbclusterref.resource.reference import DEFAULT_PASSWORD_KEY, Reference
 
 WITHOUT_USERS = frozenset({"redis", "valkey"})
 """Engines that have no database users; no request is needed to know that one is missing."""
@@ -71,6 +83,23 @@ def database_not_found(name: str, *, cluster: DatabaseCluster) -> DatabaseNotFou
     return DatabaseNotFound(
         f"Cluster {cluster.name} has no database {name}. {there_is} Correct spec.database, or create the database: "
         f"`doctl databases db create {cluster.uuid} {quote(name)}`."
+    )
+
+
+def password_not_shown(username: str, *, reference: Reference, cluster: DatabaseCluster) -> PasswordMissing | MissingScope:
+    """Say why a reply holds no password, and where it can come from."""
+    if cluster.engine == "mongodb" and username:
+        secret = ObjectKey(reference.key.namespace, f"{reference.key.name}-password")
+        command = secret_commands.create(secret, key=DEFAULT_PASSWORD_KEY)
+        how = f"; the Secret, with the password on standard input: {command}" if OBJECT_NAME.fullmatch(secret.name) else "."
+        return PasswordMissing(
+            f"DigitalOcean never shows the password of the MongoDB user {_listed([username])} in a read, only when it is made "
+            f"or reset. Put it in a Secret and name it in spec.passwordSecretRef{how}"
+        )
+    whose = f"the password of user {reference.user}" if reference.user else "the cluster's credentials"
+    return MissingScope(
+        f"DigitalOcean hides {whose} from {in_words(reference)}. Give it the scope database:view_credentials"
+        + (", or name a Secret with the password in spec.passwordSecretRef." if username else ".")
     )
 
 

@@ -39,7 +39,7 @@ UNEXPECTED = (
 KEEPS_ENDING = (
     "The operator's background reads with this API token keep ending because of a bug, which its log describes. Until it is "
     "restarted clusters are read individually, which takes longer, and CA certificates only where a refresh is requested. "
-    "Please report it."
+    "Restart the operator, and please report it."
 )
 
 V = TypeVar("V")

@@ -21,7 +21,7 @@ from dbclusterref.digitalocean.demand import Freshness, Requested, Routine
 from dbclusterref.digitalocean.not_found import cluster_not_found
 from dbclusterref.digitalocean.rate_limit import queued
 from dbclusterref.digitalocean.snapshot import Snapshot, unpack_cluster
-from dbclusterref.digitalocean.tokens import Tokens
+from dbclusterref.digitalocean.tokens import Tokens, in_words
 from dbclusterref.errors import (
     Cause,
     ClusterNotFound,
@@ -347,7 +347,8 @@ class Reconciler:
             self._metrics.suspicions.inc()
             return UpstreamUnavailable(
                 "Many clusters of this account returned 404 at once; treated as an upstream or token problem for up to an "
-                "hour. The Secret is unchanged."
+                f"hour. The Secret is unchanged. They were read with {in_words(reference)}. Check that it still belongs to "
+                "their team."
             )
         written = entry.published.key
         return cluster_not_found(reference.cluster_uuid, secret=entry.status.binding_name or (written.name if written else ""))

@@ -11,17 +11,10 @@ from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
 from dbclusterref.digitalocean.model import Connection, EndpointName, Endpoints
+from dbclusterref.digitalocean.not_found import password_not_shown
 from dbclusterref.digitalocean.replicas import WITHOUT_REPLICAS, Address, listed
 from dbclusterref.digitalocean.snapshot import Snapshot
-from dbclusterref.digitalocean.tokens import in_words
-from dbclusterref.errors import (
-    IncompleteCredentials,
-    InvalidSpec,
-    MissingScope,
-    PasswordMissing,
-    UpstreamUnavailable,
-    WaitingForCluster,
-)
+from dbclusterref.errors import IncompleteCredentials, InvalidSpec, UpstreamUnavailable, WaitingForCluster
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY, ObjectMeta
 from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, MissingStandby, Reference, Tls
 from dbclusterref.resource.spec_digest import spec_digest
@@ -288,23 +281,10 @@ def _require_complete(engine: Engine, values: Mapping[str, str], *, reference: R
             "Check that the cluster is in a VPC network."
         )
     if "password" in missing:
-        raise _why_no_password(values.get("username", ""), reference=reference, snapshot=snapshot)
+        raise password_not_shown(values.get("username", ""), reference=reference, cluster=cluster)
     raise IncompleteCredentials(
         f"The response for cluster {_clipped(cluster.name)} lacks {', '.join(missing)}; the Secret is written when it is "
-        "complete."
-    )
-
-
-def _why_no_password(username: str, *, reference: Reference, snapshot: Snapshot) -> PasswordMissing | MissingScope:
-    if snapshot.cluster.engine == "mongodb" and username:
-        return PasswordMissing(
-            f"DigitalOcean never shows the password of the MongoDB user {_clipped(username)} in a read, only when it is made "
-            "or reset. Put it in a Secret in this namespace and name that in spec.passwordSecretRef."
-        )
-    whose = f"the password of user {reference.user}" if reference.user else "the cluster's credentials"
-    return MissingScope(
-        f"DigitalOcean hides {whose} from {in_words(reference)}. Give it the scope database:view_credentials"
-        + (", or name a Secret with the password in spec.passwordSecretRef." if username else ".")
+        "complete. If that lasts, compare it with the connection details that DigitalOcean's console shows."
     )
 
 
@@ -354,7 +334,8 @@ def _require_size(values: Mapping[str, str], *, own: Texts, built_in: Texts, fil
     size = size_of_own + size_of_built_in
     if size_of_built_in > MAXIMUM_SIZE:
         raise UpstreamUnavailable(
-            f"The values that DigitalOcean returned make a Secret of {size_of_built_in} bytes; the maximum is {MAXIMUM_SIZE}."
+            f"The values that DigitalOcean returned make a Secret of {size_of_built_in} bytes; the maximum is {MAXIMUM_SIZE}. "
+            "Retrying; if it lasts, look at the cluster at DigitalOcean."
         )
     if size > MAXIMUM_SIZE:
         raise InvalidSpec(

@@ -106,6 +106,7 @@ async def test_a_missing_crd_and_a_missing_right_fail(checking: Checking) -> Non
     status, text = await checking.run()
     assert status == 1
     failed = [line for line in text.splitlines() if line.startswith("FAIL")]
+    assert failed[2].startswith("FAIL  rights are missing: grant them to system:admin as deploy/base/rbac does, or test the ")
     assert failed[:2] == [f"FAIL  {NO_CRD}", "FAIL  right to patch secrets in all namespaces"]
     assert "databaseclusterrefs.dbclusterref.io is not installed. Apply crds/" in failed[0]
 

@@ -375,7 +375,8 @@ async def test_a_body_that_breaks_off_half_way_is_a_broken_answer() -> None:
 async def test_a_refused_connection_is_no_connection() -> None:
     with listening() as (url, _):
         pass
-    assert "cannot be reached" in (await failure_at(url)).message
+    message = (await failure_at(url)).message
+    assert "cannot be reached (no connection: if it lasts, look at DNS, egress rules and proxies); retrying." in message
 
 
 async def test_a_host_that_does_not_speak_tls_is_no_connection() -> None:

@@ -258,6 +258,7 @@ async def test_many_clusters_that_vanish_at_once_are_not_believed_and_counted(be
     assert {bench.says(ConditionType.FRESH, key) for key in keys} == {(False, "UpstreamUnavailable")}
     counted = bench.metrics.registry.get_sample_value("dbclusterref_disbelieved_not_found_total")
     assert counted == len(keys)
+    assert "Check that it still belongs to their team." in bench.status().conditions[ConditionType.FRESH].message
     assert UUID not in bench.upstream.clusters
 
 

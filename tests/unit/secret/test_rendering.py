@@ -27,7 +27,7 @@ from dbclusterref.errors import (
 from dbclusterref.resource.template import ENCODINGS, PLACEHOLDERS
 from dbclusterref.secret.rendering import placeholders, render_secret, size_of
 from dbclusterref.secret.state import SPEC_DIGEST, DesiredSecret
-from tests.support.builders import CANARY, PASSWORD, PEM, Body, a_reference, a_snapshot, connection_body, snapshot_from
+from tests.support.builders import CANARY, KEY, PASSWORD, PEM, Body, a_reference, a_snapshot, connection_body, snapshot_from
 from tests.support.strategies import BOUNDED, CONNECTIONS, cluster_bodies, complete_cluster_bodies, reference_specs
 
 DATA = Path(__file__).parents[2] / "data"
@@ -84,6 +84,13 @@ def test_a_clusters_answers_make_the_secret_beside_them(case: str) -> None:
     spec = yaml.safe_load(given_file.read_text())["spec"] if given_file.exists() else {}
     bodies = json.loads((DATA / "clusters" / f"{case}.json").read_text())
     assert described(judge(spec, snapshot_from(bodies))) == yaml.safe_load(wanted_file.read_text())
+
+
+def test_no_command_names_a_secret_whose_name_would_be_too_long() -> None:
+    judged = a_reference(key=replace(KEY, name="n" * 253))
+    with pytest.raises(PasswordMissing) as raised:
+        render_secret(judged, a_snapshot(engine="mongodb", private_connection=connection_body(password="")))
+    assert "kubectl" not in raised.value.message
 
 
 def test_no_example_stands_alone() -> None:
