@@ -24,7 +24,7 @@ from dbclusterref.resource.reference import Reference
 from dbclusterref.resource.rights import how_to_grant_get, why_refused
 from dbclusterref.resource.spec_digest import spec_digest
 from dbclusterref.resource.status import ConditionType
-from dbclusterref.secret.rendering import Rendition, render_secret, size_of
+from dbclusterref.secret.rendering import Rendition, placeholders, render_secret, size_of
 from dbclusterref.secret.state import ABSENT, DesiredSecret, LiveSecret
 from dbclusterref.timing import Timing
 
@@ -209,8 +209,9 @@ class Publisher:
 
     async def _render_and_apply(self, entry: Entry, reference: Reference, packed: PackedSnapshot) -> Published:
         snapshot = packed.unpacked()
-        async with self._large.holding(size_of(reference, snapshot)):
-            return await self._apply_if_different(entry, Rendition.of(reference, snapshot))
+        values = placeholders(reference, snapshot)
+        async with self._large.holding(size_of(reference, snapshot, values)):
+            return await self._apply_if_different(entry, Rendition.of(reference, snapshot, values))
 
     async def _apply_if_different(self, entry: Entry, rendition: Rendition) -> Published:
         key = rendition.secret.key
@@ -242,7 +243,7 @@ class Publisher:
             _require_ca(live, snapshot)
         known = state.data_digest or (live.data_digest if live else b"")
         there = live is not None and live.data_digest == digests[0]
-        changed = not there and known != digests[0] and known != _digest_without_ca(rendition)
+        changed = not there and known != digests[0] and not (known and known == _digest_without_ca(rendition))
         by_another = (there or changed) and live is not None and live.data_digest != known
         revision = max(_revision_before(entry, live, by_another=by_another) + changed, 1)
         if live is None or (live.data_digest, live.metadata_digest, live.revision) != (*digests, revision):

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 
 from dbclusterref.resource.reference import Reference
 
@@ -31,15 +32,20 @@ def same_reads(one: Reference, other: Reference) -> bool:
 
 
 def _plain(value: object, *, without: frozenset[str] = frozenset()) -> object:
-    if is_dataclass(value):
-        shown = {item.name: getattr(value, item.name) for item in fields(value) if item.name not in without}
-        defaults = {item.name: _default(item) for item in fields(value)}
-        return {name: _plain(member) for name, member in shown.items() if member != defaults[name]}
+    if is_dataclass(value) and not isinstance(value, type):
+        shown = ((name, getattr(value, name), default) for name, default in _defaults(type(value)) if name not in without)
+        return {name: _plain(member) for name, member, default in shown if member != default}
     if isinstance(value, frozenset):
         return sorted(str(item) for item in value)
     if isinstance(value, Mapping):
         return dict(value.items())
     return str(value) if isinstance(value, StrEnum) else value
+
+
+@cache
+def _defaults(kind: type) -> tuple[tuple[str, object], ...]:
+    """Return the names of a dataclass's fields, each with what it has where the spec says nothing."""
+    return tuple((item.name, _default(item)) for item in fields(kind))
 
 
 def _default(item: "Field[object]") -> object:

@@ -55,15 +55,19 @@ class Rendition:
     secret: DesiredSecret = field(repr=False)
 
     @classmethod
-    def of(cls, reference: Reference, snapshot: Snapshot) -> "Rendition":
+    def of(cls, reference: Reference, snapshot: Snapshot, values: Texts | None = None) -> "Rendition":
         """Raise the cause where the snapshot makes no complete Secret."""
-        return cls(reference, snapshot, render_secret(reference, snapshot))
+        return cls(reference, snapshot, render_secret(reference, snapshot, values))
 
 
-def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
-    """Builds the Secret, or raises the cause why what was read does not make a working one: never a partial Secret."""
+def render_secret(reference: Reference, snapshot: Snapshot, values: Texts | None = None) -> DesiredSecret:
+    """Builds the Secret, or raises the cause why what was read does not make a working one: never a partial Secret.
+
+    `values` are its `placeholders`, where they are known.
+    """
     engine = engine_of(snapshot.cluster.engine)
-    values = placeholders(reference, snapshot)
+    if values is None:
+        values = placeholders(reference, snapshot)
     _require_complete(engine, values, reference=reference, snapshot=snapshot)
     data, left_out = _data(reference, engine=engine, values=values)
     if not data and left_out:
@@ -96,9 +100,8 @@ def render_secret(reference: Reference, snapshot: Snapshot) -> DesiredSecret:
     )
 
 
-def size_of(reference: Reference, snapshot: Snapshot) -> int:
-    """Return how many bytes the Secret's values would have, without making them; a few kilobytes at most are not counted."""
-    values = placeholders(reference, snapshot)
+def size_of(reference: Reference, snapshot: Snapshot, values: Texts) -> int:
+    """Return how many bytes the Secret's data would have, without making it; a few kilobytes at most are not counted."""
     own, built_in, files = _templates(reference, engine=engine_of(snapshot.cluster.engine))
     return sum(_sizes(values, own=own, built_in=built_in, files=files))
 
