@@ -13,7 +13,7 @@ from dbclusterref.digitalocean.reader import Reader
 from dbclusterref.digitalocean.tokens import OperatorToken, Tokens
 from dbclusterref.kube.fence import Fence
 from dbclusterref.metrics import Metrics
-from dbclusterref.reconcile.ca_publisher import CaPublisher
+from dbclusterref.reconcile.ca_publisher import AFTER_THE_STATUS, CaPublisher
 from dbclusterref.reconcile.entry import Entry
 from dbclusterref.reconcile.followers import Followers
 from dbclusterref.reconcile.named_secrets import ObservedSecrets, SecretRounds
@@ -162,6 +162,8 @@ class Bench:
         step = await self.reconciler.reconcile(key)
         while step.read:
             await step.read.run()
+            step = await self.reconciler.reconcile(key)
+        if step.after == AFTER_THE_STATUS:
             step = await self.reconciler.reconcile(key)
         return step.after
 

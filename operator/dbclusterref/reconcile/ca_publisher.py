@@ -2,6 +2,9 @@
 
 ConfigMaps are not watched: that would take the right to read all of them. So what this process knows of one is believed until
 the next look, which comes with a change of the CA or the spec, with a requested refresh, and as rarely as the full listings.
+
+Nor can they be listed. So that a process which takes over finds each one, a name is written down before there is a ConfigMap of
+that name: in the status, or on the ConfigMap of the former name, which the status has until the new one is there.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,14 +17,17 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.entry import Entry, KnownConfigMap, SecretChange
 from dbclusterref.reconcile.ownership import LOOKS_AGAIN
 from dbclusterref.resource.ca_config_map import CaConfigMap, CaConfigMapState
-from dbclusterref.resource.objects import ObjectKey, uid_of
+from dbclusterref.resource.objects import ObjectKey, annotations_of, key_of, uid_of
 from dbclusterref.resource.reference import Reference
-from dbclusterref.secret.ca_config_map import DesiredConfigMap, is_of, render_ca_config_map, was_left_by
+from dbclusterref.secret.ca_config_map import NEXT, DesiredConfigMap, is_of, render_ca_config_map, was_left_by
 from dbclusterref.secret.state import ABSENT
 from dbclusterref.timing import Timing
 
 OF_KUBERNETES = "kube-root-ca.crt"
 """By it each pod of a namespace trusts the Kubernetes API; it may be missing for a moment, and is not for the taking."""
+
+AFTER_THE_STATUS = 0.1
+"""Seconds from the status that has a name first to the ConfigMap of that name."""
 
 _DISABLED = (
     "spec.caConfigMap has no effect: the operator runs without --ca-config-maps. Add deploy/components/ca-config-maps, or set "
@@ -96,6 +102,8 @@ class CaPublisher:
             item = await self._bring_in_line(entry, reference, desired, was_current=was_current, shown=shown)
         except KubernetesError as error:
             item = _refused(desired.key.name, error, shown=shown, former=entry.status.ca_config_map)
+        if item.state is CaConfigMapState.PENDING:
+            return item, AFTER_THE_STATUS
         wait = self._timing.resync if item.state is CaConfigMapState.CURRENT else self._timing.after_refusal
         entry.published.config_map = KnownConfigMap(digest=digest, requested=requested, item=item, again_at=self._now() + wait)
         return item, wait
@@ -116,6 +124,10 @@ class CaPublisher:
                 f"-n {desired.key.namespace} {name}"
             )
             return CaConfigMap(name=shown, state=CaConfigMapState.CONFLICT, message=message)
+        if live and is_of(live, reference):
+            await self._remove_next(live, entry, reference)
+        elif not await self._is_written_down(desired, entry, reference):
+            return CaConfigMap(name=name, state=CaConfigMapState.PENDING)
         if live is None or not desired.is_met_by(live):
             # With the live one's UID, or as a creation that cannot overwrite: what is not ours is never written to.
             await self._write(desired.manifest(precondition={"uid": uid_of(live)} if live else ABSENT))
@@ -124,6 +136,30 @@ class CaPublisher:
             text = f"{verb} ConfigMap {name} with the cluster's CA{' after a change by another client' * (verb == 'Restored')}."
             entry.published.unreported += (SecretChange(reason=reason, text=text),)
         return CaConfigMap(name=name, state=CaConfigMapState.CURRENT)
+
+    async def _is_written_down(self, desired: DesiredConfigMap, entry: Entry, reference: Reference) -> bool:
+        """Return whether the status has the name, or the ConfigMap whose name it has, where the name is written now."""
+        said, name = entry.status.ca_config_map, desired.key.name
+        if said is None or said.name == name:
+            return said is not None
+        key = ObjectKey(desired.key.namespace, said.name)
+        live = await self._api.get_config_map(key)
+        if live is None or not is_of(live, reference):
+            return False
+        await self._remove_next(live, entry, reference)
+        former = replace(desired, key=key, annotations={**desired.annotations, NEXT: name})
+        if not former.is_met_by(live):
+            await self._write(former.manifest(precondition={"uid": uid_of(live)}))
+        return True
+
+    async def _remove_next(self, live: Mapping[str, object], entry: Entry, reference: Reference) -> None:
+        """Remove the one that was to take a live one's place, if the spec has another name by now."""
+        name = annotations_of(live).get(NEXT, "")
+        if not name or name == reference.ca_config_map:
+            return
+        written = await self._api.get_config_map(ObjectKey(reference.key.namespace, name))
+        if written and is_of(written, reference):
+            await self._delete(written, entry)
 
     async def _write(self, manifest: Mapping[str, object]) -> None:
         try:
@@ -135,17 +171,21 @@ class CaPublisher:
 
     async def _remove(self, entry: Entry, reference: Reference, former: CaConfigMap) -> tuple[tuple[CaConfigMap, ...], float]:
         """Remove the ConfigMap of a former name, if it is ours; return what is left to say where that fails."""
-        key = ObjectKey(reference.key.namespace, former.name)
         try:
-            live = await self._api.get_config_map(key)
+            live = await self._api.get_config_map(ObjectKey(reference.key.namespace, former.name))
             if live and is_of(live, reference):
-                await self._api.delete_config_map(key, uid=uid_of(live))
-                self._metrics.writes.labels(kind="ConfigMap", result="ok").inc()
-                text = f"Removed ConfigMap {former.name}, which spec.caConfigMap no longer names."
-                entry.published.unreported += (SecretChange(reason="ConfigMapRemoved", text=text),)
+                await self._remove_next(live, entry, reference)
+                await self._delete(live, entry)
         except KubernetesError as error:
             return (_refused(former.name, error, shown=former.name, former=former),), self._timing.after_refusal
         return (), inf
+
+    async def _delete(self, live: Mapping[str, object], entry: Entry) -> None:
+        key = key_of(live)
+        await self._api.delete_config_map(key, uid=uid_of(live))
+        self._metrics.writes.labels(kind="ConfigMap", result="ok").inc()
+        text = f"Removed ConfigMap {key.name}, which spec.caConfigMap no longer names."
+        entry.published.unreported += (SecretChange(reason="ConfigMapRemoved", text=text),)
 
 
 def _refused(name: str, error: KubernetesError, *, shown: str, former: CaConfigMap | None) -> CaConfigMap:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dbclusterref.resource.objects import (
     API_VERSION,
     FIELD_MANAGER,
+    GROUP,
     KIND,
     MANAGED_BY,
     ObjectKey,
@@ -19,6 +20,8 @@ from dbclusterref.secret.rendering import owner_of
 from dbclusterref.secret.state import CLUSTER_UUID, DELETION_POLICY, REFERENCE, REFERENCE_UID, owned_fields
 
 CA_KEY = "ca.crt"
+NEXT = f"{GROUP}/next-config-map"
+"""On the ConfigMap of a former name, while it is there: the name of the one that takes its place, if that is there yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,7 +94,7 @@ async def test_without_the_field_no_config_map_is_asked_for(bench: Bench) -> Non
     assert calls(plain) == []
     assert plain.status().ca_config_map is None
     await bench.reconcile()
-    assert calls(bench) == ["get_config_map", "apply_config_map"]
+    assert calls(bench) == ["get_config_map", "get_config_map", "apply_config_map"], "looked at once more after the status"
 
 
 async def test_a_restart_writes_nothing_where_all_is_well(bench: Bench) -> None:
@@ -234,7 +234,7 @@ async def test_a_new_name_is_written_before_the_former_one_is_removed(bench: Ben
     change_spec(bench, caConfigMap={"name": "other-ca"})
     await bench.reconcile()
     writes = [write for write in bench.kubernetes.writes if "ConfigMap" in write]
-    assert writes == ["ConfigMap shop/other-ca", "ConfigMap shop/orders-ca deleted"]
+    assert writes == ["ConfigMap shop/orders-ca", "ConfigMap shop/other-ca", "ConfigMap shop/orders-ca deleted"]
     assert (state(bench), set(bench.kubernetes.config_maps)) == ("other-ca Current", {OTHER})
     assert "ConfigMapRemoved" in bench.event_reasons
 
@@ -401,3 +401,75 @@ async def test_nothing_happens_while_suspended(bench: Bench) -> None:
     change_spec(bench, suspend=False)
     await bench.reconcile()
     assert BUNDLE in bench.kubernetes.config_maps
+
+
+# --- a process that ends between the ConfigMap and the status --------------------------------------------------------------
+
+THIRD = ObjectKey("shop", "third-ca")
+
+
+async def killed_after_its_write(bench: Bench) -> Bench:
+    """The process ends once the ConfigMap is written; returns the next process."""
+    apply, killed = bench.kubernetes.apply_config_map, KubernetesError("killed", status=0)
+
+    async def apply_at_last(manifest: Mapping[str, object]) -> Body:
+        answer = await apply(manifest)
+        bench.kubernetes.trouble["*"] = killed
+        return answer
+
+    bench.kubernetes.apply_config_map = apply_at_last  # type: ignore[method-assign]
+    with pytest.raises(KubernetesError):
+        await bench.reconcile()
+    bench.kubernetes.apply_config_map = apply  # type: ignore[method-assign]
+    bench.kubernetes.trouble.clear()
+    return bench.restarted()
+
+
+@pytest.mark.parametrize("wanted", [{"name": "other-ca"}, None], ids=["renamed", "without a name"])
+async def test_the_first_one_is_removed_although_its_process_did_not_live_to_call_it_current(
+    bench: Bench, wanted: dict[str, str] | None
+) -> None:
+    after = await killed_after_its_write(bench)
+    assert BUNDLE in after.kubernetes.config_maps
+    change_spec(after, caConfigMap=wanted)
+    await after.refresh()
+    assert set(after.kubernetes.config_maps) == ({OTHER} if wanted else set())
+
+
+@pytest.mark.parametrize("then", [BUNDLE, OTHER, THIRD, None], ids=["back", "the same", "another", "none"])
+async def test_the_one_of_a_new_name_is_removed_although_the_status_has_the_former_still(
+    bench: Bench, then: ObjectKey | None
+) -> None:
+    await bench.reconcile()
+    change_spec(bench, caConfigMap={"name": OTHER.name})
+    bench.kubernetes.trouble["delete_config_map"] = KubernetesError("out of order", status=500)
+    await bench.reconcile()
+    bench.kubernetes.trouble.clear()
+    assert (state(bench), set(bench.kubernetes.config_maps)) == ("orders-ca Failed", {BUNDLE, OTHER})
+    change_spec(bench, caConfigMap={"name": then.name} if then else None)
+    after = bench.restarted()
+    await after.refresh()
+    assert set(after.kubernetes.config_maps) == ({then} if then else set())
+    if then:
+        assert "dbclusterref.io/next-config-map" not in after.kubernetes.config_maps[then]["metadata"]["annotations"]
+        assert state(after) == f"{then.name} Current"
+
+
+async def test_one_that_somebody_else_has_under_the_next_name_stays(bench: Bench) -> None:
+    await bench.reconcile()
+    change_spec(bench, caConfigMap={"name": OTHER.name})
+    bench.kubernetes.trouble["delete_config_map"] = KubernetesError("out of order", status=500)
+    await bench.reconcile()
+    bench.kubernetes.trouble.clear()
+    bench.kubernetes.config_maps[OTHER] = foreign(name="other-ca")
+    change_spec(bench, caConfigMap={"name": THIRD.name})
+    after = bench.restarted()
+    await after.refresh()
+    assert set(after.kubernetes.config_maps) == {OTHER, THIRD}
+
+
+async def test_a_name_is_in_the_status_before_its_config_map_is_there(bench: Bench) -> None:
+    bench.kubernetes.writes.clear()
+    await bench.reconcile()
+    written = [write.partition(" ")[0] for write in bench.kubernetes.writes]
+    assert written == ["Secret", "Status", "ConfigMap", "Status"]
