@@ -65,6 +65,14 @@ def test_the_page_of_the_command_line_has_no_flag_that_does_not_exist() -> None:
     assert rows_of("command-line.md", "| Flag of `dbclusterref run` | Variable | Default |").keys() <= flags
 
 
+def test_every_page_and_heading_that_a_message_names_is_there() -> None:
+    sources = (DOCS.parent / "operator").rglob("*.py")
+    named = {found for file in sources for found in re.findall(r"\((docs/[a-z-]+\.md), ([A-Z][a-z ]+)\)", file.read_text())}
+    assert named
+    for page, heading in named:
+        assert f"\n## {heading}\n" in (DOCS.parent / page).read_text(), page
+
+
 def test_a_newcomer_reads_in_the_readme_what_make_can_start_and_what_it_takes() -> None:
     root = Path(__file__).parents[2]
     targets = dict(re.findall(r"^([a-z]+):.*## (.*)$", (root / "Makefile").read_text(), re.MULTILINE))
