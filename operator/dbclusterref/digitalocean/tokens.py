@@ -57,8 +57,9 @@ class OperatorToken:
         try:
             token = Path(self.file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
+            remedy = self._remedy("create", missing=True) if isinstance(error, FileNotFoundError) else self._remedy("replace")
             raise TokenSecretMissing(
-                f"The operator's own token file cannot be read ({type(error).__name__}). {self._remedy('create', missing=True)}"
+                f"The operator's own token file cannot be read ({type(error).__name__}). {remedy}"
             ) from None
         if not token:
             raise TokenSecretMissing(f"The operator's own token is empty. {self._remedy('replace')}")

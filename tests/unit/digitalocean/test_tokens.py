@@ -7,6 +7,7 @@ import pytest
 from dbclusterref.digitalocean.tokens import LONGEST_TOKEN, MAX_AGE, OperatorToken, Tokens
 from dbclusterref.errors import AccessDenied, Cause, KubernetesError, TokenInvalid, TokenSecretForbidden, TokenSecretMissing
 from dbclusterref.reconcile.conditions import LONGEST_MESSAGE
+from dbclusterref.resource import secret_commands
 from dbclusterref.resource.objects import ObjectKey
 from dbclusterref.resource.reference import Reference
 from tests.support.builders import TOKEN_SECRET, a_reference, secret_body
@@ -317,9 +318,12 @@ def test_a_token_file_that_is_no_use_is_named_with_the_remedy(tmp_path: Path, co
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
+    secret = ObjectKey("system", "own")
     with pytest.raises(TokenSecretMissing) as raised:
-        OperatorToken(file=str(file)).read()
+        OperatorToken(file=str(file), secret=secret).read()
     assert said in raised.value.message
+    command = secret_commands.create if content is None else secret_commands.put
+    assert raised.value.message.endswith(command(secret, key="token"))
     assert "spec.apiTokenSecretRef" in raised.value.message
 
 
