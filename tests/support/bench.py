@@ -133,7 +133,7 @@ class Bench:
         self.entry(key).reads.due_now()
         self.marked.add(key)
 
-    async def work(self, queue: WorkQueue[ObjectKey], *, seconds: float, step: float = 0.1) -> int:
+    async def work(self, queue: WorkQueue[ObjectKey], *, seconds: float, step: float = 0.5) -> int:
         """Does what a worker does, in fake time, every `step` seconds; returns how many looks that took."""
         looks, end = 0, self.clock() + seconds
         while self.clock() < end:

@@ -1,6 +1,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from tools.outcome import read_report, run_pytest
 
 TESTS = """
@@ -13,6 +15,12 @@ def test_skipped(): pass
 def broken(): raise OSError
 def test_without_its_fixture(broken): pass
 """
+
+
+@pytest.fixture(autouse=True)
+def _without_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs that these tests start need no plugin, and start in half the time without."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 def test_a_run_says_what_passed_what_failed_and_what_was_skipped_why(tmp_path: Path) -> None:

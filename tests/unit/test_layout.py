@@ -104,7 +104,7 @@ CARRIERS = (
 
 def _names_imported(module: Path) -> set[str]:
     tree = ast.parse(module.read_text())
-    return {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
 
 
 def _dotted(module: Path) -> str:
@@ -155,7 +155,7 @@ def test_no_test_borrows_from_another_tests_file() -> None:
     """What tests share lies in a module that is neither a test nor the conftest of another folder, and has a public name."""
     borrowed = []
     for path in (ROOT / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tests":
                 borrowed += [f"{path.relative_to(ROOT)} imports {told}" for told in _private(node, folder=path.parent)]
     assert borrowed == []

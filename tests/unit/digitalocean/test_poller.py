@@ -122,7 +122,7 @@ async def test_of_a_crowd_only_the_first_wait_for_their_ca() -> None:
 
 @in_fake_time
 async def test_no_refresh_waits_for_a_ca_that_follows() -> None:
-    found, simulator = await simulated(600)
+    found, simulator = await simulated(300)
     await found.run(MINUTE)
     key = next(key for key, snapshot in found.snapshots.items() if snapshot.ca_pending)
     uuid = found.references[key].cluster_uuid

@@ -229,15 +229,15 @@ def references_on(upstream: FakeUpstream, *, pages: int) -> tuple[Bench, WorkQue
 async def test_references_whose_walks_take_too_long_are_told_once() -> None:
     upstream = FakeUpstream(per_page=2)
     bench, queue, keys = references_on(upstream, pages=6)
-    await bench.work(queue, seconds=300)
+    await bench.work(queue, seconds=100)
     assert {bench.fresh_of(key) for key in keys} == {(True, "Synced")}
     budget = bench.account._reader.budget
     upstream.remaining = 10  # a walk of six pages takes two minutes
     budget._left = 0.0
-    await bench.work(queue, seconds=600)
+    await bench.work(queue, seconds=400)
     assert {bench.fresh_of(key) for key in keys} == {(False, "RateLimited")}
     bench.kubernetes.writes.clear()
-    await bench.work(queue, seconds=900)
+    await bench.work(queue, seconds=500)
     assert bench.kubernetes.writes == []
     upstream.remaining = 4999
     await bench.work(queue, seconds=300)
@@ -257,7 +257,7 @@ async def test_slow_pages_are_told_once_and_not_at_each_walk() -> None:
     bench, queue, keys = references_on(SlowPages(per_page=2), pages=12)
     await bench.work(queue, seconds=600)
     bench.kubernetes.writes.clear()
-    await bench.work(queue, seconds=900)
+    await bench.work(queue, seconds=500)
     assert bench.kubernetes.writes == []
     assert {bench.fresh_of(key) for key in keys} == {(False, "UpstreamUnavailable")}
     assert {bench.status(key).is_true(ConditionType.READY) for key in keys} == {True}
