@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,7 @@ def test_an_interrupt_ends_both_lanes_and_shows_what_they_came_to(tmp_path: Path
     ) as run:
         while not ((tmp_path / "one").exists() and (tmp_path / "two").exists()):
             assert run.poll() is None
+            time.sleep(0.05)
         os.killpg(run.pid, signal.SIGINT)
         said, errors = run.communicate(timeout=30)
     assert said.count("no tests ran") == 2

@@ -69,12 +69,12 @@ def test_a_contest_is_over_after_a_calm_and_the_next_repairs_are_made_at_once(st
 
 def test_of_many_secrets_the_contested_and_the_recent_are_kept(start: float) -> None:
     backoff = contested(start)
-    for number in range(1000):
+    for number in range(1100):
         backoff.repaired(ObjectKey("shop", f"db-{number}"), now=start + number / 5)
     assert backoff.is_contested(SECRET, now=start + 200)
     late = start + 10 * CALM
-    for number in range(1000, 1100):
+    for number in range(1100, 1200):
         backoff.repaired(ObjectKey("shop", f"db-{number}"), now=late + number / 100)
     assert len(backoff._repairs) <= 100, "the old ones are forgotten"
-    assert ObjectKey("shop", "db-1099") in backoff._repairs
+    assert ObjectKey("shop", "db-1199") in backoff._repairs
     assert ObjectKey("shop", "db-0") not in backoff._repairs
