@@ -4,7 +4,8 @@ ConfigMaps are not watched: that would take the right to read all of them. So wh
 the next look, which comes with a change of the CA or the spec, with a requested refresh, and as rarely as the full listings.
 
 Nor can they be listed. So that a process which takes over finds each one, a name is written down before there is a ConfigMap of
-that name: in the status, or on the ConfigMap of the former name, which the status has until the new one is there.
+that name: in the status, or on the ConfigMap of the former name, which the status has until the new one is there. One gap is
+left: a process that is killed between the removal of the former one and the status, if the spec has a third name by then.
 """
 
 from collections.abc import Callable, Mapping

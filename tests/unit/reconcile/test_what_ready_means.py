@@ -241,6 +241,24 @@ async def test_a_secret_that_was_edited_while_no_operator_ran_is_not_ready(bench
     assert "was changed by another client" in message(bench)
 
 
+@pytest.mark.parametrize("trouble", [DOWN, RateLimited("slow down")], ids=["500", "429"])
+async def test_a_template_key_that_the_spec_lost_while_no_operator_ran_is_not_ready_until_it_is_gone(
+    bench: Bench, trouble: Exception
+) -> None:
+    change_spec(bench, secret={"template": {"kept": "{host}", "lost": "{port}"}})
+    await bench.reconcile()
+    change_spec(bench, secret={"template": {"kept": "{host}"}})
+    bench = bench.restarted()
+    is_down(bench, trouble)
+    await bench.reconcile()
+    assert not bench.ready[0]
+    assert "Secret orders-db still holds what an earlier version of the spec asked for." in message(bench)
+    bench.upstream.trouble.clear()
+    await bench.refresh()
+    assert bench.ready == (True, "Synced")
+    assert "lost" not in bench.kubernetes.data()
+
+
 async def test_a_key_that_another_client_added_does_not_make_a_secret_an_edited_one(bench: Bench) -> None:
     await bench.reconcile()
     for key in ("extra", "KAFKA_SASL_PASSWORD"):
