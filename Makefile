@@ -26,7 +26,7 @@ node: setup ## a real Kubernetes node with the operator's image on it, left runn
 test: setup .programs .node ## every test, in two lanes side by side (ARGS="-k name": those, in one)
 	@$(PY) -m $(if $(ARGS),pytest $(ARGS),tools.lanes)
 
-check: .venv/.ready ## format, lint, types, wings, words, docs, workflows, unit tests with coverage: a minute and a half on two free cores
+check: .venv/.ready ## format, lint, types, wings, words, docs, workflows, unit tests with coverage: about a minute on two free cores
 	@tools/check.sh
 
 unit: .venv/.ready ## unit tests alone

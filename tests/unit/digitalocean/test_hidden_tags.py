@@ -42,6 +42,7 @@ async def test_an_own_token_that_is_shown_no_tags_is_said_once_in_the_log(caplog
     assert said(caplog) == [HIDDEN, SHOWN]
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_of_a_crowd_that_waits_for_the_listing_it_is_said_too(caplog: pytest.LogCaptureFixture) -> None:
     kubernetes, upstream = FakeKubernetes(), FakeUpstream()

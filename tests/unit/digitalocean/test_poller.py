@@ -109,6 +109,7 @@ async def test_two_hundred_new_references_have_their_ca_in_the_first_answer() ->
     found.account.close()
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_of_a_crowd_only_the_first_wait_for_their_ca() -> None:
     found, _ = await simulated(600)
@@ -606,6 +607,7 @@ async def test_a_pool_that_is_made_again_is_noticed_within_the_interval_although
     found.account.close()
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_a_failed_read_of_a_known_ca_is_tried_again() -> None:
     found, upstream = small(1)

@@ -225,6 +225,7 @@ def references_on(upstream: FakeUpstream, *, pages: int) -> tuple[Bench, WorkQue
     return Bench(kubernetes, upstream, LoopClock()), queue, keys
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_references_whose_walks_take_too_long_are_told_once() -> None:
     upstream = FakeUpstream(per_page=2)
@@ -252,6 +253,7 @@ class SlowPages(FakeUpstream):
         return await super().get_page(token, after, known=known, observe=observe)
 
 
+@pytest.mark.simulation
 @in_fake_time
 async def test_slow_pages_are_told_once_and_not_at_each_walk() -> None:
     bench, queue, keys = references_on(SlowPages(per_page=2), pages=12)
