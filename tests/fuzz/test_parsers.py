@@ -295,14 +295,22 @@ def test_any_status_is_read(value: Any) -> None:
     st.dictionaries(st.text(max_size=5), st.text(max_size=8), max_size=3),
     st.dictionaries(st.text(max_size=5), st.binary(max_size=9).map(lambda raw: base64.b64encode(raw).decode()), max_size=3),
     st.text(max_size=8),
+    st.dictionaries(st.text(max_size=5).map("f:{}".format) | st.text(max_size=5).map("k:{}".format), json_values, max_size=3)
+    | json_values,
+    st.sampled_from(["f:data", "f:labels", "f:annotations", "f:ownerReferences"]),
 )
 @FUZZ
-def test_any_live_secret_is_read(annotations: dict[str, str], data: dict[str, str], revision: str) -> None:
+def test_any_live_secret_is_read(
+    annotations: dict[str, str], data: dict[str, str], revision: str, fields: object, part: str
+) -> None:
     metadata = {
         "uid": "u",
         "resourceVersion": "1",
         "annotations": annotations | {"dbclusterref.io/revision": revision},
-        "managedFields": [{"manager": "dbclusterref", "operation": "Apply", "fieldsV1": {"f:data": {"f:x": {}}}}],
+        "managedFields": [
+            {"manager": "dbclusterref", "operation": "Apply", "fieldsV1": tree}
+            for tree in ({"f:data": {"f:x": {}}}, {part: fields, "f:metadata": {part: fields}}, fields)
+        ],
     }
     live = LiveSecret.from_body({"metadata": metadata, "data": data, "type": "Opaque"})
     assert live.revision >= 0

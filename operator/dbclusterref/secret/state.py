@@ -8,7 +8,16 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, GROUP, KIND, ObjectKey, annotations_of, metadata_of
+from dbclusterref.resource.objects import (
+    API_VERSION,
+    FIELD_MANAGER,
+    GROUP,
+    KIND,
+    ObjectKey,
+    annotations_of,
+    as_mapping,
+    metadata_of,
+)
 from dbclusterref.resource.reference import Reference, one_copy
 from dbclusterref.secret.engines import BUILT_IN_KEYS
 
@@ -205,22 +214,29 @@ def owned_keys(secret: Mapping[str, object]) -> frozenset[str]:
 
 
 def owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, frozenset[str]]:
-    """Return the keys of data, labels and annotations, and the owners' UIDs, that this operator's field manager owns."""
+    """Return the keys of data, labels and annotations, and the owners' UIDs, that this operator's field manager owns.
+
+    Anyone who may write the object may have written these, too: what is of another form than the API server's own is left out.
+    """
     owned: dict[str, set[str]] = {"f:data": set(), "f:labels": set(), "f:annotations": set(), "f:ownerReferences": set()}
     for entry in managed_fields:
         if entry.get("manager") != FIELD_MANAGER or entry.get("operation") != "Apply":
             continue
-        fields = entry.get("fieldsV1")
-        assert isinstance(fields, Mapping)
-        metadata = fields.get("f:metadata") or {}
+        fields = as_mapping(entry.get("fieldsV1"))
+        metadata = as_mapping(fields.get("f:metadata"))
         for part, tree in (("f:data", fields), ("f:labels", metadata), ("f:annotations", metadata)):
-            owned[part] |= {name.removeprefix("f:") for name in tree.get(part) or {}}
-        # An item of a list is named by its key there: `k:{"uid":"..."}`.
-        owners = (
-            json.loads(name.removeprefix("k:")) for name in metadata.get("f:ownerReferences") or {} if name.startswith("k:")
-        )
-        owned["f:ownerReferences"] |= {str(owner["uid"]) for owner in owners}
+            owned[part] |= {name.removeprefix("f:") for name in as_mapping(tree.get(part))}
+        owned["f:ownerReferences"] |= set(map(_uid_in, as_mapping(metadata.get("f:ownerReferences")))) - {""}
     return {part: frozenset(names) for part, names in owned.items()}
+
+
+def _uid_in(item: str) -> str:
+    """Return the UID by which managed fields name an owner, `k:{"uid":"..."}`; "" where they name something else."""
+    try:
+        uid = as_mapping(json.loads(item.removeprefix("k:"))).get("uid")
+    except ValueError:
+        return ""
+    return uid if isinstance(uid, str) else ""
 
 
 def _uids(found: Iterable[str]) -> tuple[str, ...]:

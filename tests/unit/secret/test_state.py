@@ -246,6 +246,25 @@ def test_our_fields_are_found_after_anothers_entry_and_in_several_of_our_own() -
     assert (one.data_digest, one.metadata_digest) == (other.data_digest, other.metadata_digest)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"f:metadata": {"f:ownerReferences": {'k:{"name":"x"}': {}}}},
+        {"f:metadata": {"f:ownerReferences": {'k:{"uid":7}': {}, "k:[]": {}, "k:": {}, "v:1": {}, "i:0": {}}}},
+        {"f:metadata": {"f:ownerReferences": "x", "f:labels": ["x"], "f:annotations": None}, "f:data": 7},
+        {"f:metadata": []},
+        [],
+        None,
+    ],
+)
+def test_fields_that_nobody_but_a_person_has_written_are_read_as_nothing_of_ours(fields: object) -> None:
+    # Anyone who may write a Secret may write these, too; the API server takes the first of them.
+    body = applied_body()
+    known = live(body)
+    body["metadata"]["managedFields"].append({"manager": "dbclusterref", "operation": "Apply", "fieldsV1": fields})
+    assert live(body) == known
+
+
 def test_a_ca_that_somebody_else_put_into_a_secret_is_not_one_of_ours() -> None:
     data = {"ca.crt": base64.b64encode(PEM).decode()}
     assert not live({"data": data, "metadata": {"uid": "u", "resourceVersion": "7"}}).has_ca
