@@ -18,9 +18,9 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.entry import Entry, KnownConfigMap, SecretChange
 from dbclusterref.reconcile.ownership import LOOKS_AGAIN
 from dbclusterref.resource.ca_config_map import CaConfigMap, CaConfigMapState
-from dbclusterref.resource.objects import ObjectKey, annotations_of, key_of, uid_of
+from dbclusterref.resource.objects import ObjectKey, key_of, uid_of
 from dbclusterref.resource.reference import Reference
-from dbclusterref.secret.ca_config_map import NEXT, DesiredConfigMap, is_of, render_ca_config_map, was_left_by
+from dbclusterref.secret.ca_config_map import NEXT, DesiredConfigMap, is_of, next_name, render_ca_config_map, was_left_by
 from dbclusterref.secret.state import ABSENT
 from dbclusterref.timing import Timing
 
@@ -155,7 +155,7 @@ class CaPublisher:
 
     async def _remove_next(self, live: Mapping[str, object], entry: Entry, reference: Reference) -> None:
         """Remove the one that was to take a live one's place, if the spec has another name by now."""
-        name = annotations_of(live).get(NEXT, "")
+        name = next_name(live)
         if not name or name == reference.ca_config_map:
             return
         written = await self._api.get_config_map(ObjectKey(reference.key.namespace, name))

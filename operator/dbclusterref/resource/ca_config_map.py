@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dbclusterref.resource.objects import as_mapping
+from dbclusterref.resource.objects import as_mapping, is_object_name
 
 
 class CaConfigMapState(StrEnum):
@@ -43,6 +43,6 @@ def read_ca_config_map(value: object) -> CaConfigMap | None:
     """Read `status.caConfigMap`; what cannot be read counts as never written."""
     found = as_mapping(value)
     name, state, message = found.get("name"), _STATES.get(str(found.get("state"))), found.get("message", "")
-    if not isinstance(name, str) or not isinstance(message, str) or not name or state is None:
+    if not is_object_name(name) or not isinstance(message, str) or state is None:
         return None
     return CaConfigMap(name=name, state=state, message=message)

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 GROUP = "dbclusterref.io"
 VERSION = "v1alpha1"
@@ -75,6 +76,11 @@ def _bounded(value: str) -> str:
 def as_mapping(value: object) -> Mapping[str, object]:
     """Return a member that should be an object; empty where it is missing or something else."""
     return value if isinstance(value, Mapping) else {}
+
+
+def is_object_name(value: object) -> TypeGuard[str]:
+    """Return whether a text may stand in a path of the API as an object's name, and leads nowhere else."""
+    return isinstance(value, str) and OBJECT_NAME.fullmatch(value) is not None
 
 
 def metadata_of(body: Mapping[str, object]) -> Mapping[str, object]:

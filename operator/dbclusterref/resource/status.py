@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dbclusterref.compact import Compactor
 from dbclusterref.resource.ca_config_map import CaConfigMap, read_ca_config_map
-from dbclusterref.resource.objects import as_mapping
+from dbclusterref.resource.objects import as_mapping, is_object_name
 from dbclusterref.resource.restart import Restart, RestartState, read_restarts
 
 
@@ -99,7 +99,7 @@ class Status:
         return cls(
             observed_generation=_whole(status.get("observedGeneration"), default=-1),
             conditions=_read_conditions(status.get("conditions")),
-            binding_name=_text(as_mapping(status.get("binding")).get("name")),
+            binding_name=_name(as_mapping(status.get("binding")).get("name")),
             cluster=as_mapping(status.get("cluster")),
             endpoints={name: _text(value) for name, value in as_mapping(status.get("endpoints")).items()},
             secret_revision=_whole(status.get("secretRevision"), default=0),
@@ -186,6 +186,10 @@ def _read_conditions(value: object) -> Mapping[ConditionType, Condition]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _name(value: object) -> str:
+    return value if is_object_name(value) else ""
 
 
 def _whole(value: object, *, default: int) -> int:

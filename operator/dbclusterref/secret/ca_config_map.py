@@ -13,6 +13,7 @@ from dbclusterref.resource.objects import (
     MANAGED_BY,
     ObjectKey,
     as_mapping,
+    is_object_name,
     metadata_of,
 )
 from dbclusterref.resource.reference import DeletionPolicy, Reference
@@ -99,6 +100,12 @@ def was_left_by(body: Mapping[str, object], reference: Reference) -> bool:
     annotations = as_mapping(metadata_of(body).get("annotations"))
     known = (annotations.get(REFERENCE), annotations.get(CLUSTER_UUID))
     return not _owners(body) and known == (reference.key.name, reference.cluster_uuid)
+
+
+def next_name(body: Mapping[str, object]) -> str:
+    """Return the annotation NEXT; "" where that is no name: others can write it, and it becomes a part of a path of the API."""
+    name = as_mapping(metadata_of(body).get("annotations")).get(NEXT)
+    return name if is_object_name(name) else ""
 
 
 def _owners(body: Mapping[str, object]) -> set[object]:

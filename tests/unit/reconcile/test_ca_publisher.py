@@ -468,6 +468,24 @@ async def test_one_that_somebody_else_has_under_the_next_name_stays(bench: Bench
     assert set(after.kubernetes.config_maps) == {OTHER, THIRD}
 
 
+@pytest.mark.parametrize("name", ["../../other/configmaps/x", "../../../secrets", "..", "x?limit=1", "x/y", "x" * 254])
+async def test_a_next_name_that_names_no_config_map_leads_to_no_request(bench: Bench, name: str) -> None:
+    await bench.reconcile()
+    bench.kubernetes.config_maps[BUNDLE]["metadata"]["annotations"]["dbclusterref.io/next-config-map"] = name
+    asked, get = list[ObjectKey](), bench.kubernetes.get_config_map
+
+    async def get_noted(key: ObjectKey) -> Body | None:
+        asked.append(key)
+        return await get(key)
+
+    bench.kubernetes.get_config_map = get_noted  # type: ignore[method-assign]
+    await after_the_next_look(bench)
+    change_spec(bench, caConfigMap={"name": "other-ca"})
+    await bench.refresh()
+    assert set(asked) == {BUNDLE, OTHER}
+    assert set(bench.kubernetes.config_maps) == {OTHER}
+
+
 async def test_a_name_is_in_the_status_before_its_config_map_is_there(bench: Bench) -> None:
     bench.kubernetes.writes.clear()
     await bench.reconcile()

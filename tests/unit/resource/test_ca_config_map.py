@@ -16,7 +16,8 @@ def test_what_is_written_is_read_again(state: CaConfigMapState, message: str) ->
 @pytest.mark.parametrize(
     "value",
     [None, "x", [], {}, {"name": "x"}, {"name": "", "state": "Current"}, {"name": 1, "state": "Current"},
-     {"name": "x", "state": "Odd"}, {"name": "x", "state": "Current", "message": 1}, {"name": "x", "state": {}}],
+     {"name": "x", "state": "Odd"}, {"name": "x", "state": "Current", "message": 1}, {"name": "x", "state": {}},
+     {"name": "../../other/configmaps/x", "state": "Current"}, {"name": "x?limit=1", "state": "Current"}],
 )  # fmt: skip
 def test_what_cannot_be_read_was_never_written(value: object) -> None:
     assert read_ca_config_map(value) is None

@@ -62,6 +62,12 @@ def test_a_fresh_object_has_the_schemas_default_status() -> None:
     assert Status.from_body({"status": {"observedGeneration": -1}}) == Status.from_body({}) == Status()
 
 
+@pytest.mark.parametrize("name", ["../../other/secrets/x", "..", "x/y", "x?limit=1", "X", "x" * 254, 7, None, {}])
+def test_a_binding_that_names_no_secret_was_never_written(name: object) -> None:
+    # It becomes a part of a path of the API.
+    assert Status.from_body({"status": {"binding": {"name": name}}}) == Status()
+
+
 def test_conditions_of_others_and_unreadable_ones_are_left_out() -> None:
     good = {"type": "Ready", "status": "True", "reason": "Synced", "lastTransitionTime": "2026-01-05T12:00:00Z"}
     others = [{**good, "type": "Healthy"}, {**good, "type": "Fresh", "lastTransitionTime": "noon"}, "x", {"type": {}}]
