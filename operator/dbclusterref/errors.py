@@ -217,6 +217,11 @@ _WITHOUT_RIGHT = re.compile(r" is forbidden: User .* cannot \S+ resource ")
 """The API server's own words, whatever authorizes."""
 
 
+_DENIED = re.compile(r"admission webhook .* denied the request")
+"""The API server's own words, too; with 400 where the webhook names no status, as Kyverno's."""
+_REFUSALS = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
+
+
 class KubernetesError(Exception):
     """The Kubernetes API did not do what it was asked; `status` is the HTTP status, 0 if no answer came."""
 
@@ -230,6 +235,11 @@ class KubernetesError(Exception):
     def is_missing_right(self) -> bool:
         """Return whether the client lacks a right: a quota and an admission policy refuse with 403, too."""
         return self.status == HTTPStatus.FORBIDDEN and bool(_WITHOUT_RIGHT.search(self.message))
+
+    @property
+    def is_refusal(self) -> bool:
+        """Return whether a person must act: a right, a quota, a policy or a limit is in the way, and not a passing trouble."""
+        return (self.status in _REFUSALS or bool(_DENIED.match(self.message))) and not self.namespace_is_terminating
 
     @property
     def namespace_is_terminating(self) -> bool:

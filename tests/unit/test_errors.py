@@ -67,3 +67,25 @@ def test_trouble_of_the_operators_own_is_no_cause(kind: type[Exception]) -> None
 )
 def test_only_a_403_that_says_so_means_a_namespace_being_deleted(status: int, message: str, *, expected: bool) -> None:
     assert KubernetesError(message, status=status).namespace_is_terminating is expected
+
+
+WEBHOOK = 'admission webhook "validate.kyverno.svc-fail" denied the request: no'
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        (403, "exceeded quota", True),
+        (413, "too large", True),
+        (422, "ValidatingAdmissionPolicy denied", True),
+        (400, WEBHOOK, True),
+        (409, WEBHOOK, True),
+        (400, "bad request", False),
+        (409, "the object has been modified", False),
+        (500, 'failed calling webhook "validate.kyverno.svc-fail"', False),
+        (0, "no answer", False),
+        (403, "namespace shop because it is being terminated", False),
+    ],
+)
+def test_a_refusal_is_what_a_person_ends(status: int, message: str, *, expected: bool) -> None:
+    assert KubernetesError(message, status=status).is_refusal is expected

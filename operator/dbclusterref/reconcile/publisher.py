@@ -334,7 +334,7 @@ class Publisher:
             self._metrics.writes.labels(kind="Secret", result="failed").inc()
             # Whatever was believed of the live one may be what was wrong: 409 if it is gone, 422 for another's `metadata.uid`.
             self._store.forget_secret(rendered.key)
-            if error.status in {403, 413, 422} and not error.namespace_is_terminating and "metadata.uid" not in error.message:
+            if error.is_refusal and "metadata.uid" not in error.message:
                 raise SecretRefused(why_refused(rendered.key, size=rendered.size, error=error)) from None
             raise
         self._metrics.writes.labels(kind="Secret", result="ok").inc()

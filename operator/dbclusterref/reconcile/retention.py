@@ -21,7 +21,6 @@ from dbclusterref.secret.rendering import owner_for
 from dbclusterref.secret.state import DELETION_POLICY, SPEC_DIGEST, LiveSecret, owned_fields
 
 _OTHER = {DeletionPolicy.RETAIN: DeletionPolicy.DELETE, DeletionPolicy.DELETE: DeletionPolicy.RETAIN}
-_REFUSED = frozenset({403, 413, 422})
 
 
 class OwnershipApi(Protocol):
@@ -64,7 +63,7 @@ class Retention:
             try:
                 held = await self._settle(entry, key, policy=policy)
             except KubernetesError as error:
-                if error.status not in _REFUSED:
+                if not error.is_refusal:
                     raise
                 held = policy is DeletionPolicy.RETAIN
             problem = problem or (_not_retained(key) if held else "")

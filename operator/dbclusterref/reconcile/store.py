@@ -21,6 +21,7 @@ from dbclusterref.resource.objects import (
     ObjectMeta,
     annotations_of,
     as_mapping,
+    is_deleting,
     is_newer,
     key_of,
     uid_of,
@@ -35,6 +36,8 @@ FREE_BYTES = 1024
 """Of a spec, as JSON: what counts towards its namespace's share of memory is what is beyond."""
 NAMESPACE_BYTES = 4 * 1024 * 1024
 """What the specs of one namespace may have beyond that together; the resources that come after are not served."""
+MOST_FORMER = 8
+"""Secrets that one resource left behind, noted at a time; a later listing finds more. Anyone can forge thousands."""
 
 
 class Store:
@@ -118,14 +121,12 @@ class Store:
         `drop_unclaimed`.
         """
         key = key_of(body)
-        if not in_advance and not gone and (owner := self.observe_former(body)):
-            return owner
+        left_by = frozenset[ObjectKey]() if in_advance or gone else self.observe_former(body)
         known, kept = self._secrets.get(key), self.keeps(body, in_advance=in_advance)
-        if not kept and (known is None or key not in self._by_secret):
-            return frozenset()
-        if known and not _supersedes(version_of(body), known.resource_version, instead_of=instead_of):
-            return frozenset()
-        interested = frozenset(self._by_secret.get(key, ()))
+        is_old = known is not None and not _supersedes(version_of(body), known.resource_version, instead_of=instead_of)
+        if is_old or (not kept and (known is None or key not in self._by_secret)):
+            return left_by
+        interested = left_by.union(self._by_secret.get(key, ()))
         if gone and known and known.uid != uid_of(body):
             return frozenset()
         if gone or not kept:  # not kept any more: another shard's resource has it now
@@ -141,7 +142,7 @@ class Store:
             live.data_digest,
             live.metadata_digest,
         )
-        return frozenset() if same else interested
+        return left_by if same else interested
 
     def observe_former(self, secret: Mapping[str, object]) -> frozenset[ObjectKey]:
         """Take in a Secret that was made for a resource and has none of its names; return that resource, if this is new.
@@ -150,7 +151,7 @@ class Store:
         """
         key, annotations = key_of(secret), annotations_of(secret)
         entry = self._entries.get(ObjectKey(key.namespace, annotations.get(REFERENCE, "")))
-        if entry is None or entry.identity.uid != annotations.get(REFERENCE_UID):
+        if entry is None or entry.identity.uid != annotations.get(REFERENCE_UID) or is_deleting(secret):
             return frozenset()
         if entry.identity.key in self._by_secret.get(key, ()) or made_for(secret) != entry.identity.uid:
             return frozenset()
@@ -369,7 +370,7 @@ def _entry(body: Mapping[str, object], *, identity: ObjectMeta, version: str, to
 
 def _note_former(entry: Entry, secret: ObjectKey) -> bool:
     state = entry.published
-    if secret.name in state.former_names:
+    if secret.name in state.former_names or len(state.former_names) >= MOST_FORMER:
         return False
     state.former_names += (secret.name,)
     return True

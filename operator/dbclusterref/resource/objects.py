@@ -60,7 +60,7 @@ class ObjectMeta:
             uid=sys.intern(str(metadata["uid"])),
             generation=int(metadata.get("generation", 0)),
             refresh_requested_at=_bounded(str(annotations.get(REFRESH_REQUESTED_AT, ""))),
-            deleting="deletionTimestamp" in metadata,
+            deleting=is_deleting(body),
             created=sys.intern(str(metadata.get("creationTimestamp") or "")),
         )
 
@@ -118,6 +118,11 @@ def uid_of(body: Mapping[str, object]) -> str:
 def version_of(body: Mapping[str, object]) -> str:
     """Return the resource version, "" where the object has none yet."""
     return str(metadata_of(body).get("resourceVersion", ""))
+
+
+def is_deleting(body: Mapping[str, object]) -> bool:
+    """Return whether the object is deleted as soon as its finalizers allow it."""
+    return "deletionTimestamp" in metadata_of(body)
 
 
 def is_newer(version: str, *, than: str) -> bool:

@@ -39,3 +39,17 @@ def why_refused(secret: ObjectKey, *, size: int, error: KubernetesError) -> str:
         else "Have the quota or the policy that it names admit this Secret, or correct the field that it names"
     )
     return f"The Kubernetes API rejected Secret {secret.name} ({error.status}). {remedy}. Its answer: {error.message[:400]}"
+
+
+def why_not_removed(secret: ObjectKey, *, successor: str, error: KubernetesError) -> str:
+    """Say why the API server did not delete the Secret of a former name, and what makes it."""
+    remedy = (
+        "Grant the operator's ServiceAccount the verb delete on it"
+        if error.is_missing_right
+        else "Have the policy that it names admit the removal"
+    )
+    return (
+        f"Secret {successor} is written, but the Kubernetes API did not delete Secret {secret.name}, the one of the former "
+        f"name ({error.status}). {remedy}, or, once nothing reads it, delete it: kubectl delete secret -n {secret.namespace} "
+        f"{secret.name}. Its answer: {error.message[:400]}"
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dbclusterref.errors import KubernetesError, UpstreamUnavailable
-from dbclusterref.reconcile.store import Store
+from dbclusterref.reconcile.store import MOST_FORMER, Store
 from dbclusterref.resource.objects import FIELD_MANAGER, MANAGED_BY, ObjectKey
 from dbclusterref.resource.status import ConditionType
 from dbclusterref.secret.state import ADOPT, REFERENCE_UID
@@ -219,3 +219,100 @@ def test_a_secret_that_names_a_resource_and_holds_nothing_of_ours_is_not_its_for
     assert store.observe_secret(body) == frozenset()
     store.observe_secret(body, in_advance=True)
     assert store.find_former() == frozenset()
+
+
+NO_RIGHT = 'secrets "orders-db" is forbidden: User "system:serviceaccount:a:b" cannot delete resource "secrets" in API group ""'
+NO_DELETION = 'admission webhook "validate.kyverno.svc-fail" denied the request: no deletions'
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (KubernetesError(NO_RIGHT, status=403), "(403). Grant the operator's ServiceAccount the verb delete on it, or, "),
+        (KubernetesError(NO_DELETION, status=400), "(400). Have the policy that it names admit the removal, or, "),
+    ],
+    ids=["no right", "a webhook"],
+)
+async def test_a_former_secret_whose_removal_is_refused_is_told_and_removed_when_it_may_be(
+    bench: Bench, error: KubernetesError, remedy: str
+) -> None:
+    await bench.reconcile()
+    bench.kubernetes.trouble["delete_secret"] = error
+    change_spec(bench, secret={"name": RENAMED.name})
+    await bench.reconcile()
+    assert secrets(bench) == {KEY, RENAMED}
+    assert bench.says(ConditionType.STALLED) == (True, "SecretRefused")
+    message = bench.status().conditions[ConditionType.READY].message
+    assert remedy in message
+    assert "once nothing reads it, delete it: kubectl delete secret -n shop orders-db." in message
+    assert message.endswith(f"Its answer: {error.message}")
+    await bench.refresh()
+    assert bench.event_reasons.count("SecretRefused") == 1
+    bench.kubernetes.trouble.clear()
+    await bench.refresh()
+    assert (secrets(bench), bench.ready) == ({RENAMED}, (True, "Synced"))
+    assert bench.status().binding_name == RENAMED.name
+
+
+async def test_a_former_secret_that_a_person_has_removed_ends_the_refusal(bench: Bench) -> None:
+    await bench.reconcile()
+    bench.kubernetes.trouble["delete_secret"] = KubernetesError(NO_RIGHT, status=403)
+    change_spec(bench, secret={"name": RENAMED.name})
+    await bench.reconcile()
+    del bench.kubernetes.secrets[KEY]
+    await bench.refresh()
+    assert bench.ready == (True, "Synced")
+
+
+def forge(bench: Bench, number: int, **metadata: Any) -> Body:
+    """Another Secret that bears all marks of the operator's: whoever may write Secrets can apply under its field manager."""
+    body = copy.deepcopy(bench.kubernetes.secrets[KEY])
+    body["metadata"] |= {
+        "name": f"forged-{number}",
+        "uid": f"forged-{number}",
+        "resourceVersion": str(9000 + number),
+        **metadata,
+    }
+    bench.kubernetes.secrets[ObjectKey("shop", f"forged-{number}")] = copy.deepcopy(body)
+    return body
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["at the first listing", "in the watch"])
+async def test_of_a_thousand_forged_ones_a_few_are_kept_at_a_time_and_looked_at(bench: Bench, *, first: bool) -> None:
+    await bench.reconcile()
+    for number in range(1000):
+        bench.store.observe_secret(forge(bench, number), in_advance=first)
+    bench.store.find_former()
+    assert len(bench.entry().published.former_names) == MOST_FORMER
+    bench.upstream.trouble["*"] = UpstreamUnavailable("No.")
+    change_spec(bench, suspend=True)
+    bench.kubernetes.calls.clear()
+    await bench.reconcile()
+    assert bench.kubernetes.calls.count("get_secret") <= MOST_FORMER
+    change_spec(bench, suspend=False)
+    bench.upstream.trouble.clear()
+    await bench.refresh()
+    assert len(secrets(bench)) == 1001 - MOST_FORMER
+    assert bench.ready == (True, "Synced")
+
+
+async def test_a_former_secret_that_is_on_its_way_out_is_left_to_those_who_hold_it(bench: Bench) -> None:
+    await bench.reconcile()
+    held = forge(bench, 1, deletionTimestamp="2026-01-05T12:00:00Z", finalizers=["example.com/hold"])
+    assert bench.store.observe_secret(held) == frozenset()
+    assert bench.entry().published.former_names == ()
+
+
+async def test_a_change_of_a_former_secret_is_told_to_the_resource_that_has_its_name_now() -> None:
+    bench = a_bench()
+    await dies_before_its_status(bench)
+    change_spec(bench, secret={"name": RENAMED.name})
+    second = reference_body(key=ObjectKey("shop", "second"), uid="second-uid", secret={"name": KEY.name})
+    bench.kubernetes.put_reference(second)
+    store = Store()
+    store.observe_reference(bench.kubernetes.references[KEY])
+    store.observe_reference(second)
+    assert store.observe_secret(bench.kubernetes.secrets[KEY]) == {KEY, ObjectKey("shop", "second")}
+    known = store.secret(KEY)
+    assert known
+    assert known.made_for == UID

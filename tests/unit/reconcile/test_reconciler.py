@@ -1221,7 +1221,15 @@ async def test_a_status_that_could_not_be_written_is_written_at_the_next_try_wit
     assert bench.event_reasons == ["SecretCreated"]
 
 
-@pytest.mark.parametrize(("status", "said"), [(403, "exceeded quota: secrets=10"), (422, "admission webhook denied it")])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (403, "exceeded quota: secrets=10"),
+        (422, "admission webhook denied it"),
+        # What the API server makes of a webhook's answer that names no status, such as Kyverno's.
+        (400, 'admission webhook "validate.kyverno.svc-fail" denied the request: no'),
+    ],
+)
 async def test_a_secret_that_is_refused_says_so_in_the_servers_words(bench: Bench, status: int, said: str) -> None:
     bench.kubernetes.trouble["apply_secret"] = KubernetesError(said, status=status)
     await bench.reconcile()

@@ -236,9 +236,14 @@ async def test_a_reference_to_a_revoked_cluster_cannot_have_the_secret_of_a_gran
     assert bench.kubernetes.secrets[KEY] == held
 
 
-async def test_without_the_right_to_remove_it_stays_and_the_status_says_what_is_so() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [KubernetesError("forbidden", status=403), KubernetesError('admission webhook "x" denied the request: no', status=400)],
+    ids=["no right", "a webhook"],
+)
+async def test_where_its_removal_is_refused_it_stays_and_the_status_says_what_is_so(error: KubernetesError) -> None:
     bench = await granted()
-    bench.kubernetes.trouble["delete_secret"] = KubernetesError("forbidden", status=403)
+    bench.kubernetes.trouble["delete_secret"] = error
     tag(bench, REVOKED)
     await bench.refresh()
     assert KEY in bench.kubernetes.secrets
