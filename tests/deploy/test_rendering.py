@@ -278,9 +278,9 @@ def test_every_flag_of_run_can_be_set_by_a_value() -> None:
     assert [flag for flag, variable in settings.ENVIRONMENT.items() if not given & {flag, variable}] == []
 
 
-@pytest.mark.parametrize("name", ["dbclusterref-token", "other"])
+@pytest.mark.parametrize("name", ["dbclusterref-token", "other", "123", "1e3", "true"])
 def test_messages_name_the_secret_that_the_operators_own_token_is_mounted_from(name: str) -> None:
-    rendered = [find(render_helm(f"--set=token.secretName={name}", *flags), kind) for flags, kind in CHARTED]
+    rendered = [find(render_helm(f"--set-string=token.secretName={name}", *flags), kind) for flags, kind in CHARTED]
     own = [find(render_kustomize(ROOT / "deploy"), "Deployment")] if name == "dbclusterref-token" else []
     for workload in (*rendered, *own):
         (mounted,) = (one["secret"] for one in workload["spec"]["template"]["spec"]["volumes"] if one["name"] == "token")

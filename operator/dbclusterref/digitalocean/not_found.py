@@ -55,7 +55,7 @@ def user_not_found(name: str, *, cluster: DatabaseCluster) -> UserNotFound | Wai
     there_is = f"It has {known}." if known else "DigitalOcean lists no users of it."
     return UserNotFound(
         f"Cluster {cluster.name} has no user {name}. {there_is} Correct spec.user, or create the user: "
-        f"`doctl databases user create {cluster.uuid} {quote(name)}`."
+        f"`doctl databases user create {cluster.uuid} {_argument(name)}`."
     )
 
 
@@ -82,7 +82,7 @@ def database_not_found(name: str, *, cluster: DatabaseCluster) -> DatabaseNotFou
     there_is = f"It has {known}." if known else "DigitalOcean lists no databases of it."
     return DatabaseNotFound(
         f"Cluster {cluster.name} has no database {name}. {there_is} Correct spec.database, or create the database: "
-        f"`doctl databases db create {cluster.uuid} {quote(name)}`."
+        f"`doctl databases db create {cluster.uuid} {_argument(name)}`."
     )
 
 
@@ -107,6 +107,11 @@ def _to_come(what: str, *, cluster: DatabaseCluster) -> WaitingForCluster:
     return WaitingForCluster(
         f"Cluster {cluster.name} is in state {cluster.status} and has no {what} yet; the Secret is written when it has."
     )
+
+
+def _argument(name: str) -> str:
+    """Return a name as a shell and the command take it: whoever wrote it may have written an option."""
+    return f"-- {quote(name)}" if name.startswith("-") else quote(name)
 
 
 def _listed(names: list[str]) -> str:

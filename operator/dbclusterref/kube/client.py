@@ -34,7 +34,7 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A Kubernetes Event on a resource; `note` is at most 1,024 characters."""
+    """A Kubernetes Event on a resource; `note` is at most 1,024 bytes."""
 
     regarding: ObjectKey
     regarding_uid: str

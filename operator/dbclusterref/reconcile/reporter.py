@@ -19,7 +19,7 @@ from dbclusterref.resource.status import ConditionType, Status
 from dbclusterref.timing import Timing
 
 NOTE_LIMIT = 1000
-"""An Event's note may have 1,024 characters."""
+"""Bytes of an Event's note, which may have 1,024."""
 
 
 class StatusApi(Protocol):
@@ -145,9 +145,9 @@ class Reporter:
             warning=warning,
             reason=reason,
             action="Reconcile",
-            note=text if len(text) <= NOTE_LIMIT else f"{text[: NOTE_LIMIT - 1]}…",
+            note=_note(text),
             time=now.astimezone().isoformat(timespec="microseconds"),
-            name=_event_name(key.name, entry.identity.uid, reason, now),
+            name=_event_name(key.name, entry.identity.uid, reason, text, now),
             instance=self._instance,
         )
         self._record(event)
@@ -172,6 +172,13 @@ def _reason(outcome: Outcome) -> str:
             return outcome.reason
 
 
+def _note(text: str) -> str:
+    content = text.encode(errors="replace")
+    if len(content) <= NOTE_LIMIT:
+        return text
+    return content[: NOTE_LIMIT - len("…".encode())].decode(errors="ignore") + "…"
+
+
 def _event_name(name: str, *parts: object) -> str:
-    digest = hashlib.blake2b("/".join(str(part) for part in parts).encode(), digest_size=8).hexdigest()
-    return f"{name[:230]}.{digest}"
+    digest = hashlib.blake2b("/".join(str(part) for part in parts).encode(errors="replace"), digest_size=8).hexdigest()
+    return f"{name[:230].rstrip('.-')}.{digest}"

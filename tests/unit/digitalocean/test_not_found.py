@@ -30,6 +30,12 @@ def test_the_command_works_when_pasted_whatever_the_users_name() -> None:
     assert shlex.split(command) == ["doctl", "databases", "user", "create", UUID, "it's $HOME"]
 
 
+@pytest.mark.parametrize("name", ["-h", "--api-url=example.com"])
+def test_a_name_that_looks_like_an_option_is_none_in_the_command(name: str) -> None:
+    for said in (user_not_found(name, cluster=a_cluster()), database_not_found(name, cluster=a_cluster())):
+        assert shlex.split(said.message.split("`")[1])[4:] == [UUID, "--", name]
+
+
 @pytest.mark.parametrize("engine", ["redis", "valkey"])
 def test_an_engine_without_users_is_named(engine: str) -> None:
     message = user_not_found("app", cluster=a_cluster(engine=engine)).message

@@ -15,6 +15,7 @@ from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.conditions import HEARTBEAT, Holds, Outcome, Published, Result, Suspended
 from dbclusterref.reconcile.entry import Entry, SecretChange
 from dbclusterref.reconcile.reporter import NOTE_LIMIT, Reporter
+from dbclusterref.reconcile.reporter import _event_name as event_name
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.status import ConditionType
 from tests.support.builders import KEY, UID, a_cluster, reference_body
@@ -190,11 +191,31 @@ async def test_an_event_that_fails_does_no_harm(bench: Bench, status: int) -> No
     assert bench.status["conditions"][0]["reason"] == "UpstreamUnavailable"
 
 
+async def test_an_event_of_any_script_keeps_within_the_limit_which_is_in_bytes(bench: Bench) -> None:
+    await bench.report(UpstreamUnavailable("x" + "é€😀" * 1000))
+    note = bench.kubernetes.events[0].note
+    assert NOTE_LIMIT - 10 < len(note.encode()) <= NOTE_LIMIT
+    assert re.fullmatch(r"x(é€😀)+é?€?…", note)
+
+
+async def test_two_changes_for_one_reason_are_two_events(bench: Bench) -> None:
+    bench.entry.published.unreported = tuple(SecretChange(reason="SecretRemoved", text=f"Removed {name}.") for name in "ab")
+    await bench.report(published())
+    events = [event for event in bench.kubernetes.events if event.reason == "SecretRemoved"]
+    assert len({event.name for event in events}) == 2
+
+
+@pytest.mark.parametrize("end", [".", "-", "-.-"])
+async def test_an_event_has_a_valid_name_wherever_that_of_the_resource_is_cut(end: str) -> None:
+    name = f"{'x' * (230 - len(end))}{end}y"
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", event_name(name, "uid"))
+
+
 async def test_an_event_says_whose_it_is_and_keeps_within_the_limits(bench: Bench) -> None:
     await bench.report(UpstreamUnavailable("x" * 5000))
     event: Event = bench.kubernetes.events[0]
     assert (event.regarding, event.regarding_uid, event.instance) == (KEY, UID, "pod-1")
-    assert len(event.note) == NOTE_LIMIT
+    assert len(event.note.encode()) == NOTE_LIMIT
     assert event.note.endswith("x…"), "nobody pastes half a command for a whole one"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)", event.time)
     assert re.fullmatch(r"[a-z0-9.-]{1,253}", event.name)
