@@ -42,7 +42,8 @@ class FormerSecrets:
         for name in state.former_names:
             former = ObjectKey(reference.key.namespace, name)
             live = await self._look(former)
-            ours = live is not None and live.made_for == reference.identity.uid
+            # Where it was offered to another resource, a person wants it to stay.
+            ours = live is not None and live.made_for == reference.identity.uid and live.adopt in {"", reference.key.name}
             if ours and not await self._is_newest(entry):
                 return
             if not self._store.is_current(entry):

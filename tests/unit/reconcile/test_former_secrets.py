@@ -316,3 +316,19 @@ async def test_a_change_of_a_former_secret_is_told_to_the_resource_that_has_its_
     known = store.secret(KEY)
     assert known
     assert known.made_for == UID
+
+
+async def test_a_former_secret_that_was_handed_to_another_resource_is_left_for_it(bench: Bench) -> None:
+    second = ObjectKey("shop", "second")
+    await bench.reconcile()
+    bench.kubernetes.put_reference(reference_body(key=second, uid="second-uid", secret={"name": KEY.name}))
+    await bench.reconcile(second)
+    uid = bench.kubernetes.secrets[KEY]["metadata"]["uid"]
+    bench.kubernetes.edit_secret(KEY, lambda body: body["metadata"]["annotations"].update({ADOPT: second.name}))
+    change_spec(bench, secret={"name": RENAMED.name})
+    await bench.reconcile()
+    await bench.reconcile(second)
+    kept = bench.kubernetes.secrets[KEY]["metadata"]
+    assert kept["uid"] == uid, "it was never away"
+    assert kept["annotations"][REFERENCE_UID] == "second-uid"
+    assert bench.ready == (True, "Synced")
