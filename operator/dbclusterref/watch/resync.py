@@ -16,6 +16,7 @@ from dbclusterref.kube.client import references_path, secrets_path
 from dbclusterref.metrics import Metrics
 from dbclusterref.reconcile.store import Store
 from dbclusterref.resource.objects import ObjectKey, key_of, uid_of, version_of
+from dbclusterref.supervisor import where
 from dbclusterref.watch.versions import Versions
 
 Json = dict[str, object]
@@ -158,8 +159,10 @@ class Resync:
                 # Of others there may be any number. One that was made again may be another shard's: the former is asked for.
                 if key in known and known[key][0] == uid_of(body):
                     listed.add(key)
-                before = known.get(key, ("", ""))[1]
-                if taken := self._store.observe_reference(body, instead_of=before, listed=True):
+                before, taken = known.get(key, ("", ""))[1], None
+                with self._one_object("DatabaseClusterRef", body):
+                    taken = self._store.observe_reference(body, instead_of=before, listed=True)
+                if taken:
                     # There it may have waited for a place; and what is as it was has waited for room.
                     missed += key.namespace not in crowded and version_of(body) != before
                     mark_later(taken)
@@ -207,7 +210,8 @@ class Resync:
                 key = key_of(body)
                 if key in known:
                     listed.add(key)
-                self._changed |= self._store.observe_secret(body, instead_of=known.get(key), in_advance=True)
+                with self._one_object("Secret", body):
+                    self._changed |= self._store.observe_secret(body, instead_of=known.get(key), in_advance=True)
         await self._read_secrets(known.keys() - listed, known=known)
 
     async def _known_or_named_secrets(self, namespace: str) -> None:
@@ -218,7 +222,8 @@ class Resync:
             async for body in self._api.list_secrets(namespace, metadata_alone=True, listed_at=listed_at):
                 key = key_of(body)
                 if not self._store.keeps(body):
-                    self._changed |= self._store.observe_former(body)
+                    with self._one_object("Secret", body):
+                        self._changed |= self._store.observe_former(body)
                     continue
                 listed.add(key)
                 if known.get(key) != version_of(body):
@@ -234,9 +239,20 @@ class Resync:
             live = self._store.secret(key)
             body_now = await self._api.get_secret(key)
             if body_now is not None:
-                self._changed |= self._store.observe_secret(body_now, instead_of=live.resource_version if live else None)
+                with self._one_object("Secret", body_now):
+                    self._changed |= self._store.observe_secret(body_now, instead_of=live.resource_version if live else None)
             elif key in known:
                 self._changed |= self._store.secret_is_gone(key)
+
+    @contextmanager
+    def _one_object(self, kind: str, body: Json) -> Iterator[None]:
+        """Have a bug cost the object that it is met with, and not the listing: without one nothing is served at all."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - tenants write these objects
+            self._metrics.bugs.inc()
+            said = (kind, key_of(body), type(error).__name__, where(error))  # never its message, which may hold a password
+            self._logger.error("%s %s: unexpected %s; please report it:\n%s", *said)  # noqa: TRY400
 
     @contextmanager
     def _listing(self, path: str) -> Iterator[Callable[[str], None]]:

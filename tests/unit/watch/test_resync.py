@@ -72,11 +72,19 @@ class Marks:
 
 
 class Bench:
-    def __init__(self, *, shard: Shard | None = None, namespaces: tuple[str, ...] = (), most: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        shard: Shard | None = None,
+        namespaces: tuple[str, ...] = (),
+        most: int = 0,
+        store: Store | None = None,
+    ) -> None:
         self.restored = 0
         self.api, self.marks, self.metrics = FakeKubernetes(), Marks(), Metrics()
         self.refused: list[ObjectKey] = []
-        self.store = Store(shard=shard, limit=NamespaceLimit(most), on_refused=self.refused.append)
+        limit = NamespaceLimit(most)
+        self.store = Store(shard=shard, limit=limit, on_refused=self.refused.append) if store is None else store
         self.listing = Listing(self.api)
         self.resync = Resync(
             self.listing,
@@ -472,3 +480,32 @@ async def test_a_secret_that_its_resource_does_not_name_and_no_watch_told_of_is_
     assert bench.missed == 1
     await bench.resync.run()
     assert bench.marks.marked == [KEY]
+
+
+class OddStore(Store):
+    """One that has a bug with whatever is called odd."""
+
+    def observe_secret(self, body: Any, **how: Any) -> frozenset[ObjectKey]:
+        assert body["metadata"]["name"] != "odd", body["data"]
+        return super().observe_secret(body, **how)
+
+    def observe_reference(self, body: Any, **how: Any) -> ObjectKey | None:
+        assert body["metadata"]["name"] != "odd", body["spec"]
+        return super().observe_reference(body, **how)
+
+
+async def test_a_bug_with_one_object_costs_that_object_and_not_the_listing(caplog: pytest.LogCaptureFixture) -> None:
+    odd = ObjectKey("shop", "odd")
+    bench = Bench(store=OddStore())
+    bench.api.put_reference(reference_body(key=odd, uid="odd-uid"))
+    bench.api.put_reference(reference_body())
+    for key in (odd, KEY):
+        bench.api.put_secret(secret_body(key=key, data={"a": "CANARY"}, labels={MANAGED_BY: FIELD_MANAGER}))
+    await bench.resync.run(first=True)
+    assert bench.marks.marked == [KEY]
+    assert bench.store.secret(KEY)
+    await bench.resync.run()
+    bugs = bench.metrics.registry.get_sample_value("dbclusterref_unexpected_errors_total")
+    assert bugs == 2 + 1, "the first listing has both, the second the resource alone: its Secret is in nobody's name"
+    assert "Secret shop/odd: unexpected AssertionError; please report it" in caplog.text
+    assert "Q0FOQVJZ" not in caplog.text, "what a bug's own message says may be a password"
