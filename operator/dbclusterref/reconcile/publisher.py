@@ -14,7 +14,7 @@ from dbclusterref.reconcile.byte_limit import ByteLimit
 from dbclusterref.reconcile.conditions import Holds, Outcome, Published
 from dbclusterref.reconcile.entry import Entry, Overtaken, Superseded
 from dbclusterref.reconcile.former_secrets import FormerSecrets
-from dbclusterref.reconcile.ownership import is_edited, is_of_this_spec, require_ours
+from dbclusterref.reconcile.ownership import LOOKS_AGAIN, is_edited, is_of_this_spec, require_ours
 from dbclusterref.reconcile.repair_backoff import RepairBackoff
 from dbclusterref.reconcile.retention import Retention
 from dbclusterref.reconcile.revocation import Revocations
@@ -301,6 +301,13 @@ class Publisher:
         if reference.identity.uid in live.reference_uids:
             return
         if rival := self._store.rival_of(reference, uids=live.reference_uids):
+            holder = self._store.get(rival)
+            if holder and holder.reference and holder.reference.secret_key != reference.secret_key:
+                raise SecretConflict(
+                    f"Secret {reference.secret.name} is still that of DatabaseClusterRef {rival.name}, whose spec.secret.name "
+                    f"is {holder.reference.secret.name} now. Once that is written, it is removed and made for this resource "
+                    f"{LOOKS_AGAIN}. If {rival.name} waits for this resource in turn, set a third spec.secret.name here first."
+                )
             raise SecretConflict(
                 f"Secret {reference.secret.name} belongs to DatabaseClusterRef {rival.name}, which names it too. Set another "
                 f"spec.secret.name on this resource: on {rival.name} it would remove the Secret that applications read."

@@ -332,3 +332,38 @@ async def test_a_former_secret_that_was_handed_to_another_resource_is_left_for_i
     assert kept["uid"] == uid, "it was never away"
     assert kept["annotations"][REFERENCE_UID] == "second-uid"
     assert bench.ready == (True, "Synced")
+
+
+async def test_two_resources_that_swap_their_names_keep_their_secrets_and_are_told_the_way(bench: Bench) -> None:
+    second = ObjectKey("shop", "second")
+    bench.kubernetes.put_reference(reference_body(key=second, uid="second-uid"))
+    await bench.reconcile()
+    await bench.reconcile(second)
+    before = copy.deepcopy(bench.kubernetes.secrets)
+    rename(bench, KEY, to=second.name)
+    rename(bench, second, to=KEY.name)
+    for _ in range(2):
+        await bench.reconcile()
+        await bench.reconcile(second)
+    assert bench.kubernetes.secrets == before
+    message = bench.status(second).conditions[ConditionType.READY].message
+    assert message.startswith(
+        "Secret orders-db is still that of DatabaseClusterRef orders-db, whose spec.secret.name is second now."
+    )
+    assert "If orders-db waits for this resource in turn, set a third spec.secret.name here first." in message
+    rename(bench, second, to=THIRD.name)
+    for key in (second, KEY):
+        await bench.reconcile(key)
+    bench.clock.advance(31)
+    await bench.reconcile()
+    rename(bench, second, to=KEY.name)
+    await bench.reconcile(second)
+    owners = {key: bench.kubernetes.secrets[key]["metadata"]["annotations"][REFERENCE_UID] for key in secrets(bench)}
+    assert owners == {second: UID, KEY: "second-uid"}
+
+
+def rename(bench: Bench, key: ObjectKey, *, to: str) -> None:
+    body = copy.deepcopy(bench.kubernetes.references[key])
+    body["spec"] = {**body["spec"], "secret": {"name": to}}
+    body["metadata"]["generation"] += 1
+    bench.kubernetes.put_reference(body)
