@@ -147,10 +147,10 @@ def not_after(pem: bytes) -> float:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=pem.decode("ascii"))
-    except (ssl.SSLError, ValueError):
+        ends = [str(certificate["notAfter"]) for certificate in context.get_ca_certs()]
+        return min(map(float, map(ssl.cert_time_to_seconds, ends)), default=0.0)
+    except (ssl.SSLError, ValueError):  # OpenSSL loads a certificate whose time is none, and says "Bad time value"
         return 0.0
-    ends = [str(certificate["notAfter"]) for certificate in context.get_ca_certs()]
-    return min(map(float, map(ssl.cert_time_to_seconds, ends)), default=0.0)
 
 
 def _troubled_first(entry: Entry) -> tuple[bool, str, str]:

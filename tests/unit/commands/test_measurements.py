@@ -1,3 +1,5 @@
+import re
+import ssl
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -239,6 +241,15 @@ def test_many_cas_are_read_over_several_scrapes(bench: Bench, monkeypatch: pytes
 @pytest.mark.parametrize("pem", [b"", b"no PEM", "ä".encode(), PEM])
 def test_what_is_no_certificate_has_no_expiry(pem: bytes) -> None:
     assert not_after(pem) == 0.0
+
+
+@pytest.mark.parametrize("time", [b"991399999999Z", b"260229120000Z", b"xxxxxxxxxxxxZ", b"\x00" * 13])
+def test_a_certificate_whose_time_is_none_costs_nobody_the_metrics(time: bytes) -> None:
+    # A tenant can put one into a Secret that looks like the operator's; OpenSSL loads it.
+    pem, _ = a_ca(30)
+    der = ssl.PEM_cert_to_DER_cert(pem.decode())
+    *_, end = re.findall(rb"\x17\x0d(\d{12}Z)", der)
+    assert not_after(ssl.DER_cert_to_PEM_cert(der.replace(end, time)).encode()) == 0.0
 
 
 def test_of_a_bundle_the_first_to_expire_counts() -> None:
