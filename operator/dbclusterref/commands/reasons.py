@@ -113,7 +113,7 @@ REASONS: Mapping[str, Explanation] = {
     ),
     "SecretConflict": Explanation(
         "A Secret of that name exists and is not managed by this resource.",
-        "Do what the message says: it has the commands.",
+        "Do what the message says: it names the owner, or has the commands that hand the Secret over.",
         "The Secret is checked again every half minute.",
     ),
     "SecretContested": Explanation(

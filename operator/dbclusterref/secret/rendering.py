@@ -18,7 +18,7 @@ from dbclusterref.errors import IncompleteCredentials, InvalidSpec, UpstreamUnav
 from dbclusterref.resource.objects import API_VERSION, FIELD_MANAGER, KIND, MANAGED_BY, ObjectMeta
 from dbclusterref.resource.reference import DeletionPolicy, Endpoint, KeySet, MissingStandby, Reference, Tls
 from dbclusterref.resource.spec_digest import spec_digest
-from dbclusterref.resource.template import ENDPOINT_PREFIXES, adds_lines, fill, size_of_all
+from dbclusterref.resource.template import ENDPOINT_PREFIXES, PER_ENDPOINT, adds_lines, fill, parse_template, size_of_all
 from dbclusterref.secret.engines import COMMON, WITHOUT_DATABASE, Engine, engine_of
 from dbclusterref.secret.state import (
     CA_DIGEST,
@@ -44,6 +44,9 @@ Files = Mapping[str, Iterable[str]]
 
 _IN_ORDER = (Endpoint.PRIVATE, Endpoint.STANDBY, Endpoint.PUBLIC, Endpoint.PUBLIC_STANDBY, Endpoint.REPLICAS)
 _PREFIX = dict(zip(_IN_ORDER, ENDPOINT_PREFIXES, strict=True))
+_ENDPOINT_OF = {prefix + name: endpoint for endpoint, prefix in _PREFIX.items() for name in PER_ENDPOINT} | {
+    "replica-hosts": Endpoint.REPLICAS
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,24 @@ def _notes(reference: Reference, snapshot: Snapshot, *, left_out: tuple[str, ...
         yield f"Replicas in spec.secret.endpoints has no effect: {engine} has no read-only replicas."
     elif reference.wants_replicas and not snapshot.replicas:
         yield "There is no read-only replica that serves: the Secret has no replica's keys."
-    if left_out:
-        yield f"Left out, because the cluster has no usable value for them: {_listed(left_out)}."
+    by_reason: dict[str, list[str]] = {}
+    for key in left_out:
+        by_reason.setdefault(_why_left_out(key, reference, engine=engine), []).append(key)
+    for why, keys in by_reason.items():
+        yield f"Left out, because {why}: {_listed(keys)}."
+
+
+def _why_left_out(key: str, reference: Reference, *, engine: str) -> str:
+    """Name the field of the spec without which the key has no value, or else the cluster."""
+    names = parse_template(reference.secret.template.get(key, "")).names
+    never = {Endpoint.REPLICAS} if engine in WITHOUT_REPLICAS else set()
+    asked_for = {Endpoint.PRIVATE, *reference.secret.endpoints}
+    unasked = {_ENDPOINT_OF[name] for name in names & _ENDPOINT_OF.keys()} - asked_for - never
+    if unasked:
+        return f"spec.secret.endpoints does not contain {' and '.join(sorted(unasked))}"
+    if "ca-path" in names and not reference.secret.mount_path:
+        return "spec.secret.mountPath is not set"
+    return "the cluster has no usable value for them"
 
 
 def _notes_on_tls(reference: Reference, engine: Engine, *, values: Mapping[str, str], keys: Iterable[str]) -> Iterable[str]:

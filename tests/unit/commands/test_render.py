@@ -292,7 +292,7 @@ def test_what_the_missing_ca_would_change_is_said(rendering: Rendering) -> None:
 
 def test_what_ready_would_note_is_said(rendering: Rendering) -> None:
     rendering.reference["spec"]["secret"] = {"template": {"URL": "{replica-uri}"}}
-    assert "# Left out, because the cluster has no usable value for them: URL.\n" in rendering.run()[1]
+    assert "# Left out, because spec.secret.endpoints does not contain Replicas: URL.\n" in rendering.run()[1]
 
 
 def test_the_flag_that_was_given_is_the_one_that_is_named(rendering: Rendering) -> None:

@@ -502,6 +502,21 @@ def test_keys_left_out_because_they_have_no_value_are_named() -> None:
     assert rendered().notes == ()
 
 
+def test_keys_left_out_because_of_the_spec_name_the_field() -> None:
+    template = {"OUT": "{public-host}", "BOTH": "{public-uri} {replica-hosts}", "CA": "{ca-path}", "CERT": "{access-cert}"}
+    assert rendered({"secret": {"template": template}}).notes == (
+        "Left out, because spec.secret.endpoints does not contain Public: OUT.",
+        "Left out, because spec.secret.endpoints does not contain Public and Replicas: BOTH.",
+        "Left out, because spec.secret.mountPath is not set: CA.",
+        "Left out, because the cluster has no usable value for them: CERT.",
+    )
+
+
+def test_an_endpoint_that_the_engine_never_has_is_not_asked_for() -> None:
+    secret = rendered({"secret": {"template": {"URL": "{replica-uri}"}}}, engine="valkey")
+    assert "Left out, because the cluster has no usable value for them: URL." in secret.notes
+
+
 def supplied(password: str, spec: Body | None = None, **members: Any) -> DesiredSecret:
     wanted = a_reference({"passwordSecretRef": {"name": "orders-password"}, **(spec or {})})
     return render_secret(wanted, replace(a_snapshot(**members), password=password))
