@@ -91,15 +91,17 @@ def password_not_shown(username: str, *, reference: Reference, cluster: Database
     if cluster.engine == "mongodb" and username:
         secret = ObjectKey(reference.key.namespace, f"{reference.key.name}-password")
         command = secret_commands.create(secret, key=DEFAULT_PASSWORD_KEY)
-        how = f"; the Secret, with the password on standard input: {command}" if OBJECT_NAME.fullmatch(secret.name) else "."
+        spec = f'{{"spec":{{"passwordSecretRef":{{"name":"{secret.name}"}}}}}}'
+        patch = f"kubectl patch dbref -n {secret.namespace} {reference.key.name} --type=merge -p '{spec}'"
+        how = f", with the password on standard input: {command} && {patch}" if OBJECT_NAME.fullmatch(secret.name) else "."
         return PasswordMissing(
             f"DigitalOcean never shows the password of the MongoDB user {_listed([username])} in a read, only when it is made "
-            f"or reset. Put it in a Secret and name it in spec.passwordSecretRef{how}"
+            f"or reset. Put it in a Secret and name that Secret in spec.passwordSecretRef{how}"
         )
     whose = f"the password of user {reference.user}" if reference.user else "the cluster's credentials"
     return MissingScope(
-        f"DigitalOcean hides {whose} from {in_words(reference)}. Give it the scope database:view_credentials"
-        + (", or name a Secret with the password in spec.passwordSecretRef." if username else ".")
+        f"DigitalOcean hides {whose} from {in_words(reference)}. Give it the scope database:view_credentials, or put one "
+        "that has it in its place" + ("; or name a Secret with the password in spec.passwordSecretRef." if username else ".")
     )
 
 

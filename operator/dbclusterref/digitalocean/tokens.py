@@ -57,7 +57,7 @@ class OperatorToken:
         try:
             token = Path(self.file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            remedy = self._remedy("create", missing=True) if isinstance(error, FileNotFoundError) else self._remedy("replace")
+            remedy = self._missing() if isinstance(error, FileNotFoundError) else self._remedy("replace")
             raise TokenSecretMissing(
                 f"The operator's own token file cannot be read ({type(error).__name__}). {remedy}"
             ) from None
@@ -69,12 +69,23 @@ class OperatorToken:
         """Return the cause for a token that DigitalOcean, or this program, does not take: `fault` is a clause about it."""
         return TokenInvalid(f"{fault}. {self._remedy('replace')}")
 
-    def _remedy(self, verb: str, *, missing: bool = False) -> str:
+    def _missing(self) -> str:
+        """The Secret may be there without this key: what `create` refuses."""
+        if self.secret is None:
+            return self._remedy("create")
+        key = Path(self.file).name
+        command = secret_commands.ensure(self.secret, key=key)
+        return (
+            "Name a Secret with a token of your own in spec.apiTokenSecretRef, or have the operator's owner put it into Secret "
+            f"{self.secret.name}, key {key}, with the API token on standard input: {command}"
+        )
+
+    def _remedy(self, verb: str) -> str:
         mine = f"Name a Secret with a token of your own in spec.apiTokenSecretRef, or have the operator's owner {verb} it"
         if self.secret is None:
             return f"{mine} in {'the file of --token-file' if self.file else 'DIGITALOCEAN_TOKEN'}."
-        command = secret_commands.create if missing else secret_commands.put
-        return f"{mine}, with the API token on standard input: {command(self.secret, key=Path(self.file).name)}"
+        command = secret_commands.put(self.secret, key=Path(self.file).name)
+        return f"{mine}, with the API token on standard input: {command}"
 
 
 @dataclass(frozen=True, slots=True)

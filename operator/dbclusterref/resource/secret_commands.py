@@ -19,6 +19,11 @@ def put(secret: ObjectKey, *, key: str) -> str:
     return f"{create(secret, key=key)} --dry-run=client -o yaml | {patch}"
 
 
+def ensure(secret: ObjectKey, *, key: str) -> str:
+    """Return the command that sets one key, whether the Secret exists or not. Server-side: no annotation repeats it."""
+    return f"{create(secret, key=key)} --dry-run=client -o yaml | kubectl apply --server-side -f -"
+
+
 def lacks_key(secret: ObjectKey, *, key: str, data: Mapping[str, object], field: str, what: str) -> str:
     """Say that a Secret has no such key, which keys it has, and the remedies. `field` names it; `what` is to be in it."""
     found = sorted(data)

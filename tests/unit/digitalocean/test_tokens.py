@@ -322,9 +322,19 @@ def test_a_token_file_that_is_no_use_is_named_with_the_remedy(tmp_path: Path, co
     with pytest.raises(TokenSecretMissing) as raised:
         OperatorToken(file=str(file), secret=secret).read()
     assert said in raised.value.message
-    command = secret_commands.create if content is None else secret_commands.put
+    command = secret_commands.ensure if content is None else secret_commands.put
     assert raised.value.message.endswith(command(secret, key="token"))
     assert "spec.apiTokenSecretRef" in raised.value.message
+
+
+def test_a_token_file_that_is_not_there_says_nothing_about_its_secret(tmp_path: Path) -> None:
+    """The Secret may exist with another key: `kubectl create` alone would then be refused."""
+    with pytest.raises(TokenSecretMissing) as raised:
+        OperatorToken(file=str(tmp_path / "token"), secret=ObjectKey("system", "own")).read()
+    assert raised.value.message.endswith(
+        "have the operator's owner put it into Secret own, key token, with the API token on standard input: kubectl create "
+        "secret generic -n system own --from-file=token=/dev/stdin --dry-run=client -o yaml | kubectl apply --server-side -f -"
+    )
 
 
 def test_the_operators_token_is_in_no_representation() -> None:
