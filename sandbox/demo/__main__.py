@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from sandbox.binaries import AssetsError
 from sandbox.demo.ending import tell_the_end
@@ -17,14 +18,19 @@ from sandbox.node.link import LinkError
 from sandbox.servers.server import ServerError
 
 LINES_TO_PASTE = """
-This world stays until Ctrl-C. The operator is a process here and not a pod: its Deployment shows 0/1. In another terminal:
+This world stays until Ctrl-C. The operator is a process here and not a pod: its Deployment shows 0/1, and it holds no Lease.
+In another terminal:
 
-   export KUBECONFIG={kubeconfig} PATH={assets}:$PATH
+   export KUBECONFIG={kubeconfig} PATH={programs}:{assets}:$PATH
    kubectl -n {namespace} get dbref -w                           # watch it
    kubectl -n {namespace} describe dbref orders-db               # conditions and Events
    kubectl -n {namespace} get secret orders-db -o yaml           # what a pod gets
+   dbclusterref explain -n {namespace} orders-db                 # why it is as it is, what happens next, what to do
+   dbclusterref check --api-url {digitalocean}
    curl -X POST {digitalocean}/control/clusters/{uuid}/rotate     # rotate the password upstream
    curl -X POST {digitalocean}/control/clusters/{uuid}/fail-over  # lose the standby
+   curl -X POST {digitalocean}/control/faults -d '{{"kind": "status", "status": 503}}'  # DigitalOcean's API is down
+   curl -X DELETE {digitalocean}/control/faults   # and back
    # a grant for the operator's own token, as doctl's tags give it:
    curl -X PATCH {digitalocean}/control/clusters/{uuid} -d '{{"tags": ["k8s-namespace:{namespace}"]}}'
    tail -f {log}
@@ -66,6 +72,7 @@ def _keep(stage: Stage) -> None:
         stage.screen.say(
             LINES_TO_PASTE.format(
                 kubeconfig=stage.kubeconfig,
+                programs=Path(sys.executable).parent,
                 assets=stage.kubectl_path.removesuffix("/kubectl"),
                 namespace=stage.namespace,
                 digitalocean=stage.digitalocean,

@@ -144,9 +144,9 @@ def _why_left_out(key: str, reference: Reference, *, engine: str) -> str:
     names = parse_template(reference.secret.template.get(key, "")).names
     never = {Endpoint.REPLICAS} if engine in WITHOUT_REPLICAS else set()
     asked_for = {Endpoint.PRIVATE, *reference.secret.endpoints}
-    unasked = {_ENDPOINT_OF[name] for name in names & _ENDPOINT_OF.keys()} - asked_for - never
-    if unasked:
-        return f"spec.secret.endpoints does not contain {' and '.join(sorted(unasked))}"
+    not_named = {_ENDPOINT_OF[name] for name in names & _ENDPOINT_OF.keys()} - asked_for - never
+    if not_named:
+        return f"spec.secret.endpoints does not contain {' and '.join(sorted(not_named))}"
     if "ca-path" in names and not reference.secret.mount_path:
         return "spec.secret.mountPath is not set"
     return "the cluster has no usable value for them"
