@@ -20,6 +20,7 @@ from dbclusterref.resource.objects import (
     PLURAL,
     VERSION,
     ObjectKey,
+    is_object_name,
     key_of,
 )
 from dbclusterref.resource.restart import WorkloadKind
@@ -282,20 +283,27 @@ def secrets_path(namespace: str) -> str:
     return f"/api/v1/{f'namespaces/{namespace}/' if namespace else ''}secrets"
 
 
+def _object_path(collection: str, name: str) -> str:
+    """Raises KubernetesError where a name would lead elsewhere, such as `../secrets`: others write some of them."""
+    if not is_object_name(name):
+        raise KubernetesError(f"There is nothing named {name[:64]!r}: that is not the name of an object.", status=404)
+    return f"{collection}/{name}"
+
+
 def _secret_path(key: ObjectKey) -> str:
-    return f"{secrets_path(key.namespace)}/{key.name}"
+    return _object_path(secrets_path(key.namespace), key.name)
 
 
 def _config_map_path(key: ObjectKey) -> str:
-    return f"/api/v1/namespaces/{key.namespace}/configmaps/{key.name}"
+    return _object_path(f"/api/v1/namespaces/{key.namespace}/configmaps", key.name)
 
 
 def _reference_path(key: ObjectKey) -> str:
-    return f"{references_path(key.namespace)}/{key.name}"
+    return _object_path(references_path(key.namespace), key.name)
 
 
 def _workload_path(kind: WorkloadKind, key: ObjectKey) -> str:
-    return f"/apis/apps/v1/namespaces/{key.namespace}/{kind.plural}/{key.name}"
+    return _object_path(f"/apis/apps/v1/namespaces/{key.namespace}/{kind.plural}", key.name)
 
 
 def _leases_path(key: ObjectKey) -> str:

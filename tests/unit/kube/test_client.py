@@ -150,6 +150,20 @@ async def test_what_is_not_there_is_none(api: KubernetesApi, server: Server) -> 
 
 
 @pytest.mark.sockets
+@pytest.mark.parametrize("name", ["../../../secrets", "..", "", "orders-db/status", "orders-db?x=y"])
+async def test_a_name_leads_to_no_other_path(api: KubernetesApi, server: Server, name: str) -> None:
+    key = ObjectKey("shop", name)
+    with pytest.raises(KubernetesError, match="not the name of an object") as raised:
+        await api.get_secret(key)
+    assert raised.value.status == 404
+    with pytest.raises(KubernetesError):
+        await api.get_reference(key)
+    with pytest.raises(KubernetesError):
+        await api.delete_secret(key, uid="secret-1")
+    assert server.requests == []
+
+
+@pytest.mark.sockets
 async def test_what_is_there_is_what_the_server_says(api: KubernetesApi, server: Server) -> None:
     server.body = {"metadata": {"name": "orders-db"}}
     assert await api.get_secret(KEY) == server.body
