@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dbclusterref.reconcile.entry import Entry, SecretChange
-from dbclusterref.resource.objects import FIELD_MANAGER, data_of
+from dbclusterref.resource.objects import FIELD_MANAGER, as_mapping, data_of
 from dbclusterref.resource.reference import Endpoint, MissingStandby
 from dbclusterref.secret.rendering import Rendition, keys_with
 from dbclusterref.secret.state import LiveSecret, owned_keys
@@ -148,7 +148,7 @@ def _writers(body: Mapping[str, object]) -> dict[str, str]:
     for entry in metadata.get("managedFields") or ():
         manager, fields = entry.get("manager"), entry.get("fieldsV1")
         if manager != FIELD_MANAGER and isinstance(fields, Mapping):
-            found |= {key.removeprefix("f:"): str(manager) for key in fields.get("f:data") or {}}
+            found |= {key.removeprefix("f:"): str(manager) for key in as_mapping(fields.get("f:data"))}
     return found
 
 

@@ -154,3 +154,9 @@ def test_a_secret_that_an_earlier_resource_left_is_taken_back() -> None:
     told = a_change(rendition(), live=left)
     assert told.reason == "SecretAdopted"
     assert told.text == "Took back Secret orders-db, which an earlier resource of this name and cluster had left."
+
+
+def test_managed_fields_that_somebody_wrote_by_hand_name_no_writer() -> None:
+    body = applied(rendition().secret.manifest(revision=1))
+    body["metadata"]["managedFields"] = [{"manager": "x", "fieldsV1": {"f:data": 5}}, {"manager": "y", "fieldsV1": ["f:data"]}]
+    assert Before.of(body).writers == {}
