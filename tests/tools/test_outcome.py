@@ -17,10 +17,7 @@ def test_without_its_fixture(broken): pass
 """
 
 
-@pytest.fixture(autouse=True)
-def _without_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runs that these tests start need no plugin, and start in half the time without."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+pytestmark = pytest.mark.usefixtures("without_plugins")
 
 
 def test_a_run_says_what_passed_what_failed_and_what_was_skipped_why(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dbclusterref.errors import (
     WaitingForCluster,
 )
 from dbclusterref.resource import secret_commands
-from dbclusterref.resource.objects import OBJECT_NAME, ObjectKey
+from dbclusterref.resource.objects import ObjectKey, is_object_name
 from dbclusterref.resource.reference import DEFAULT_PASSWORD_KEY, Reference
 
 WITHOUT_USERS = frozenset({"redis", "valkey"})
@@ -93,7 +93,7 @@ def password_not_shown(username: str, *, reference: Reference, cluster: Database
         command = secret_commands.create(secret, key=DEFAULT_PASSWORD_KEY)
         spec = f'{{"spec":{{"passwordSecretRef":{{"name":"{secret.name}"}}}}}}'
         patch = f"kubectl patch dbref -n {secret.namespace} {reference.key.name} --type=merge -p '{spec}'"
-        how = f", with the password on standard input: {command} && {patch}" if OBJECT_NAME.fullmatch(secret.name) else "."
+        how = f", with the password on standard input: {command} && {patch}" if is_object_name(secret.name) else "."
         return PasswordMissing(
             f"DigitalOcean never shows the password of the MongoDB user {_listed([username])} in a read, only when it is made "
             f"or reset. Put it in a Secret and name that Secret in spec.passwordSecretRef{how}"

@@ -57,35 +57,33 @@ class OperatorToken:
         try:
             token = Path(self.file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            remedy = self._missing() if isinstance(error, FileNotFoundError) else self._remedy("replace")
+            remedy = self._missing() if isinstance(error, FileNotFoundError) else self._remedy()
             raise TokenSecretMissing(
                 f"The operator's own token file cannot be read ({type(error).__name__}). {remedy}"
             ) from None
         if not token:
-            raise TokenSecretMissing(f"The operator's own token is empty. {self._remedy('replace')}")
+            raise TokenSecretMissing(f"The operator's own token is empty. {self._remedy()}")
         return token
 
     def invalid(self, fault: str) -> TokenInvalid:
         """Return the cause for a token that DigitalOcean, or this program, does not take: `fault` is a clause about it."""
-        return TokenInvalid(f"{fault}. {self._remedy('replace')}")
+        return TokenInvalid(f"{fault}. {self._remedy()}")
 
     def _missing(self) -> str:
-        """The Secret may be there without this key: what `create` refuses."""
         if self.secret is None:
-            return self._remedy("create")
-        key = Path(self.file).name
-        command = secret_commands.ensure(self.secret, key=key)
-        return (
-            "Name a Secret with a token of your own in spec.apiTokenSecretRef, or have the operator's owner put it into Secret "
-            f"{self.secret.name}, key {key}, with the API token on standard input: {command}"
-        )
+            return self._remedy("create it")
+        # The Secret may be there without this key, which `create` refuses.
+        return self._remedy(f"put it into Secret {self.secret.name}, key {self._key}", command=secret_commands.ensure)
 
-    def _remedy(self, verb: str) -> str:
-        mine = f"Name a Secret with a token of your own in spec.apiTokenSecretRef, or have the operator's owner {verb} it"
+    def _remedy(self, what: str = "replace it", *, command: Callable[..., str] = secret_commands.put) -> str:
+        mine = f"Name a Secret with a token of your own in spec.apiTokenSecretRef, or have the operator's owner {what}"
         if self.secret is None:
             return f"{mine} in {'the file of --token-file' if self.file else 'DIGITALOCEAN_TOKEN'}."
-        command = secret_commands.put(self.secret, key=Path(self.file).name)
-        return f"{mine}, with the API token on standard input: {command}"
+        return f"{mine}, with the API token on standard input: {command(self.secret, key=self._key)}"
+
+    @property
+    def _key(self) -> str:
+        return Path(self.file).name
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ class KubernetesApi:
     async def get_lease(self, key: ObjectKey, *, timeout: float) -> Json | None:
         """Read a Lease, None where there is none. `timeout` is in seconds."""
         try:
-            return await self._call("GET", f"{_leases_path(key)}/{key.name}", timeout=timeout)
+            return await self._call("GET", _lease_path(key), timeout=timeout)
         except KubernetesError as error:
             if error.status == 404:  # noqa: PLR2004
                 return None
@@ -206,7 +206,7 @@ class KubernetesApi:
 
     async def replace_lease(self, key: ObjectKey, lease: Json, *, timeout: float) -> Json:
         """Replace a Lease; 409 where it is no longer of the resourceVersion that `lease` carries."""
-        return await self._call("PUT", f"{_leases_path(key)}/{key.name}", body=lease, timeout=timeout)
+        return await self._call("PUT", _lease_path(key), body=lease, timeout=timeout)
 
     async def may(
         self, verb: str, *, group: str, resource: str, subresource: str = "", namespace: str = "", user: str = ""
@@ -308,3 +308,7 @@ def _workload_path(kind: WorkloadKind, key: ObjectKey) -> str:
 
 def _leases_path(key: ObjectKey) -> str:
     return f"/apis/coordination.k8s.io/v1/namespaces/{key.namespace}/leases"
+
+
+def _lease_path(key: ObjectKey) -> str:
+    return _object_path(_leases_path(key), key.name)

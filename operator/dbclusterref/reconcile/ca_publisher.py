@@ -121,8 +121,7 @@ class CaPublisher:
             message = (
                 f"ConfigMap {name} already exists and is not managed by this resource; it was not changed. Set another "
                 f"spec.caConfigMap.name, or, if nothing reads that ConfigMap, delete it; its name is used {LOOKS_AGAIN}: "
-                "kubectl delete configmap "
-                f"-n {desired.key.namespace} {name}"
+                f"kubectl delete configmap -n {desired.key.namespace} {name}"
             )
             return CaConfigMap(name=shown, state=CaConfigMapState.CONFLICT, message=message)
         if live and is_of(live, reference):

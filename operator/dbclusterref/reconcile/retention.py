@@ -119,10 +119,9 @@ def _with_policy(
     A server-side apply that left its own keys out would remove them. The version makes it fail where one has changed since.
     """
     metadata, data = metadata_of(body), data_of(body)
-    managed, labels = metadata.get("managedFields") or (), metadata.get("labels") or {}
+    labels = metadata.get("labels") or {}
     assert isinstance(labels, Mapping)
-    assert isinstance(managed, list | tuple)
-    ours = owned_fields(managed)
+    ours = owned_fields(body)
     annotations = {name: value for name, value in annotations_of(body).items() if name in ours["f:annotations"]}
     annotations.pop(DELETION_POLICY, None)
     if reference:

@@ -18,7 +18,7 @@ REFRESH_REQUESTED_AT = f"{GROUP}/refresh-requested-at"
 _LONGEST_REQUEST = 128
 """Characters of that annotation which are kept as they are: the value is only compared, and copied into the status."""
 
-OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 """Names of Secrets, ConfigMaps and workloads, as the API server accepts them."""
 
 FIELD_MANAGER = "dbclusterref"
@@ -80,7 +80,7 @@ def as_mapping(value: object) -> Mapping[str, object]:
 
 def is_object_name(value: object) -> TypeGuard[str]:
     """Return whether a text may stand in a path of the API as an object's name, and leads nowhere else."""
-    return isinstance(value, str) and OBJECT_NAME.fullmatch(value) is not None
+    return isinstance(value, str) and _OBJECT_NAME.fullmatch(value) is not None
 
 
 def metadata_of(body: Mapping[str, object]) -> Mapping[str, object]:

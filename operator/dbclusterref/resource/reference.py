@@ -18,7 +18,7 @@ import msgspec
 from dbclusterref.compact import CompactTexts
 from dbclusterref.errors import InvalidSpec
 from dbclusterref.resource.duration import parse_duration
-from dbclusterref.resource.objects import GROUP, OBJECT_NAME, ObjectKey, ObjectMeta
+from dbclusterref.resource.objects import GROUP, ObjectKey, ObjectMeta, is_object_name
 from dbclusterref.resource.restart import Workload, WorkloadFields, read_workloads
 from dbclusterref.resource.template import faults_in_all, known_placeholders
 
@@ -283,7 +283,7 @@ def one_copy(value: H) -> H:
 
 
 def _object_name(text: str, *, path: str, kind: str = "Secret") -> str:
-    if not OBJECT_NAME.fullmatch(text):
+    if not is_object_name(text):
         raise InvalidSpec(
             f"{path} is not a valid {kind} name: at most 253 lower-case letters, digits, '-' and '.', for example `orders-db`."
         )

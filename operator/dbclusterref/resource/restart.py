@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from dbclusterref.errors import InvalidSpec
-from dbclusterref.resource.objects import GROUP, OBJECT_NAME, as_mapping
+from dbclusterref.resource.objects import GROUP, as_mapping, is_object_name
 
 MOST_WORKLOADS = 16
 LONGEST_NAME = 63
@@ -98,9 +98,9 @@ def read_workloads(items: Iterable[WorkloadFields] | None, *, path: str) -> tupl
     for index, item in enumerate(items or ()):
         if item.kind not in {str(kind) for kind in WorkloadKind}:
             raise InvalidSpec(f"{path}[{index}].kind has an invalid value; allowed: {', '.join(WorkloadKind)}.")
-        if not OBJECT_NAME.fullmatch(item.name or ""):
+        if not is_object_name(item.name):
             raise InvalidSpec(f"{path}[{index}].name is not a valid name; write that of a workload in this namespace.")
-        found[Workload(kind=WorkloadKind(item.kind), name=item.name or "")] = None
+        found[Workload(kind=WorkloadKind(item.kind), name=item.name)] = None
     if len(found) > MOST_WORKLOADS:
         raise InvalidSpec(f"{path} names {len(found)} workloads; the maximum is {MOST_WORKLOADS}.")
     return tuple(found)

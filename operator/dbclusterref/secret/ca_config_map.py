@@ -58,8 +58,7 @@ class DesiredConfigMap:
         metadata = metadata_of(body)
         labels, annotations = as_mapping(metadata.get("labels")), as_mapping(metadata.get("annotations"))
         owners, wanted_owners = _owners(body), {self.owner["uid"]} if self.owner else set()
-        managed = metadata.get("managedFields")
-        ours = owned_fields(managed if isinstance(managed, list) else ())
+        ours = owned_fields(body)
         return (
             as_mapping(body.get("data")).get(CA_KEY) == self.ca
             and self.labels.items() <= labels.items()

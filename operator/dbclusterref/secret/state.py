@@ -137,7 +137,7 @@ class LiveSecret:
         """Read a Secret. Only fields that this operator's field manager owns count in the digests."""
         metadata = body["metadata"]
         assert isinstance(metadata, Mapping)
-        ours = owned_fields(metadata.get("managedFields") or ())
+        ours = owned_fields(body)
         annotations: Mapping[str, str] = metadata.get("annotations") or {}
         owners = [
             owner
@@ -184,10 +184,7 @@ class LiveSecret:
 
 def made_for(secret: Mapping[str, object]) -> str:
     """Return the UID of the resource for which this operator wrote a Secret, "" where somebody else wrote it."""
-    metadata = metadata_of(secret)
-    managed = metadata.get("managedFields") or ()
-    assert isinstance(managed, list | tuple)
-    return _made_for(annotations_of(secret), ours=owned_fields(managed))
+    return _made_for(annotations_of(secret), ours=owned_fields(secret))
 
 
 def _made_for(annotations: Mapping[str, str], *, ours: Mapping[str, frozenset[str]]) -> str:
@@ -208,18 +205,18 @@ def _left_by(annotations: Mapping[str, str]) -> tuple[str, str]:
 
 def owned_keys(secret: Mapping[str, object]) -> frozenset[str]:
     """Return the keys of a Secret's data that are this operator's."""
-    metadata = secret["metadata"]
-    assert isinstance(metadata, Mapping)
-    return owned_fields(metadata.get("managedFields") or ())["f:data"]
+    return owned_fields(secret)["f:data"]
 
 
-def owned_fields(managed_fields: Iterable[Mapping[str, object]]) -> dict[str, frozenset[str]]:
+def owned_fields(body: Mapping[str, object]) -> dict[str, frozenset[str]]:
     """Return the keys of data, labels and annotations, and the owners' UIDs, that this operator's field manager owns.
 
-    Anyone who may write the object may have written these, too: what is of another form than the API server's own is left out.
+    Anyone who may write the object may have written its managed fields, too: what is of another form than the API server's
+    own is left out.
     """
     owned: dict[str, set[str]] = {"f:data": set(), "f:labels": set(), "f:annotations": set(), "f:ownerReferences": set()}
-    for entry in managed_fields:
+    managed = metadata_of(body).get("managedFields")
+    for entry in map(as_mapping, managed if isinstance(managed, list | tuple) else ()):
         if entry.get("manager") != FIELD_MANAGER or entry.get("operation") != "Apply":
             continue
         fields = as_mapping(entry.get("fieldsV1"))
